@@ -1,0 +1,100 @@
+"""The one data type of the kit: a `ToolSample`, and datasets of them.
+
+A sample is one question to a tool-using model with its right answer: the chat so far, the tools on
+offer (JSON Schema, in the `{"type": "function", "function": {...}}` wrapping that chat templates
+take) and the gold calls (`{"name", "arguments"}`). Everything else in the kit reads this.
+"""
+
+from dataclasses import asdict, dataclass
+
+from datasets import Dataset, Features, Json, List, Value
+
+FEATURES = Features(
+    {
+        "id": Value("string"),
+        "family": Value("string"),
+        "messages": List({"role": Value("string"), "content": Value("string")}),
+        # Json, not a struct: Arrow would give every tool the argument names of all the others.
+        "tools": List(Json()),
+        "calls": List(Json()),
+        "split": Value("string"),
+    }
+)
+
+
+class DataError(ValueError):
+    """A row that cannot be trained or scored on; the message names the row and the mend."""
+
+
+@dataclass(frozen=True)
+class ToolSample:
+    """One tool-calling question with its gold answer.
+
+    Attributes:
+        id: unique within a data set; pools and logs are keyed by it, never by the prompt's text.
+        family: the nano family, or the name of the source for real data.
+        messages: chat as `{"role", "content"}` dicts, ending with a user turn.
+        tools: JSON Schema of each tool on offer, `{"type": "function", "function": {...}}`.
+        calls: gold calls, `{"name": str, "arguments": dict}`; order does not matter.
+        split: "train" or "test".
+    """
+
+    id: str
+    family: str
+    messages: list
+    tools: list
+    calls: list
+    split: str = "train"
+
+    def __post_init__(self):
+        where = f"sample {self.id!r}"
+        if not self.id or not isinstance(self.id, str):
+            raise DataError(f"{where}: every sample needs a non-empty string id")
+        if self.split not in ("train", "test"):
+            raise DataError(f"{where}: split is {self.split!r}; use 'train' or 'test'")
+        if not self.messages or self.messages[-1].get("role") != "user":
+            raise DataError(f"{where}: messages must end with a user turn")
+        if not self.tools:
+            raise DataError(f"{where} lists no tools; give the JSON Schema of at least the tool its answer calls")
+        listed = {tool_name(t) for t in self.tools}
+        for call in self.calls:
+            if set(call) != {"name", "arguments"} or not isinstance(call["arguments"], dict):
+                raise DataError(f"{where}: a call is {{'name': str, 'arguments': dict}}, not {call!r}")
+            if call["name"] not in listed:
+                raise DataError(
+                    f"{where} calls {call['name']!r}, a tool it does not list ({', '.join(sorted(listed))}); "
+                    "add its schema to tools or drop the row"
+                )
+
+
+def tool_name(tool):
+    """Name of a tool given as JSON Schema; raises `DataError` when it is not of that form."""
+    try:
+        return tool["function"]["name"]
+    except (KeyError, TypeError):
+        raise DataError(
+            f"not a tool schema: {str(tool)[:80]}; expected "
+            "{'type': 'function', 'function': {'name': ..., 'parameters': {...}}}"
+        ) from None
+
+
+def to_dataset(samples):
+    """`ToolSample`s -> `datasets.Dataset` with the columns of `FEATURES`; ids must be unique.
+
+    Raises:
+        DataError: no samples, or an id that appears twice.
+    """
+    rows = [asdict(s) for s in samples]
+    if not rows:
+        raise DataError("no samples: nothing to make a data set of")
+    seen = set()
+    for row in rows:
+        if row["id"] in seen:
+            raise DataError(f"sample id {row['id']!r} appears twice; ids must be unique")
+        seen.add(row["id"])
+    return Dataset.from_list(rows, features=FEATURES)
+
+
+def to_samples(dataset):
+    """The inverse of `to_dataset`: rows (dicts) -> list of `ToolSample`, extra columns ignored."""
+    return [ToolSample(**{k: row[k] for k in FEATURES}) for row in dataset]

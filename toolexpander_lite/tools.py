@@ -1,0 +1,123 @@
+"""Executing tool calls: the kit's check that a call not only looks right but runs.
+
+Calls come from a model, so they are hostile: only registered functions run, on arguments that their
+JSON Schema allows, within a time limit, and whatever goes wrong comes back as text, as it would be
+shown to the model.
+"""
+
+import copy
+import ctypes
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError, best_match
+from referencing import Registry
+
+from .data import tool_name
+
+MAX_ERROR_CHARS = 300  # our assumption: enough for a message, too little to flood a context
+
+
+@dataclass(frozen=True)
+class ToolResult:
+    """Outcome of one call: the function's return value when ok, else an error in words."""
+
+    ok: bool
+    value: Any
+    error: str
+
+
+class ToolRegistry:
+    """Functions that a model may call, each with its JSON Schema."""
+
+    def __init__(self):
+        self._tools = {}  # name -> (function, schema, validator of its parameters)
+
+    def register(self, function, schema):
+        """Offer `function` under the name and parameters that `schema` gives.
+
+        Args:
+            function: called with the arguments of a call as keywords.
+            schema: `{"type": "function", "function": {"name", "parameters", ...}}`. Without
+                `"additionalProperties": False`, arguments it does not list reach the function.
+
+        Raises:
+            DataError: `schema` is not of that form.
+            ValueError: its parameters are not valid JSON Schema, or the name is taken.
+        """
+        name = tool_name(schema)
+        if name in self._tools:
+            raise ValueError(f"tool {name!r} is registered already")
+        try:
+            Draft202012Validator.check_schema(schema["function"].get("parameters", {}))
+        except SchemaError as error:
+            raise ValueError(f"tool {name!r}: parameters are no valid JSON Schema: {error.message}") from None
+        schema = copy.deepcopy(schema)
+        # An empty registry: a "$ref" to another document fails instead of being fetched from the network.
+        validator = Draft202012Validator(schema["function"].get("parameters", {}), registry=Registry())
+        self._tools[name] = (function, schema, validator)
+
+    def schemas(self):
+        """The registered schemas in order of registration, ready for `ToolSample.tools` (copies)."""
+        return [copy.deepcopy(schema) for _, schema, _ in self._tools.values()]
+
+    def execute(self, call, timeout=1.0):
+        """Run one call, `{"name": str, "arguments": dict}` -> `ToolResult`. Never raises on model output.
+
+        The call is checked and run in a worker thread, which works on every platform and inside
+        notebooks, where signals do not. A worker that overruns is stopped between two Python
+        instructions; one that sits in C code (`time.sleep`, a huge power) can only be left to finish by
+        itself. This is a guard against slow tools, not a sandbox: register no function that may do harm.
+
+        Args:
+            timeout: seconds.
+        """
+        outcome = [ToolResult(False, None, "the tool ended without a result")]
+        worker = threading.Thread(target=self._work, args=(call, outcome), daemon=True)
+        worker.start()
+        worker.join(timeout)
+        if worker.is_alive():
+            # CPython's way to raise in another thread; SystemExit ends it without a traceback.
+            raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
+            raise_in_thread(ctypes.c_ulong(worker.ident), ctypes.py_object(SystemExit))
+            return ToolResult(False, None, f"timeout: no result after {timeout:g} s")
+        return outcome[0]
+
+    def execute_calls(self, calls, max_steps=8, timeout=1.0):
+        """Run calls one after the other -> list of `ToolResult`, one per call.
+
+        Args:
+            calls: as for `execute`.
+            max_steps: calls that are run; later ones fail without running (8 is our assumption).
+            timeout: seconds for each call.
+        """
+        limit = ToolResult(False, None, f"step limit: only the first {max_steps} calls are run")
+        return [self.execute(call, timeout) if i < max_steps else limit for i, call in enumerate(calls)]
+
+    def _work(self, call, outcome):
+        """Body of the worker thread: put the result of the call into `outcome[0]`."""
+        try:
+            outcome[0] = self._checked_run(call)
+        except BaseException as error:  # a tool may even call exit(); its thread's end must not go unseen
+            outcome[0] = _failure(f"{type(error).__name__}: {error}")
+
+    def _checked_run(self, call):
+        """Check the call and run it; what the tool raises is `_work`'s to catch."""
+        if not isinstance(call, dict) or call.keys() != {"name", "arguments"}:
+            return _failure("a call is {'name': str, 'arguments': dict}")
+        if not isinstance(call["name"], str) or call["name"] not in self._tools:
+            return _failure(f"unknown tool {call['name']!r:.60}; choose one of {', '.join(self._tools)}")
+        if not isinstance(call["arguments"], dict):
+            return _failure("the arguments must be an object")
+        function, _, validator = self._tools[call["name"]]
+        problem = best_match(validator.iter_errors(call["arguments"]))
+        if problem is not None:
+            return _failure(f"bad arguments at {problem.json_path}: {problem.message}")
+        # A copy: the call may be logged or scored after the tool has changed its arguments.
+        return ToolResult(True, function(**copy.deepcopy(call["arguments"])), "")
+
+
+def _failure(text):
+    return ToolResult(False, None, text[:MAX_ERROR_CHARS])
