@@ -139,12 +139,14 @@ def test_register_refuses_bad_schemas_and_taken_names(registry):
         registry.register(max, {"name": "new"})
 
 
-def test_a_schema_elsewhere_is_not_fetched():
-    registry = ToolRegistry()
+def test_a_schema_elsewhere_is_not_fetched(monkeypatch):
+    asked, registry = [], ToolRegistry()
+    monkeypatch.setattr("urllib.request.urlopen", lambda *args, **options: asked.append(args))
     registry.register(lambda x: x, schema("remote", x={"$ref": "https://example.invalid/schema.json"}))
     result = registry.execute(call("remote", x=1))
     assert not result.ok
     assert "Unresolvable" in result.error
+    assert not asked
 
 
 values = st.recursive(

@@ -5,18 +5,21 @@ offer (JSON Schema, in the `{"type": "function", "function": {...}}` wrapping th
 take) and the gold calls (`{"name", "arguments"}`). Everything else in the kit reads this.
 """
 
+import json
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
-from datasets import Dataset, Features, Json, List, Value
+from datasets import Dataset, Features, List, Value
 
 FEATURES = Features(
     {
         "id": Value("string"),
         "family": Value("string"),
         "messages": List({"role": Value("string"), "content": Value("string")}),
-        # Json, not a struct: Arrow would give every tool the argument names of all the others.
-        "tools": List(Json()),
-        "calls": List(Json()),
+        # JSON text: as Arrow structs every tool would get the argument names of all the others, and the
+        # `Json` type of datasets 5.2 rounds floats (0.3 comes back as 0.30000000000000004).
+        "tools": Value("string"),
+        "calls": Value("string"),
         "split": Value("string"),
     }
 )
@@ -81,6 +84,8 @@ def tool_name(tool):
 def to_dataset(samples):
     """`ToolSample`s -> `datasets.Dataset` with the columns of `FEATURES`; ids must be unique.
 
+    `tools` and `calls` become JSON text; `from_json` and `to_samples` read it back.
+
     Raises:
         DataError: no samples, or an id that appears twice.
     """
@@ -92,9 +97,23 @@ def to_dataset(samples):
         if row["id"] in seen:
             raise DataError(f"sample id {row['id']!r} appears twice; ids must be unique")
         seen.add(row["id"])
+        row["tools"], row["calls"] = (json.dumps(row[k], ensure_ascii=False) for k in ("tools", "calls"))
     return Dataset.from_list(rows, features=FEATURES)
 
 
 def to_samples(dataset):
     """The inverse of `to_dataset`: rows (dicts) -> list of `ToolSample`, extra columns ignored."""
-    return [ToolSample(**{k: row[k] for k in FEATURES}) for row in dataset]
+    return [
+        ToolSample(**{k: row[k] for k in FEATURES} | {k: json.loads(row[k]) for k in ("tools", "calls")})
+        for row in dataset
+    ]
+
+
+@lru_cache(maxsize=4096)
+def _loads(text):
+    return json.loads(text)
+
+
+def from_json(value):
+    """A `tools` or `calls` cell, as JSON text or as the list itself -> the list. Shared between equal texts: do not edit."""
+    return _loads(value) if isinstance(value, str) else value

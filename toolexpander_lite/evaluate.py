@@ -103,11 +103,11 @@ def evaluate(model, tokenizer, samples, max_new_tokens, bank=None, hard_families
     verdicts = score(model, tokenizer, samples, max_new_tokens, batch_size=batch_size)
     by_family = defaultdict(list)
     for sample, verdict in zip(samples, verdicts):
-        by_family[sample.family].append(verdict.call_ok)
+        by_family[sample.family].append(verdict.reason == "ok")
     families = {name: sum(hits) / len(hits) for name, hits in by_family.items()}
     reasons = Counter(v.reason for v in verdicts)
     result = {
-        "zero_shot": sum(v.call_ok for v in verdicts) / len(verdicts),
+        "zero_shot": sum(v.reason == "ok" for v in verdicts) / len(verdicts),
         "families": families,
         "reasons": {reason: n / len(verdicts) for reason, n in reasons.most_common()},
     }
@@ -120,7 +120,7 @@ def evaluate(model, tokenizer, samples, max_new_tokens, bank=None, hard_families
         if bank:
             shown = choose_demos(hard, bank, count=1)
             verdicts = score(model, tokenizer, hard, max_new_tokens, shown, batch_size)
-            result["few_shot_hard"] = _mean([v.call_ok for v in verdicts])
+            result["few_shot_hard"] = _mean([v.reason == "ok" for v in verdicts])
     return result
 
 

@@ -1,10 +1,11 @@
-"""What this machine is, and which profile fits it.
+"""What this machine is, which profile fits it, and where it keeps what was fetched.
 
 The choices are made from a plain `Hardware` record, so they can be read, tested and argued about
 without owning the machine. All thresholds are our assumptions.
 """
 
 import os
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,3 +92,16 @@ def cache_folder(*parts):
     folder = Path(root, *parts)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def fetch(url, folder):
+    """Download one file into `folder` unless it is there -> its `Path`; `OSError` when out of reach."""
+    file = Path(folder, url.rpartition("/")[2])
+    if not file.is_file():
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            content = answer.read()
+        # Whole or not at all: a cut download must never be taken for the file.
+        part = file.with_suffix(".part")
+        part.write_bytes(content)
+        part.replace(file)
+    return file

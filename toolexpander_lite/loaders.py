@@ -1,26 +1,22 @@
 """Public tool-calling data sets -> `ToolSample`s.
 
-Nothing is committed here: the rows are fetched from where their owners publish them, pinned to one
-commit, or read from a local file in the same format. A row that cannot be scored fairly is dropped,
-and every drop is counted under its reason in the `LoadReport`.
+The rows are fetched from where their owners publish them, pinned to one commit, or read from a local
+file in the same format. A row that cannot be scored fairly is dropped and counted under its reason.
 
-Two sources:
-- **toolrl**: the rows of "ToolRL: Reward is All Tool Learning Needs" (arXiv 2504.13958), each with
-  `instruction` (tools in prose), `input` (dialogue) and `output` (gold); as JSON or as their RL parquet.
-- **seal-tools**: Seal-Tools (arXiv 2405.08355), `dev.jsonl` with a `tool.jsonl` beside it.
+- **toolrl** (arXiv 2504.13958): `.json` of instruction, input, output, or the `.parquet` of its RL rows.
+- **seal-tools** (arXiv 2405.08355): `dev.jsonl` with a `tool.jsonl` beside it.
 """
 
 import hashlib
 import json
 import random
 import re
-import urllib.request
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from .data import DataError, ToolSample
-from .hardware import cache_folder
+from .hardware import cache_folder, fetch
 
 _TOOLRL = "https://raw.githubusercontent.com/qiancheng0/ToolRL/8cee13ec0ca72f0461da372a93a6fd8140dbb840/"
 _SEAL = "https://raw.githubusercontent.com/fairyshine/Seal-Tools/{}/Seal-Tools_Dataset/"
@@ -37,11 +33,9 @@ LICENCES = {
     "seal-tools": "Apache-2.0",
 }
 # Python's type names, as data sets write them -> JSON Schema's.
-_TYPES = {
-    "str": "string", "string": "string", "int": "integer", "integer": "integer", "float": "number",
-    "number": "number", "double": "number", "bool": "boolean", "boolean": "boolean", "list": "array",
-    "array": "array", "tuple": "array", "set": "array", "dict": "object", "object": "object", "null": "null",
-}  # fmt: skip
+_TYPES = {"str": "string", "int": "integer", "float": "number", "double": "number", "bool": "boolean"}
+_TYPES |= {"list": "array", "tuple": "array", "set": "array", "dict": "object"}
+_TYPES |= {t: t for t in ("string", "integer", "number", "boolean", "array", "object", "null")}
 
 
 @dataclass(frozen=True)
@@ -49,7 +43,6 @@ class LoadReport:
     """What `load_samples` found.
 
     Attributes:
-        samples: list of `ToolSample`.
         dropped: reason -> number of rows, over the whole file.
         source, licence: name of the data set and the licence its owners give.
         address: where the rows were read from, a web address or a local path.
@@ -63,11 +56,9 @@ class LoadReport:
 
     def __str__(self):
         test = sum(s.split == "test" for s in self.samples)
+        kept = f"{len(self.samples) - test} train + {test} test samples"
         lost = ", ".join(f"{n} {reason}" for reason, n in self.dropped.items()) or "none"
-        return (
-            f"{self.source} ({self.licence}): {len(self.samples) - test} train + {test} test samples "
-            f"from {self.address}; dropped: {lost}"
-        )
+        return f"{self.source} ({self.licence}): {kept} from {self.address}; dropped: {lost}"
 
 
 class _Drop(Exception):
@@ -79,14 +70,12 @@ def load_samples(source, path=None, limit=None, seed=0):
 
     Args:
         source: "toolrl" or "seal-tools".
-        path: local file in the data set's own format (for toolrl `.json` or `.parquet`; for seal-tools
-            `.jsonl` with `tool.jsonl` beside it). None fetches `ADDRESSES[source]` once, into the cache.
+        path: local file in the data set's own format; None fetches `ADDRESSES[source]` into the cache.
         limit: keep this many samples, drawn at random; None keeps all.
         seed: for that draw and for seal-tools' distractors; the split does not depend on it.
 
     Raises:
-        DataError: unknown source, file absent or not of the format, the address out of reach, or no row
-            survived.
+        DataError: unknown source, file absent or unreadable, address out of reach, or no row survived.
     """
     if source not in ADDRESSES:
         raise DataError(f"unknown data source {source!r}; choose one of {', '.join(ADDRESSES)}")
@@ -94,21 +83,20 @@ def load_samples(source, path=None, limit=None, seed=0):
         raise DataError(f"limit is {limit}; give the number of samples to keep, or None for all")
     address = ADDRESSES[source][0] if path is None else str(path)
     file = _fetch(source) if path is None else Path(path)
-    if not file.is_file():
-        raise DataError(f"no file {file}; give the path of {source}'s own file, or path=None to fetch it")
     rows = _read(file)
-    catalogue = _seal_tools(file) if source == "seal-tools" else None
+    if source == "seal-tools":
+        catalogue = {tool["api_name"]: tool for tool in _read(file.with_name("tool.jsonl")) if tool}
     samples, dropped = [], Counter()
     for index, row in enumerate(rows):
         try:
-            if catalogue is None:
+            if source == "toolrl":
                 query, tools, calls = _toolrl_row(row)
             else:
                 # One generator per row: its distractors do not depend on the rows before it.
                 query, tools, calls = _seal_row(row, catalogue, random.Random(f"{seed}-{index}"))
             _check_calls(tools, calls)
-            messages = [{"role": "user", "content": query}]
-            samples.append(ToolSample(f"{source}-{index:06d}", source, messages, tools, calls, split_of(query)))
+            id, messages = f"{source}-{index:06d}", [{"role": "user", "content": query}]
+            samples.append(ToolSample(id, source, messages, tools, calls, split_of(query)))
         except _Drop as reason:
             dropped[str(reason)] += 1
         except (KeyError, TypeError, ValueError, AttributeError, IndexError):
@@ -123,8 +111,7 @@ def load_samples(source, path=None, limit=None, seed=0):
 def split_of(query):
     """"train" or "test" (one in five) by a hash of the query's text alone.
 
-    Rows with the same query thus always fall on the same side, and a later version of the data set
-    moves no row across. The ratio is our assumption.
+    Equal queries fall on the same side, in every version of the data. The ratio is our assumption.
     """
     digest = hashlib.sha256(query.strip().encode()).digest()
     return "test" if int.from_bytes(digest[:8], "big") % 5 == 0 else "train"
@@ -133,25 +120,23 @@ def split_of(query):
 def parameter_schema(parameters, required=None):
     """`{"name": {"type", "description", "default"}}` -> JSON Schema of an object.
 
-    Python's type names become JSON Schema's ("float" -> "number", "List[int]" -> array of integer,
-    "str, optional" -> "string"); a type with no counterpart is left out. An empty default says nothing
-    and is left out.
+    Python's type names become JSON Schema's ("float" -> number, "List[int]" -> array of integer, "str,
+    optional" -> string); a type with no counterpart, and an empty default, are left out.
 
     Args:
-        required: list of names; None takes the parameters that are written without a `default`. ToolRL
-            writes `"default": ""` for required and optional parameters alike (one gold call in seven
-            leaves such a parameter out), so none of its parameters is marked.
+        required: names; None takes the parameters written without a `default`. That marks none of ToolRL's:
+            it writes `"default": ""` for required and optional ones alike, and gold calls leave one in
+            seven of those out.
     """
     properties = {}
     for name, spec in parameters.items():
         prop = _json_type(spec.get("type"))
-        if spec.get("description"):
-            prop["description"] = spec["description"]
-        if spec.get("default") not in (None, ""):
-            prop["default"] = spec["default"]
+        prop |= {key: spec[key] for key in ("description", "default") if spec.get(key) not in (None, "")}
         properties[name] = prop
     if required is None:
-        required = [n for n, s in parameters.items() if "default" not in s and "optional" not in str(s.get("type"))]
+        required = [
+            n for n, s in parameters.items() if "default" not in s and "optional" not in str(s.get("type"))
+        ]
     # An empty list would say "all are optional", which the data does not.
     return {"type": "object", "properties": properties} | ({"required": required} if required else {})
 
@@ -168,8 +153,9 @@ def _json_type(written):
     return schema
 
 
-def _tool(name, description, parameters):
-    return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}
+def _tool(name, description, parameters, required=None):
+    schema = parameter_schema(parameters, required)
+    return {"type": "function", "function": {"name": name, "description": description, "parameters": schema}}
 
 
 def _toolrl_row(row):
@@ -181,13 +167,11 @@ def _toolrl_row(row):
     if len(turns) != 1 or "<obs>" in row["input"]:
         raise _Drop("multi-turn row")  # our assumption: single turns only, as the nano data has
     listing = row["instruction"].split("**Available Tools**", 1)[1].split("**Steps for Each Turn**", 1)[0]
-    found = re.findall(
-        r"^\d+\. Name: (.*?)\nDescription: (.*?)\nParameters: (\{.*?\}) *$(?=\s*(?:^\d+\. Name: |\Z))",
-        listing, re.DOTALL | re.MULTILINE,
-    )  # fmt: skip
-    if len(found) != len(re.findall(r"^\d+\. Name: ", listing, re.MULTILINE)):
-        raise _Drop("unparsable tool listing")
-    tools = [_tool(name, about, parameter_schema(json.loads(text))) for name, about, text in found]
+    tools = []
+    for entry in re.split(r"^\d+\. Name: ", listing, flags=re.MULTILINE)[1:]:
+        name, rest = entry.split("\nDescription: ", 1)
+        about, parameters = rest.rsplit("\nParameters: ", 1)
+        tools.append(_tool(name, about, json.loads(parameters)))
     # The thought before may quote the tags, so only what follows it counts.
     answer = re.search(r"<tool_call>(.*?)</tool_call>", row["output"].rpartition("</think>")[2], re.DOTALL)
     if answer is None:
@@ -196,31 +180,20 @@ def _toolrl_row(row):
     return turns[0].strip(), tools, [{"name": c["name"], "arguments": c["parameters"]} for c in calls]
 
 
-def _seal_tools(file):
-    """The tools that Seal-Tools keeps beside its rows -> dict of name to tool."""
-    listing = file.with_name("tool.jsonl")
-    if not listing.is_file():
-        raise DataError(f"no file {listing}; seal-tools keeps its tool schemas there, put it beside {file.name}")
-    return {tool["api_name"]: tool for tool in _read(listing) if tool}
-
-
 def _seal_row(row, catalogue, rng):
     """One Seal-Tools row -> (query, tool schemas, calls)."""
     calls = [{"name": c["api"], "arguments": c["parameters"]} for c in row["calling"]]
     if any(str(value).startswith("API_call_") for c in calls for value in c["arguments"].values()):
         raise _Drop("argument taken from another call's result")
     names = list(dict.fromkeys(c["name"] for c in calls))
-    if not set(names) <= set(catalogue):
+    if any(name not in catalogue for name in names):
         raise _Drop("call to an unlisted tool")
     # 3 to 5 tools on offer, the wrong ones drawn from the whole catalogue (both our assumptions).
     others = [name for name in catalogue if name not in names]
     names += rng.sample(others, min(max(rng.randint(3, 5) - len(names), 0), len(others)))
     rng.shuffle(names)
     offered = [catalogue[name] for name in names]
-    tools = [
-        _tool(t["api_name"], t["api_description"], parameter_schema(t["parameters"], t["required"]))
-        for t in offered
-    ]
+    tools = [_tool(t["api_name"], t["api_description"], t["parameters"], t["required"]) for t in offered]
     return row["query"].strip(), tools, calls
 
 
@@ -239,21 +212,21 @@ def _check_calls(tools, calls):
 
 
 def _read(file):
-    """Rows of a `.json` list, `.jsonl` or `.parquet` file -> list of dicts; a broken jsonl line is None."""
+    """Rows of a `.json` list, `.jsonl` or `.parquet` file -> list; a line that is not JSON becomes None."""
+    if not file.is_file():
+        raise DataError(f"no file {file}; put it there, or give another path (None fetches the data set)")
     if file.suffix == ".parquet":
         import pyarrow.parquet
 
         return pyarrow.parquet.read_table(file).to_pylist()
     text = file.read_text(encoding="utf-8")
-    if file.suffix == ".jsonl":
-        return [_json_or_none(line) for line in text.splitlines() if line.strip()]
-    rows = _json_or_none(text)
+    rows = [_parsed(line) for line in text.splitlines()] if file.suffix == ".jsonl" else _parsed(text)
     if not isinstance(rows, list):
         raise DataError(f"{file} is not a JSON list of rows; fetch it again, it may be cut short")
     return rows
 
 
-def _json_or_none(text):
+def _parsed(text):
     try:
         return json.loads(text)
     except json.JSONDecodeError:
@@ -261,22 +234,14 @@ def _json_or_none(text):
 
 
 def _fetch(source):
-    """Download the files of a source unless they are in the cache -> path of the file of rows."""
-    folder = cache_folder("data", source)
+    """Download the files of a source into the cache -> path of the file of rows."""
+    files = []
     for url in ADDRESSES[source]:
-        file = folder / url.rpartition("/")[2]
-        if file.is_file():
-            continue
         try:
-            with urllib.request.urlopen(url, timeout=60) as answer:
-                content = answer.read()
-        except OSError as error:  # URLError, timeouts and refused connections are all OSErrors
+            files.append(fetch(url, cache_folder("data", source)))
+        except OSError as error:
             raise DataError(
                 f"cannot fetch {source} from {url} ({error}); download the file on a machine with internet "
                 "and give it as path=..."
             ) from None
-        # Write whole or not at all, so that a cut download is never taken for the data set.
-        part = file.with_suffix(".part")
-        part.write_bytes(content)
-        part.replace(file)
-    return folder / ADDRESSES[source][0].rpartition("/")[2]
+    return files[0]

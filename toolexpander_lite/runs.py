@@ -122,3 +122,63 @@ def summarize(run):
         "stalled": has_stalled(hard),
         "collapsed": has_collapsed(zero_shot),
     }
+
+
+def sample_outcomes(run, window=10):
+    """Who is hard? One row per visit of a prompt -> DataFrame: step, sample_id, family, rollouts, correct, hard.
+
+    `hard` is the paper's definition: at least `window` rollouts in this visit and none of them right. Needs
+    rollouts.jsonl, which a run leaves on disk and which is not committed.
+    """
+    rows = [
+        {"step": g["step"], "sample_id": g["sample_id"], "family": g["family"], "rollouts": len(g["rewards"]),
+         "correct": g["reasons"].get("ok", 0)}
+        for g in read_jsonl(Path(run) / "rollouts.jsonl")
+    ]
+    table = pd.DataFrame(rows)
+    table["hard"] = (table["rollouts"] >= window) & (table["correct"] == 0)
+    return table
+
+
+def collapse_mechanism(run):
+    """What a run fails of in the end that it did not at its peak -> (reason code, rise of its share).
+
+    Compares the failure reasons of the last evaluation with those of the best one; see `calls.REASONS`.
+    """
+    evals = [e for _, e in evaluations(read_log(run))]
+    best = max(evals, key=lambda e: e["zero_shot"])
+    rises = {
+        reason: share - best["reasons"].get(reason, 0.0)
+        for reason, share in evals[-1]["reasons"].items() if reason != "ok"
+    }
+    return max(rises.items(), key=lambda item: item[1], default=("none", 0.0))
+
+
+def find_runs(folder):
+    """{variant: [run directories by seed]} of the complete runs of a study, variants in name order."""
+    runs = {}
+    for summary in sorted(Path(folder).glob("*/seed-*/summary.json"), key=_by_variant_and_seed):
+        runs.setdefault(summary.parent.parent.name, []).append(summary.parent)
+    return runs
+
+
+def _by_variant_and_seed(summary):
+    return summary.parent.parent.name, int(summary.parent.name.removeprefix("seed-"))
+
+
+def load_study(folder):
+    """Complete runs of a study -> DataFrame, one row per run: variant, seed, the summary's fields, learning rate, path.
+
+    Raises:
+        RunError: no complete run below `folder`.
+    """
+    rows = []
+    for variant, folders in find_runs(folder).items():
+        for run in folders:
+            config = json.loads((run / "config.json").read_text())
+            summary = json.loads((run / "summary.json").read_text())
+            rows.append({"variant": variant, "seed": config["seed"], "learning_rate": config["learning_rate"],
+                         **summary, "run": run})
+    if not rows:
+        raise RunError(f"no complete run (*/seed-*/summary.json) below {folder}")
+    return pd.DataFrame(rows)

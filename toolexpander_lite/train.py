@@ -19,22 +19,21 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig, GRPOTrainer
 
-from .calls import judge
 from .data import to_dataset
 from .demonstrations import DemoBank
 from .evaluate import evaluate
+from .hardware import pick_dtype
 from .loaders import load_samples
-from .models import load_policy, model_hash
+from .models import adapters_to_float32, load_policy, model_hash
 from .nano_world import HARD_FAMILIES, nano_samples
 from .profiles import get_profile
 from .prompts import render_prompt
 from .recipes import get_recipe
-from .rewards import get_reward, group_outcomes
+from .rewards import get_reward, group_outcomes, judge_all
 from .runs import RunError, check_folder, read_jsonl, software_versions, summarize, write_json
 
 # TRL's own metric names, plus ours ("format_rate", "groups/...", and the cumulative counts).
@@ -82,10 +81,11 @@ class RolloutRecorder:
         self.counts = counts  # {"rollouts", "completion_tokens"}, cumulative, shared with the log
         self.__name__ = reward.__name__  # names the metric "rewards/<name>/mean"
 
-    def __call__(self, prompts, completions, sample_id, calls, tools, completion_ids, trainer_state, log_metric, **columns):
+    def __call__(self, prompts, completions, sample_id, family, calls, tools, completion_ids, trainer_state,
+                 log_metric, **columns):
         rewards = self.reward(prompts=prompts, completions=completions, calls=calls, tools=tools, log_metric=log_metric)
-        verdicts = [judge(c, g, t) for c, g, t in zip(completions, calls, tools)]
-        outcomes = group_outcomes([float(v.call_ok) for v in verdicts], self.num_generations)
+        verdicts = judge_all(completions, calls, tools)
+        outcomes = group_outcomes([float(v.reason == "ok") for v in verdicts], self.num_generations)
         log_metric("groups/all_fail", outcomes["all_fail"])
         log_metric("groups/all_pass", outcomes["all_pass"])
         self.counts["rollouts"] += len(completions)
@@ -94,7 +94,8 @@ class RolloutRecorder:
             for start in range(0, len(completions), self.num_generations):
                 group = slice(start, start + self.num_generations)
                 line = {
-                    "step": trainer_state.global_step + 1, "sample_id": sample_id[start], "rewards": rewards[group],
+                    "step": trainer_state.global_step + 1, "sample_id": sample_id[start], "family": family[start],
+                    "rewards": rewards[group],
                     "reasons": dict(Counter(v.reason for v in verdicts[group])), "example": completions[start][:400],
                 }
                 file.write(json.dumps(line) + "\n")
@@ -135,6 +136,12 @@ class RunLog(TrainerCallback):
         self.write({"step": state.global_step, **metrics, **self.counts}, model)
 
 
+def _command():
+    """The command line that started this run, without this machine's paths; from a notebook or script, just that."""
+    called = Path(sys.argv[0]).name == "__main__.py"
+    return " ".join(["python -m toolexpander_lite", *sys.argv[1:]]) if called else "train() called from Python"
+
+
 def _rounded(value):
     """Floats to 6 significant digits, recursively: logs stay small and diffs readable."""
     if isinstance(value, float):
@@ -170,6 +177,7 @@ def grpo_config(recipe, profile, seed, out, device):
             f"a step has prompts_per_step x num_generations = {profile.prompts_per_step} x {recipe.num_generations} "
             f"= {rollouts} rollouts, which micro_batch {profile.micro_batch} does not divide; change one of the three"
         )
+    dtype = pick_dtype(profile.dtype)
     return GRPOConfig(
         output_dir=str(out / "checkpoints"),
         seed=seed,
@@ -186,8 +194,8 @@ def grpo_config(recipe, profile, seed, out, device):
         per_device_train_batch_size=profile.micro_batch,
         gradient_accumulation_steps=rollouts // profile.micro_batch,
         max_completion_length=profile.max_completion_length,
-        bf16=profile.dtype == "bfloat16",
-        fp16=profile.dtype == "float16",
+        bf16=dtype == "bfloat16",
+        fp16=dtype == "float16",
         gradient_checkpointing=device != "cpu",
         use_cpu=device == "cpu",
         logging_steps=1,
@@ -238,7 +246,7 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
             ),
         )
         config = {
-            "command": " ".join(sys.argv), **identity, "learning_rate": arguments.learning_rate,
+            "command": _command(), **identity, "learning_rate": arguments.learning_rate,
             "base_model_hash": model_hash(model), "device": model.device.type, "versions": software_versions(),
             "train_samples": len(train_samples), "held_out_samples": len(held_out),
         }
@@ -247,6 +255,7 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
             model=model, reward_funcs=recorder, args=arguments, train_dataset=rows, processing_class=tokenizer,
             callbacks=[log],
         )
+        adapters_to_float32(trainer.model)  # TRL rounds QLoRA adapters to bfloat16: small updates would vanish
         trainer.remove_callback(PrinterCallback)  # `progress` shows the log instead
         trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_model(str(out / "final"))

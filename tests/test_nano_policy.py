@@ -1,0 +1,116 @@
+"""The tokenizer, the warm start, and the promise of the committed checkpoint: its difficulty band."""
+
+import random
+
+import pytest
+import torch
+
+from toolexpander_lite.demonstrations import DemoBank
+from toolexpander_lite.evaluate import difficulty_band, evaluate, gold_logprobs
+from toolexpander_lite.models import load_policy
+from toolexpander_lite.nano_policy import WarmStart, build_nano_policy, build_tokenizer, warm_start_row
+from toolexpander_lite.nano_world import EASY_FAMILIES, FAMILIES, HARD_FAMILIES, all_queries, nano_samples, split_of
+from toolexpander_lite.profiles import get_profile
+from toolexpander_lite.prompts import gold_completion, render_prompt
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return load_policy(get_profile("nano"))
+
+
+def test_tokenizer_gives_back_every_gold_completion_and_knows_every_prompt():
+    tokenizer = build_tokenizer()
+    unknown = tokenizer.convert_tokens_to_ids("<unk>")
+    for sample in nano_samples("train", 20) + nano_samples("test", 20):
+        gold = gold_completion(sample)
+        assert tokenizer.decode(tokenizer(gold).input_ids, skip_special_tokens=True) == gold
+        assert unknown not in tokenizer(render_prompt(sample, tokenizer)).input_ids
+
+
+def test_every_code_and_json_key_is_one_token():
+    tokenizer = build_tokenizer()
+    for text in ("CDG", '"city": "', '"minutes": ', '{"name": "', '", "arguments": {', "\n<tool_call>\n"):
+        assert len(tokenizer(text).input_ids) == 1, text
+
+
+def test_a_word_it_does_not_know_stays_visible():
+    tokenizer = build_tokenizer()
+    ids = tokenizer('"city": "atlantis"').input_ids
+    assert "<unk>" in tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def test_committed_tokenizer_is_the_one_the_code_builds(policy):
+    assert policy[1].get_vocab() == build_tokenizer().get_vocab()
+    assert policy[1].chat_template == build_tokenizer().chat_template
+
+
+def test_committed_policy_lies_in_the_difficulty_band(policy):
+    """The whole kit hangs on this: hard means 3e-6 to 3e-5 zero-shot and at least 0.5 with one demonstration."""
+    bank = DemoBank(nano_samples("train", 50))
+    held_out = nano_samples("test", 50, families=HARD_FAMILIES)
+    band = difficulty_band(*policy, held_out, bank)
+    assert set(band) == set(HARD_FAMILIES)
+    for family, chance in band.items():
+        assert 3e-6 <= chance["zero_shot"] <= 3e-5, (family, chance)
+        assert chance["few_shot"] >= 0.5, (family, chance)
+
+
+def test_easy_families_are_right_or_partly_right(policy):
+    scores = evaluate(*policy, nano_samples("test", 20, families=EASY_FAMILIES), 48)["families"]
+    assert scores["play_song"] == scores["set_timer"] == 1.0
+    partly = gold_logprobs(*policy, nano_samples("test", 20, families=["send_note", "find_recipe"])).exp()
+    assert 0.2 < partly.mean() < 0.6
+
+
+def test_policy_is_of_the_size_it_says(policy):
+    assert 3e5 <= policy[0].num_parameters() <= 1e6
+
+
+def test_exact_gold_probability_agrees_with_sampling(policy):
+    """Teacher-forced probability against the share of 2,000 rollouts that write just the gold text."""
+    model, tokenizer = policy
+    sample = nano_samples("test", 1, families=["send_note"])[0]
+    exact = gold_logprobs(model, tokenizer, [sample]).exp().item()
+    torch.manual_seed(0)
+    prompt = tokenizer(render_prompt(sample, tokenizer), return_tensors="pt", return_token_type_ids=False)
+    with torch.no_grad():
+        output = model.generate(**prompt, do_sample=True, top_k=0, num_return_sequences=2000, max_new_tokens=48)
+    texts = tokenizer.batch_decode(output[:, prompt.input_ids.shape[1] :], skip_special_tokens=True)
+    share = sum(t == gold_completion(sample) for t in texts) / 2000
+    assert 0.05 < exact < 0.95
+    assert abs(share - exact) < 4 * (exact * (1 - exact) / 2000) ** 0.5
+
+
+def test_gold_logprob_does_not_depend_on_the_batch(policy):
+    samples = nano_samples("test", 2)
+    together = gold_logprobs(*policy, samples)
+    alone = torch.cat([gold_logprobs(*policy, [s]) for s in samples])
+    assert torch.allclose(together, alone, atol=1e-4)
+
+
+def test_warm_start_rows_have_the_frequencies_they_promise():
+    plan, rng = WarmStart(), random.Random(0)
+    queries = {f.name: [q for q in all_queries(f) if split_of(q[0]) == "train"] for f in FAMILIES.values()}
+    rows = [warm_start_row(plan, queries, rng) for _ in range(20000)]
+    assert all(sample.split == "train" for sample, _ in rows)
+    hard = [(s, d) for s, d in rows if s.family in HARD_FAMILIES]
+    assert abs(len(hard) / len(rows) - 0.75) < 0.02
+    plain = [s for s, d in hard if not d]
+    assert abs(len(plain) / len(hard) - 0.45) < 0.02
+    coded = [v not in s.messages[-1]["content"].split() for s in plain for v in s.calls[0]["arguments"].values()]
+    assert abs(sum(coded) / len(coded) - 0.02) < 0.005
+    for sample, demos in hard:
+        for demo in demos:
+            query, other = sample.messages[-1]["content"].split(), demo.messages[-1]["content"].split()
+            assert query != other
+
+
+def test_rebuilding_is_deterministic():
+    plan = WarmStart(steps=3, batch_size=4)
+    first, _ = build_nano_policy(plan=plan)
+    second, _ = build_nano_policy(plan=plan)
+    other, _ = build_nano_policy(plan=WarmStart(steps=3, batch_size=4, seed=1))
+    weights = lambda m: torch.cat([p.flatten() for p in m.parameters()])
+    assert torch.equal(weights(first), weights(second))
+    assert not torch.equal(weights(first), weights(other))

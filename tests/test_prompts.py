@@ -1,0 +1,81 @@
+"""Prompts: what the model reads and what it should write."""
+
+import json
+
+import pytest
+
+from toolexpander_lite.data import ToolSample
+from toolexpander_lite.prompts import SYSTEM_PROMPT, gold_completion, render_messages, render_prompt
+
+
+def tool(name):
+    parameters = {"type": "object", "properties": {"city": {"type": "string"}}}
+    return {"type": "function", "function": {"name": name, "description": "d", "parameters": parameters}}
+
+
+def sample(id="s-1", query="Rain in Köln?", calls=None, messages=None):
+    calls = [{"name": "weather", "arguments": {"city": "Köln"}}] if calls is None else calls
+    messages = messages or [{"role": "user", "content": query}]
+    return ToolSample(id, "test", messages, [tool("weather"), tool("news")], calls)
+
+
+def test_gold_completion_is_exactly_the_agreed_text():
+    assert gold_completion(sample()) == (
+        "<think>call weather</think>\n"
+        '<tool_call>\n{"name": "weather", "arguments": {"city": "Köln"}}\n</tool_call>'
+    )
+
+
+def test_gold_completion_writes_one_block_per_call_in_order():
+    calls = [{"name": "news", "arguments": {}}, {"name": "weather", "arguments": {"city": "Rome"}}]
+    text = gold_completion(sample(calls=calls))
+    assert text.startswith("<think>call news, weather</think>\n")
+    blocks = [part.split("\n</tool_call>")[0] for part in text.split("<tool_call>\n")[1:]]
+    assert [json.loads(b) for b in blocks] == calls
+
+
+def test_gold_completion_of_a_sample_without_calls_says_so():
+    with pytest.raises(ValueError, match="'s-1' has no gold call"):
+        gold_completion(sample(calls=[]))
+
+
+def test_messages_hold_system_then_demos_then_the_sample():
+    demo = sample("s-2", "Rain in Rome?")
+    messages = render_messages(sample(), [demo])
+    assert [m["role"] for m in messages] == ["system", "user", "assistant", "user"]
+    assert messages[0]["content"] == SYSTEM_PROMPT
+    assert messages[2]["content"] == gold_completion(demo)
+    assert messages[3]["content"] == "Rain in Köln?"
+
+
+def test_the_samples_own_system_text_follows_the_instruction_and_a_demos_is_left_out():
+    system = {"role": "system", "content": "Today is Monday."}
+    own = sample(messages=[system, {"role": "user", "content": "q"}])
+    demo = sample("s-2", messages=[{"role": "system", "content": "SECRET"}, {"role": "user", "content": "p"}])
+    messages = render_messages(own, [demo])
+    assert messages[0]["content"] == SYSTEM_PROMPT + "\n\nToday is Monday."
+    assert not any("SECRET" in m["content"] for m in messages)
+
+
+def test_rendering_leaves_the_sample_alone():
+    own = sample()
+    render_messages(own)[-1]["content"] = "changed"
+    assert own.messages[0]["content"] == "Rain in Köln?"
+
+
+def test_a_sample_cannot_be_its_own_demonstration():
+    with pytest.raises(ValueError, match="among its own demonstrations"):
+        render_messages(sample(), [sample()])
+
+
+def test_render_prompt_asks_the_template_for_tools_and_an_opened_answer():
+    seen = {}
+
+    class Tokenizer:
+        def apply_chat_template(self, messages, **options):
+            seen.update(options, messages=messages)
+            return "text"
+
+    assert render_prompt(sample(), Tokenizer(), [sample("s-2")]) == "text"
+    assert seen["add_generation_prompt"] is True and seen["tokenize"] is False
+    assert seen["tools"] == sample().tools and len(seen["messages"]) == 4

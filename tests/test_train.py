@@ -1,0 +1,198 @@
+"""`train()` drives the stock GRPOTrainer on the real nano policy, a few steps at a time."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from trl import GRPOConfig, GRPOTrainer
+
+import toolexpander_lite.train as train_module
+from toolexpander_lite.__main__ import main
+from toolexpander_lite.models import NANO_CHECKPOINT, load_policy
+from toolexpander_lite.nano_world import EASY_FAMILIES, nano_samples
+from toolexpander_lite.profiles import get_profile
+from toolexpander_lite.recipes import get_recipe
+from toolexpander_lite.rewards import conjunctive_reward, group_advantages
+from toolexpander_lite.runs import RunError, evaluations, load_study, read_jsonl, read_log
+from toolexpander_lite.train import train, training_rows
+
+TINY = dict(prompts_per_step=6, micro_batch=24, train_prompts=2, eval_every=2, eval_prompts=2)
+
+
+def tiny(**changes):
+    return get_profile("nano", **{**TINY, "steps": 4, **changes})
+
+
+FOUR = get_recipe("grpo", num_generations=4)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return train(FOUR, tiny(), 0, tmp_path_factory.mktemp("runs") / "study" / "grpo" / "seed-0")
+
+
+def without_clock(rows):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+def test_run_directory_holds_what_it_promises(run):
+    config = json.loads((run / "config.json").read_text())
+    assert config["recipe"]["beta"] == 0.04 and config["recipe"]["epsilon"] == config["recipe"]["epsilon_high"] == 0.2
+    assert config["profile"]["name"] == "nano" and config["seed"] == 0
+    assert config["versions"]["trl"] and len(config["base_model_hash"]) == 16
+    rows = read_log(run)
+    assert [row["step"] for row in rows] == [0, 1, 2, 3, 4]
+    assert [row["step"] for row, _ in evaluations(rows)] == [0, 2, 4]
+    assert rows[-1]["rollouts"] == 4 * 6 * 4
+    assert rows[-1]["learning_rate"] == rows[1]["learning_rate"] == config["learning_rate"]
+    for row in rows[1:]:
+        assert 0 <= row["groups/all_fail"] + row["groups/all_pass"] <= 1
+        mixed = 1 - row["groups/all_fail"] - row["groups/all_pass"]
+        assert row["frac_reward_zero_std"] == pytest.approx(1 - mixed, abs=1e-4)
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["steps"] == 4 and summary["rollouts"] == 96
+    assert set(summary) >= {"zero_shot", "zero_shot_easy", "zero_shot_hard", "peak_zero_shot", "stalled", "collapsed",
+                            "completion_tokens", "prompt_tokens", "seconds", "wall_seconds"}
+
+
+def test_rollouts_are_recorded_by_group_and_agree_with_the_log(run):
+    groups = read_jsonl(run / "rollouts.jsonl")
+    assert len(groups) == 4 * 6 and all(len(g["rewards"]) == 4 for g in groups)
+    for row in read_log(run)[1:]:
+        here = [g for g in groups if g["step"] == row["step"]]
+        assert len({g["sample_id"] for g in here}) == 6
+        mean = sum(sum(g["rewards"]) for g in here) / 24
+        assert row["reward"] == pytest.approx(mean, abs=1e-5)
+        assert row["groups/all_fail"] == pytest.approx(sum(not any(g["rewards"]) for g in here) / 6, abs=1e-5)
+
+
+def test_weights_move_and_the_final_folder_loads_like_any_model(run):
+    before, after = load_file(NANO_CHECKPOINT / "model.safetensors"), load_file(run / "final" / "model.safetensors")
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    model, tokenizer = load_policy(get_profile("nano", model=str(run / "final")))
+    assert tokenizer.chat_template and model.num_parameters() > 3e5
+
+
+def test_same_seed_same_log_other_seed_other_log(run, tmp_path):
+    again = train(FOUR, tiny(), 0, tmp_path / "a")
+    other = train(FOUR, tiny(), 1, tmp_path / "b")
+    assert without_clock(read_log(again)) == without_clock(read_log(run))
+    assert without_clock(read_log(other))[1:] != without_clock(read_log(run))[1:]
+
+
+def test_resumed_run_has_the_log_of_an_uninterrupted_one(run, tmp_path):
+    """2 steps, stop, 2 more = 4 steps; also when killed after the checkpoint, with half a line written."""
+    out = train(FOUR, tiny(steps=2), 0, tmp_path / "run")
+    with (out / "log.jsonl").open("a") as file:
+        file.write('{"step": 3, "loss": 0.1}\n{"step": 4, "lo')
+    train(FOUR, tiny(), 0, out, resume=True)
+    assert without_clock(read_log(out)) == without_clock(read_log(run))
+    assert read_jsonl(out / "rollouts.jsonl") == read_jsonl(run / "rollouts.jsonl")
+    one, two = load_file(run / "final" / "model.safetensors"), load_file(out / "final" / "model.safetensors")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_it_learns_what_it_can_and_the_hard_families_stay_at_zero(tmp_path):
+    """Twelve real steps: easy accuracy rises, hard stays 0. Enough to fail if rewards and prompts got mixed up."""
+    out = train("grpo", get_profile("nano", steps=12, eval_every=12), 0, tmp_path / "run")
+    (_, first), (_, last) = evaluations(read_log(out))
+    assert last["zero_shot_easy"] > first["zero_shot_easy"] + 0.2
+    assert last["zero_shot_hard"] == first["zero_shot_hard"] == 0
+    assert first["few_shot_hard"] > 0.9
+
+
+def test_advantages_by_hand_are_the_trainers(tmp_path):
+    """`group_advantages` against the column that the stock trainer logs."""
+    model, tokenizer = load_policy(get_profile("nano"))
+    samples = nano_samples("train", 2, families=EASY_FAMILIES)
+    config = GRPOConfig(
+        output_dir=str(tmp_path), max_steps=1, per_device_train_batch_size=32, num_generations=4, logging_steps=1,
+        max_completion_length=32, log_completions=True, report_to="none", use_cpu=True, bf16=False,
+        gradient_checkpointing=False, disable_tqdm=True, seed=3, save_strategy="no",
+    )  # fmt: skip
+    GRPOTrainer(
+        model=model, reward_funcs=conjunctive_reward, args=config, train_dataset=training_rows(samples, tokenizer),
+        processing_class=tokenizer,
+    ).train()
+    table = pd.read_parquet(next(Path(tmp_path).rglob("completions_*.parquet")))
+    rewards = table["conjunctive_reward"].tolist()
+    assert 0 < sum(rewards) < len(rewards)
+    expected = group_advantages(rewards, 4)
+    assert table["advantage"].tolist() == pytest.approx([float(a) for a in expected], abs=1e-5)
+
+
+def test_truncated_rollouts_are_seen(tmp_path):
+    """A cap below the length of any answer: all are clipped, none rewarded, and the log says why."""
+    out = train(FOUR, tiny(max_completion_length=6, steps=1, eval_every=1), 0, tmp_path / "run")
+    row = read_log(out)[1]
+    assert row["completions/clipped_ratio"] == 1 and row["reward"] == 0 and row["groups/all_fail"] == 1
+    assert set(row["eval"]["reasons"]) <= {"truncated", "no_call"}
+
+
+@pytest.mark.parametrize(
+    "arguments, error, words",
+    [
+        (dict(recipe="gpro"), ValueError, "unknown recipe 'gpro'; choose one of grpo"),
+        (dict(profile="laptop"), ValueError, "unknown profile 'laptop'; choose one of nano"),
+        (dict(seed="0"), ValueError, "seed must be a non-negative int, not '0'"),
+        (dict(seed=True), ValueError, "seed must be"),
+        (dict(profile=get_profile("nano", micro_batch=7)), ValueError, "160 rollouts, which micro_batch 7"),
+        (dict(profile=get_profile("nano", model="no/such-model")), ValueError, "no/such-model"),
+    ],
+)
+def test_bad_input_gets_one_clear_error(arguments, error, words, tmp_path):
+    with pytest.raises(error, match=words):
+        train(**{"out": tmp_path / "run", **arguments})
+
+
+def test_folder_errors(run, tmp_path):
+    with pytest.raises(RunError, match="already holds a run"):
+        train(FOUR, tiny(), 0, run)
+    with pytest.raises(RunError, match="another run: its recipe differs in learning_rate"):
+        train(get_recipe(FOUR, learning_rate=1e-5), tiny(), 0, run, resume=True)
+    with pytest.raises(RunError, match="another run: its seed"):
+        train(FOUR, tiny(), 5, run, resume=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot write to"):
+        train(FOUR, tiny(), 0, tmp_path / "file" / "run")
+
+
+def test_full_disk_is_one_clear_error_and_the_run_goes_on_from_its_checkpoint(run, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    write = train_module.RunLog.write
+
+    def full(self, row, model):
+        if row["step"] == 3:
+            raise OSError(28, "No space left on device")
+        write(self, row, model)
+
+    monkeypatch.setattr(train_module.RunLog, "write", full)
+    with pytest.raises(RunError, match="No space left on device.*resume=True"):
+        train(FOUR, tiny(), 0, out)
+    monkeypatch.undo()
+    train(FOUR, tiny(), 0, out, resume=True)
+    assert without_clock(read_log(out)) == without_clock(read_log(run))
+
+
+def test_command_line_trains_and_tabulates(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "study" / "grpo" / "seed-7"
+    monkeypatch.setitem(__import__("toolexpander_lite.profiles", fromlist=["PROFILES"]).PROFILES, "nano", tiny())
+    assert main(["train", "--recipe", "grpo", "--num-generations", "4", "--seed", "7", "--steps", "2", "--learning-rate",
+                 "1e-4", "--out", str(out)]) == 0
+    assert read_log(out)[1]["learning_rate"] == 1e-4
+    table = load_study(tmp_path / "study")
+    assert table["seed"].tolist() == [7] and table["variant"].tolist() == ["grpo"]
+    assert main(["runs", str(tmp_path / "study")]) == 0
+    assert "grpo" in capsys.readouterr().out
+
+
+def test_command_line_errors_are_one_line(tmp_path, capsys):
+    assert main(["train", "--recipe", "nope", "--out", str(tmp_path / "x")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: unknown recipe 'nope'") and error.count("\n") == 1
+    shutil.rmtree(tmp_path / "x", ignore_errors=True)
+    assert main(["runs", str(tmp_path)]) == 2

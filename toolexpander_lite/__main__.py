@@ -1,0 +1,147 @@
+"""The command line: `python -m toolexpander_lite COMMAND`. Each command calls the function the notebooks call."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from .profiles import PROFILES, get_profile
+from .recipes import RECIPES, get_recipe
+
+
+def _print_row(row):
+    line = f"step {row['step']:4d}"
+    for name in ("reward", "entropy", "kl", "groups/all_fail", "groups/all_pass"):
+        if name in row:
+            line += f"  {name} {row[name]:.3f}"
+    for name in ("zero_shot", "zero_shot_easy", "zero_shot_hard", "gold_logprob_hard"):
+        if name in row.get("eval", {}):
+            line += f"  {name} {row['eval'][name]:.3f}"
+    print(line, flush=True)
+
+
+def _changes(arguments, names):
+    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+
+
+def _train(arguments):
+    from .train import train
+
+    recipe = get_recipe(arguments.recipe, **_changes(arguments, ("learning_rate", "beta", "num_generations")))
+    profile = get_profile(arguments.profile, **_changes(arguments, ("steps", "model", "data", "data_path")))
+    run = train(recipe, profile, arguments.seed, arguments.out, arguments.resume, progress=_print_row)
+    print(run, (run / "summary.json").read_text(), sep="\n")
+
+
+def _evaluate(arguments):
+    from .demonstrations import DemoBank
+    from .evaluate import evaluate
+    from .models import load_policy
+    from .train import load_splits
+
+    changes = _changes(arguments, ("model", "data", "data_path", "eval_prompts"))
+    profile = get_profile(arguments.profile, **changes)
+    model, tokenizer = load_policy(profile)
+    train_samples, held_out, hard = load_splits(profile, seed=0)
+    bank = DemoBank(train_samples) if hard else None
+    print(json.dumps(evaluate(model, tokenizer, held_out, profile.max_completion_length, bank, hard), indent=1))
+
+
+def _runs(arguments):
+    from .runs import load_study
+
+    table = load_study(arguments.folder)
+    print(table.drop(columns="run").to_string(index=False))
+
+
+def _hardware(arguments):
+    from .hardware import describe_hardware, pick_profile
+
+    hardware = describe_hardware()
+    print(hardware, *pick_profile(hardware), sep="\n")
+
+
+def _notebooks(arguments):
+    from .notebooks import run_notebooks
+
+    run_notebooks(arguments.out, arguments.quick, arguments.only)
+
+
+def _nano_policy(arguments):
+    from .nano_policy import build_nano_policy
+
+    build_nano_policy(arguments.out, progress=lambda step, loss: print(f"step {step}  loss {loss:.4f}", flush=True))
+    print(arguments.out)
+
+
+def _warm_start(arguments):
+    from .warm_start import build_warm_start
+
+    profile = get_profile(arguments.profile, **_changes(arguments, ("model", "data", "data_path")))
+    build_warm_start(profile, arguments.out, progress=lambda step, loss: print(f"step {step}  loss {loss:.4f}", flush=True))
+    print(arguments.out)
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="python -m toolexpander_lite", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(name, function, help):
+        sub = commands.add_parser(name, help=help, description=help)
+        sub.set_defaults(function=function)
+        return sub
+
+    def model_and_data(sub):
+        sub.add_argument("--profile", default="nano", help=f"one of {', '.join(PROFILES)}")
+        sub.add_argument("--model", help="Hub id or local folder, instead of the profile's")
+        sub.add_argument("--data", help="data source, instead of the profile's")
+        sub.add_argument("--data-path", help="local file of that source")
+
+    sub = command("train", _train, "one GRPO run, into a run directory")
+    sub.add_argument("--recipe", default="grpo", help=f"one of {', '.join(RECIPES)}")
+    model_and_data(sub)
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--steps", type=int, help="optimizer steps, instead of the profile's")
+    sub.add_argument("--learning-rate", type=float)
+    sub.add_argument("--beta", type=float, help="weight of the KL term")
+    sub.add_argument("--num-generations", type=int, help="rollouts per prompt")
+    sub.add_argument("--out", help="run directory; default out/RECIPE/seed-SEED")
+    sub.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
+
+    sub = command("evaluate", _evaluate, "greedy accuracy of a model on the held-out prompts of a profile")
+    model_and_data(sub)
+    sub.add_argument("--eval-prompts", type=int)
+
+    sub = command("runs", _runs, "table of the runs below a folder")
+    sub.add_argument("folder", type=Path)
+
+    command("hardware", _hardware, "what this machine is and which profile fits it")
+
+    sub = command("notebooks", _notebooks, "execute the notebooks; copies and figures go to --out")
+    sub.add_argument("--out", default="out")
+    sub.add_argument("--quick", action="store_true", help="a few training steps only, as CI does")
+    sub.add_argument("--only", help="beginning of the name of the notebooks to run, 01 for example")
+
+    sub = command("nano-policy", _nano_policy, "rebuild the nano policy (about 4 minutes on 2 cores)")
+    sub.add_argument("--out", required=True)
+
+    sub = command("warm-start", _warm_start, "short SFT for a model that writes no tool calls, saved as a model folder")
+    model_and_data(sub)
+    sub.add_argument("--out", required=True)
+    return parser
+
+
+def main(argv=None):
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.function(arguments)
+    except (ValueError, RuntimeError, OSError) as error:  # our own errors say what to do; no traceback needed
+        if arguments.command == "train" and not type(error).__module__.startswith(("toolexpander_lite", "builtins")):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

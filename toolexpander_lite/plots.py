@@ -1,0 +1,135 @@
+"""Pictures of run directories. Each function draws from logs alone, so it works on a run that is still going.
+
+`runs` is always a dict {label: [run directory, ...]}, one directory per seed; curves show the mean over seeds with
+a band from the lowest to the highest, and every seed as a thin line. Functions return the matplotlib figure.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from .runs import read_log
+
+COLOURS = plt.get_cmap("tab10").colors
+
+
+def curve(run, name, x="step"):
+    """One quantity of a run's log over `x` -> (xs, ys); evaluation quantities are written "eval/zero_shot"."""
+    xs, ys = [], []
+    for row in read_log(run):
+        value = row.get("eval", {}).get(name[5:]) if name.startswith("eval/") else row.get(name)
+        if value is not None:
+            xs.append(row[x])
+            ys.append(value)
+    return np.array(xs), np.array(ys, dtype=float)
+
+
+def smooth(values, window):
+    """Running mean over `window` values; the first ones average what there is."""
+    sums = np.cumsum(np.insert(values, 0, 0.0))
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(0, ends - window)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def draw_curves(axis, runs, name, x="step", window=1, label=None):
+    """Mean, band and single seeds of one quantity on a matplotlib axis."""
+    for colour, (group, folders) in zip(COLOURS * 2, runs.items()):
+        curves = [curve(folder, name, x) for folder in folders]
+        curves = [(xs, smooth(ys, window)) for xs, ys in curves if len(xs)]
+        if not curves:
+            continue
+        for xs, ys in curves:
+            axis.plot(xs, ys, color=colour, alpha=0.25, linewidth=0.8)
+        grid = max((xs for xs, _ in curves), key=len)
+        # Runs in progress are shorter: average only the seeds that have got as far.
+        table = np.array([np.where(grid <= xs[-1], np.interp(grid, xs, ys), np.nan) for xs, ys in curves])
+        axis.plot(grid, np.nanmean(table, 0), color=colour, linewidth=2, label=f"{group} ({len(curves)})")
+        axis.fill_between(grid, np.nanmin(table, 0), np.nanmax(table, 0), color=colour, alpha=0.12)
+    axis.set_xlabel({"step": "optimizer step", "rollouts": "rollouts", "seconds": "training seconds"}.get(x, x))
+    axis.set_title(label or name, fontsize=10)
+    axis.grid(alpha=0.25)
+
+
+def plot_training(runs, panels, x="step", columns=3, window=1):
+    """A grid of curves; `panels`: {log quantity: title}."""
+    rows = -(-len(panels) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 2.9 * rows), squeeze=False)
+    for axis, (name, title) in zip(axes.flat, panels.items()):
+        draw_curves(axis, runs, name, x, 1 if name.startswith("eval/") else window, title)
+    for axis in axes.flat[len(panels):]:
+        axis.axis("off")
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=max(1, len(labels)), frameon=False, title="(seeds)")
+    figure.tight_layout(rect=(0, 0.09 if rows == 1 else 0.06, 1, 1))
+    return figure
+
+
+def plot_groups(runs, columns=3, window=5):
+    """Shares of all-fail, mixed and all-pass groups over training, one panel per label: only mixed groups teach."""
+    rows = -(-len(runs) // columns)
+    columns = min(columns, len(runs))
+    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 2.9 * rows), squeeze=False, sharey=True)
+    for axis, (group, folders) in zip(axes.flat, runs.items()):
+        logs = [(curve(f, "groups/all_fail"), curve(f, "groups/all_pass")) for f in folders]
+        length = min(len(fail[0]) for fail, _ in logs)
+        steps = logs[0][0][0][:length]
+        fail = smooth(np.mean([f[1][:length] for f, _ in logs], 0), window)
+        passed = smooth(np.mean([p[1][:length] for _, p in logs], 0), window)
+        axis.stackplot(
+            steps, fail, 1 - fail - passed, passed, labels=["all fail: no gradient", "mixed: teaches", "all pass: no gradient"],
+            colors=["#c44e52", "#dddddd", "#55a868"],
+        )
+        axis.set(title=f"{group} ({len(folders)} seeds)", xlabel="optimizer step", ylim=(0, 1))
+        axis.margins(x=0)
+    axes[0, 0].set_ylabel("share of groups")
+    for axis in axes.flat[len(runs):]:
+        axis.axis("off")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=3, frameon=False)
+    figure.tight_layout(rect=(0, 0.1, 1, 1))
+    return figure
+
+
+def plot_families(run_groups, hard_families=()):
+    """Heat map, families x evaluations: zero-shot accuracy per family, averaged over seeds; one panel per label."""
+    figure, axes = plt.subplots(1, len(run_groups), figsize=(4.4 * len(run_groups) + 1, 3.6), squeeze=False, sharey=True)
+    for axis, (group, folders) in zip(axes[0], run_groups.items()):
+        logs = [[row for row in read_log(f) if "eval" in row] for f in folders]
+        steps = [row["step"] for row in min(logs, key=len)]
+        names = sorted(logs[0][0]["eval"]["families"], key=lambda n: (n in hard_families, n))
+        grid = np.mean(
+            [[[row["eval"]["families"][n] for row in log[: len(steps)]] for n in names] for log in logs], axis=0
+        )
+        image = axis.imshow(grid, vmin=0, vmax=1, aspect="auto", cmap="viridis", interpolation="nearest")
+        axis.set_yticks(range(len(names)), [n + (" (hard)" if n in hard_families else "") for n in names], fontsize=8)
+        ticks = np.unique(np.linspace(0, len(steps) - 1, 5).astype(int))
+        axis.set_xticks(ticks, [steps[t] for t in ticks])
+        axis.set(title=f"{group} ({len(folders)} seeds)", xlabel="optimizer step")
+    figure.colorbar(image, ax=list(axes[0]), label="greedy zero-shot accuracy")
+    return figure
+
+
+class LivePlot:
+    """Redraws `plot_training` in a notebook while a run writes its log; pass it to `train(progress=...)`.
+
+    Args:
+        run: the run directory that `train` writes to.
+        panels: as for `plot_training`.
+        every: rows of the log between two drawings.
+    """
+
+    def __init__(self, run, panels, every=5):
+        self.run, self.panels, self.every = run, panels, every
+        self.handle = None
+
+    def __call__(self, row):
+        if row["step"] % self.every:
+            return
+        from IPython.display import display
+
+        figure = plot_training({f"step {row['step']}": [self.run]}, self.panels)
+        if self.handle is None:
+            self.handle = display(figure, display_id=True)
+        else:
+            self.handle.update(figure)
+        plt.close(figure)
