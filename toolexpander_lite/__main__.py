@@ -20,6 +20,10 @@ def _print_row(row):
     print(line, flush=True)
 
 
+def _print_loss(step, loss):
+    print(f"step {step}  loss {loss:.4f}", flush=True)
+
+
 def _changes(arguments, names):
     return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
 
@@ -28,7 +32,7 @@ def _train(arguments):
     from .train import train
 
     recipe = get_recipe(arguments.recipe, **_changes(arguments, ("learning_rate", "beta", "num_generations")))
-    profile = get_profile(arguments.profile, **_changes(arguments, ("steps", "model", "data", "data_path")))
+    profile = get_profile(arguments.profile, **_changes(arguments, ("steps", "model", "data", "data_path", "eval_every")))
     run = train(recipe, profile, arguments.seed, arguments.out, arguments.resume, progress=_print_row)
     print(run, (run / "summary.json").read_text(), sep="\n")
 
@@ -42,9 +46,10 @@ def _evaluate(arguments):
     changes = _changes(arguments, ("model", "data", "data_path", "eval_prompts"))
     profile = get_profile(arguments.profile, **changes)
     model, tokenizer = load_policy(profile)
-    train_samples, held_out, hard = load_splits(profile, seed=0)
-    bank = DemoBank(train_samples) if hard else None
-    print(json.dumps(evaluate(model, tokenizer, held_out, profile.max_completion_length, bank, hard), indent=1))
+    data = load_splits(profile, 0, tokenizer)
+    bank = DemoBank(data.train) if data.hard_families else None
+    scores = evaluate(model, tokenizer, data.held_out, profile.max_completion_length, bank, data.hard_families)
+    print(json.dumps(scores, indent=1))
 
 
 def _runs(arguments):
@@ -70,16 +75,16 @@ def _notebooks(arguments):
 def _nano_policy(arguments):
     from .nano_policy import build_nano_policy
 
-    build_nano_policy(arguments.out, progress=lambda step, loss: print(f"step {step}  loss {loss:.4f}", flush=True))
+    build_nano_policy(arguments.out, progress=_print_loss)
     print(arguments.out)
 
 
 def _warm_start(arguments):
     from .warm_start import build_warm_start
 
-    profile = get_profile(arguments.profile, **_changes(arguments, ("model", "data", "data_path")))
-    build_warm_start(profile, arguments.out, progress=lambda step, loss: print(f"step {step}  loss {loss:.4f}", flush=True))
-    print(arguments.out)
+    changes = _changes(arguments, ("model", "data", "data_path", "warm_start_steps"))
+    profile = get_profile(arguments.profile, **changes)
+    print(build_warm_start(profile, arguments.out, progress=_print_loss))
 
 
 def _parser():
@@ -102,6 +107,7 @@ def _parser():
     model_and_data(sub)
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--steps", type=int, help="optimizer steps, instead of the profile's")
+    sub.add_argument("--eval-every", type=int, help="optimizer steps between evaluations and checkpoints")
     sub.add_argument("--learning-rate", type=float)
     sub.add_argument("--beta", type=float, help="weight of the KL term")
     sub.add_argument("--num-generations", type=int, help="rollouts per prompt")
@@ -127,6 +133,7 @@ def _parser():
 
     sub = command("warm-start", _warm_start, "short SFT for a model that writes no tool calls, saved as a model folder")
     model_and_data(sub)
+    sub.add_argument("--warm-start-steps", type=int)
     sub.add_argument("--out", required=True)
     return parser
 

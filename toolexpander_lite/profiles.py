@@ -23,7 +23,8 @@ class Profile:
         lora_rank: LoRA on all linear layers with this rank; 0 trains the full weights.
         prompts_per_step: prompts (groups) per optimizer step.
         micro_batch: completions per forward/backward pass; must divide prompts_per_step * group size.
-        max_completion_length: tokens.
+        max_completion_length: tokens; rows whose gold answer is longer are left out, since they can only fail.
+        max_prompt_tokens: rows with a longer prompt are left out (TRL has no limit of its own).
         train_prompts: distinct training prompts (nano: per family).
         steps: optimizer steps of a full run.
         eval_every: optimizer steps between evaluations.
@@ -43,6 +44,7 @@ class Profile:
     prompts_per_step: int = 16
     micro_batch: int = 160
     max_completion_length: int = 48
+    max_prompt_tokens: int = 256
     train_prompts: int = 16
     steps: int = 120
     eval_every: int = 10
@@ -56,17 +58,17 @@ PROFILES = {
         Profile("nano", model="nano", data="nano"),
         Profile(
             "smol", model="smollm2", data="toolrl", learning_rate=2e-5, train_prompts=200, quantization="4bit", lora_rank=16, dtype="bfloat16",
-            prompts_per_step=2, micro_batch=10, max_completion_length=128, steps=60, eval_every=20,
-            eval_prompts=40, warm_start_steps=30,
+            prompts_per_step=2, micro_batch=10, max_completion_length=128, max_prompt_tokens=512, steps=60,
+            eval_every=20, eval_prompts=40, warm_start_steps=30,
         ),
         Profile(
             "t4", model="Qwen/Qwen2.5-1.5B-Instruct", data="toolrl", learning_rate=1e-5, train_prompts=2000, quantization="4bit", lora_rank=16,
-            dtype="float16", prompts_per_step=4, micro_batch=4, max_completion_length=256, steps=200,
+            dtype="float16", prompts_per_step=4, micro_batch=4, max_completion_length=256, max_prompt_tokens=768, steps=200,
             eval_every=50, eval_prompts=50,
         ),
         Profile(
             "gpu24", model="Qwen/Qwen2.5-1.5B-Instruct", data="toolrl", learning_rate=1e-5, train_prompts=3200, quantization="4bit", lora_rank=32,
-            dtype="bfloat16", prompts_per_step=8, micro_batch=10, max_completion_length=512, steps=300,
+            dtype="bfloat16", prompts_per_step=8, micro_batch=10, max_completion_length=512, max_prompt_tokens=1024, steps=300,
             eval_every=50, eval_prompts=100,
         ),
     )

@@ -16,14 +16,14 @@ import random
 import sys
 import time
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from transformers import PrinterCallback, TrainerCallback, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig, GRPOTrainer
 
-from .data import to_dataset
+from .data import DataError, to_dataset
 from .demonstrations import DemoBank
 from .evaluate import evaluate
 from .hardware import pick_dtype
@@ -31,7 +31,7 @@ from .loaders import load_samples
 from .models import adapters_to_float32, load_policy, model_hash
 from .nano_world import HARD_FAMILIES, nano_samples
 from .profiles import get_profile
-from .prompts import render_prompt
+from .prompts import gold_completion, render_prompt
 from .recipes import get_recipe
 from .rewards import get_reward, group_outcomes, judge_all
 from .runs import RunError, check_folder, read_jsonl, software_versions, summarize, write_json
@@ -44,17 +44,43 @@ LOGGED = (
 )
 
 
-def load_splits(profile, seed):
-    """(train samples, held-out samples, names of hard families) for a profile; the held-out ones do not vary with seed."""
+@dataclass(frozen=True)
+class Splits:
+    """The samples of a run: to train on, held out, the names of hard families, and rows left out by reason."""
+
+    train: list
+    held_out: list
+    hard_families: tuple
+    left_out: dict
+
+
+def load_splits(profile, seed, tokenizer):
+    """The samples a profile asks for -> `Splits`. The held-out ones are the same for all seeds.
+
+    Raises:
+        DataError: no row of a split fits into the profile's lengths.
+    """
     if profile.data == "nano":
-        return (nano_samples("train", profile.train_prompts, seed), nano_samples("test", profile.eval_prompts),
-                HARD_FAMILIES)
-    samples = load_samples(profile.data, path=profile.data_path).samples
-    train_samples = [s for s in samples if s.split == "train"]
-    held_out = [s for s in samples if s.split == "test"]
-    random.Random(seed).shuffle(train_samples)
-    random.Random(0).shuffle(held_out)
-    return train_samples[: profile.train_prompts], held_out[: profile.eval_prompts], ()
+        train_samples, held_out = nano_samples("train", profile.train_prompts, seed), nano_samples("test", profile.eval_prompts)
+        return Splits(train_samples, held_out, HARD_FAMILIES, {})
+    report = load_samples(profile.data, path=profile.data_path)
+    fitting, left_out = {"train": [], "test": []}, Counter(report.dropped)
+    for sample in report.samples:
+        if len(tokenizer(render_prompt(sample, tokenizer)).input_ids) > profile.max_prompt_tokens:
+            left_out["prompt_too_long"] += 1
+        elif len(tokenizer(gold_completion(sample)).input_ids) >= profile.max_completion_length:
+            left_out["answer_too_long"] += 1
+        else:
+            fitting[sample.split].append(sample)
+    for split, samples in fitting.items():
+        if not samples:
+            raise DataError(
+                f"no {split} row of {profile.data!r} has a prompt of at most {profile.max_prompt_tokens} tokens and an answer "
+                f"below {profile.max_completion_length}; raise max_prompt_tokens or max_completion_length"
+            )
+    random.Random(seed).shuffle(fitting["train"])
+    random.Random(0).shuffle(fitting["test"])
+    return Splits(fitting["train"][: profile.train_prompts], fitting["test"][: profile.eval_prompts], (), dict(left_out))
 
 
 def training_rows(samples, tokenizer):
@@ -136,7 +162,7 @@ class RunLog(TrainerCallback):
         self.write({"step": state.global_step, **metrics, **self.counts}, model)
 
 
-def _command():
+def command_line():
     """The command line that started this run, without this machine's paths; from a notebook or script, just that."""
     called = Path(sys.argv[0]).name == "__main__.py"
     return " ".join(["python -m toolexpander_lite", *sys.argv[1:]]) if called else "train() called from Python"
@@ -235,20 +261,20 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         arguments = grpo_config(recipe, profile, seed, out, model.device.type)
         checkpoint = get_last_checkpoint(arguments.output_dir) if resume and (out / "checkpoints").exists() else None
         counts = _rewind(out, checkpoint)
-        train_samples, held_out, hard_families = load_splits(profile, seed)
-        bank = DemoBank(train_samples) if hard_families else None
-        rows = training_rows(train_samples, tokenizer)
+        data = load_splits(profile, seed, tokenizer)
+        bank = DemoBank(data.train) if data.hard_families else None
+        rows = training_rows(data.train, tokenizer)
         recorder = RolloutRecorder(get_reward(recipe.reward), recipe.num_generations, out / "rollouts.jsonl", counts)
         log = RunLog(
             out / "log.jsonl", counts, every=profile.eval_every, progress=progress,
             evaluate_policy=lambda policy: evaluate(
-                policy, tokenizer, held_out, profile.max_completion_length, bank, hard_families
+                policy, tokenizer, data.held_out, profile.max_completion_length, bank, data.hard_families
             ),
         )
         config = {
-            "command": _command(), **identity, "learning_rate": arguments.learning_rate,
+            "command": command_line(), **identity, "learning_rate": arguments.learning_rate,
             "base_model_hash": model_hash(model), "device": model.device.type, "versions": software_versions(),
-            "train_samples": len(train_samples), "held_out_samples": len(held_out),
+            "train_samples": len(data.train), "held_out_samples": len(data.held_out), "left_out": data.left_out,
         }
         write_json(out / "config.json", config)
         trainer = GRPOTrainer(
