@@ -1,0 +1,83 @@
+"""The path of real models, end to end and tiny: rows in ToolRL's own format, warm start, then 4-bit QLoRA GRPO."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_loaders import call_text, toolrl_file, toolrl_row
+
+from toolexpander_lite.data import DataError
+from toolexpander_lite.models import load_policy
+from toolexpander_lite.profiles import get_profile
+from toolexpander_lite.recipes import get_recipe
+from toolexpander_lite.runs import RunError, read_log
+from toolexpander_lite.train import load_splits, train
+from toolexpander_lite.warm_start import build_warm_start
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    rows = [toolrl_row(call_text(("Get News", {"page": n})), query=f"news of page {n}") for n in range(40)]
+    rows.append(toolrl_row(call_text(("Get News", {"page": 1})), query="please " * 400))
+    rows.append(toolrl_row(call_text(*[("Get News", {"page": n}) for n in range(20)]), query="many"))
+    rows.append(toolrl_row("<response> hello </response>", query="no call"))
+    path = toolrl_file(tmp_path_factory.mktemp("data"), rows)
+    return get_profile(
+        "nano", data="toolrl", data_path=str(path), max_completion_length=64, warm_start_steps=2, train_prompts=8,
+        eval_prompts=4, prompts_per_step=2, micro_batch=8, eval_every=1, steps=2,
+    )  # fmt: skip
+
+
+FOUR = get_recipe("grpo", num_generations=4)
+
+
+def test_rows_that_cannot_fit_are_left_out_and_counted(tiny):
+    _, tokenizer = load_policy(get_profile("nano"))
+    data = load_splits(tiny, 0, tokenizer)
+    assert len(data.train) == 8 and len(data.held_out) == 4 and data.hard_families == ()
+    assert data.left_out["prompt_too_long"] == 1 and data.left_out["answer_too_long"] == 1
+    assert sum(data.left_out.values()) == 3
+    assert [s.id for s in load_splits(tiny, 1, tokenizer).held_out] == [s.id for s in data.held_out]
+    assert [s.id for s in load_splits(tiny, 1, tokenizer).train] != [s.id for s in data.train]
+    with pytest.raises(DataError, match="raise max_prompt_tokens"):
+        load_splits(get_profile(tiny, max_prompt_tokens=3), 0, tokenizer)
+
+
+@pytest.fixture(scope="module")
+def warm(tiny, tmp_path_factory):
+    out = tmp_path_factory.mktemp("warm") / "seed-0"
+    steps = []
+    folder = build_warm_start(tiny, out, progress=lambda step, loss: steps.append(step))
+    assert steps == [1, 2] and folder == out / "final"
+    return out
+
+
+def test_warm_start_is_a_logged_step(warm, tiny):
+    summary = json.loads((warm / "summary.json").read_text())
+    assert summary["steps"] == 2 and {"zero_shot_before", "zero_shot", "seconds"} <= set(summary)
+    rows = read_log(warm)
+    assert [row["step"] for row in rows] == [0, 1, 2] and "eval" in rows[0] and "eval" in rows[2]
+    base, _ = load_policy(get_profile("nano"))
+    started, _ = load_policy(get_profile("nano", model=str(warm / "final")))
+    assert not torch.equal(base.lm_head.weight, started.lm_head.weight)
+    with pytest.raises(RunError, match="already holds a run"):
+        build_warm_start(tiny, warm)
+    with pytest.raises(ValueError, match="has no warm start"):
+        build_warm_start(get_profile("nano"), warm)
+
+
+def test_four_bit_lora_grpo_on_the_warm_started_model_and_resume(warm, tiny, tmp_path):
+    profile = get_profile(tiny, model=str(warm / "final"), quantization="4bit", lora_rank=4, steps=2, learning_rate=1e-3)
+    recipe = get_recipe(FOUR, reward="graded")  # gives a gradient even where nothing is quite right
+    out = train(recipe, profile, 0, tmp_path / "run")
+    rows = read_log(out)
+    assert [row["step"] for row in rows] == [0, 1, 2]
+    assert rows[1]["kl"] == pytest.approx(0, abs=1e-5)  # the adapter starts as no change
+    adapter = load_file(out / "final" / "adapter_model.safetensors")
+    assert any("lora_B" in name and tensor.abs().max() > 0 for name, tensor in adapter.items())
+    assert all(tensor.dtype == torch.float32 for tensor in adapter.values())
+    halves = train(recipe, get_profile(profile, steps=1), 0, tmp_path / "halves")
+    train(recipe, profile, 0, halves, resume=True)
+    same = [{k: v for k, v in row.items() if k != "seconds"} for row in read_log(halves)]
+    assert same == [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
