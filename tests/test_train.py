@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from trl import GRPOConfig, GRPOTrainer
 
-import toolexpander_lite.train as train_module
+import toolexpander_lite.recording as recording
 from toolexpander_lite.__main__ import main
 from toolexpander_lite.models import NANO_CHECKPOINT, load_policy
 from toolexpander_lite.nano_world import EASY_FAMILIES, nano_samples
@@ -18,9 +18,11 @@ from toolexpander_lite.profiles import get_profile
 from toolexpander_lite.recipes import get_recipe
 from toolexpander_lite.rewards import conjunctive_reward, group_advantages
 from toolexpander_lite.runs import RunError, evaluations, load_study, read_jsonl, read_log
-from toolexpander_lite.train import train, training_rows
+from toolexpander_lite.splits import training_rows
+from toolexpander_lite.train import train
 
-TINY = dict(prompts_per_step=6, micro_batch=24, train_prompts=2, eval_every=2, eval_prompts=2)
+# 12 prompts and 8 a step: an epoch ends in the middle of the second step, before the resumed runs set in.
+TINY = dict(prompts_per_step=8, micro_batch=32, train_prompts=1, eval_every=2, eval_prompts=2)
 
 
 def tiny(**changes):
@@ -47,27 +49,33 @@ def test_run_directory_holds_what_it_promises(run):
     rows = read_log(run)
     assert [row["step"] for row in rows] == [0, 1, 2, 3, 4]
     assert [row["step"] for row, _ in evaluations(rows)] == [0, 2, 4]
-    assert rows[-1]["rollouts"] == 4 * 6 * 4
+    assert rows[-1]["rollouts"] == 4 * 8 * 4
     assert rows[-1]["learning_rate"] == rows[1]["learning_rate"] == config["learning_rate"]
     for row in rows[1:]:
         assert 0 <= row["groups/all_fail"] + row["groups/all_pass"] <= 1
         mixed = 1 - row["groups/all_fail"] - row["groups/all_pass"]
         assert row["frac_reward_zero_std"] == pytest.approx(1 - mixed, abs=1e-4)
     summary = json.loads((run / "summary.json").read_text())
-    assert summary["steps"] == 4 and summary["rollouts"] == 96
+    assert summary["steps"] == 4 and summary["rollouts"] == 128
     assert set(summary) >= {"zero_shot", "zero_shot_easy", "zero_shot_hard", "peak_zero_shot", "stalled", "collapsed",
                             "completion_tokens", "prompt_tokens", "seconds", "wall_seconds"}
 
 
 def test_rollouts_are_recorded_by_group_and_agree_with_the_log(run):
     groups = read_jsonl(run / "rollouts.jsonl")
-    assert len(groups) == 4 * 6 and all(len(g["rewards"]) == 4 for g in groups)
+    assert len(groups) == 4 * 8 and all(len(g["rewards"]) == 4 for g in groups)
     for row in read_log(run)[1:]:
         here = [g for g in groups if g["step"] == row["step"]]
-        assert len({g["sample_id"] for g in here}) == 6
-        mean = sum(sum(g["rewards"]) for g in here) / 24
+        assert len(here) == 8
+        mean = sum(sum(g["rewards"]) for g in here) / 32
         assert row["reward"] == pytest.approx(mean, abs=1e-5)
-        assert row["groups/all_fail"] == pytest.approx(sum(not any(g["rewards"]) for g in here) / 6, abs=1e-5)
+        assert row["groups/all_fail"] == pytest.approx(sum(not any(g["rewards"]) for g in here) / 8, abs=1e-5)
+
+
+def test_every_prompt_is_seen_once_an_epoch_in_an_order_of_its_own(run):
+    ids = [g["sample_id"] for g in read_jsonl(run / "rollouts.jsonl")]
+    first, second = ids[:12], ids[12:24]
+    assert set(first) == set(second) and len(set(first)) == 12 and first != second
 
 
 def test_weights_move_and_the_final_folder_loads_like_any_model(run):
@@ -163,14 +171,14 @@ def test_folder_errors(run, tmp_path):
 
 def test_full_disk_is_one_clear_error_and_the_run_goes_on_from_its_checkpoint(run, tmp_path, monkeypatch):
     out = tmp_path / "run"
-    write = train_module.RunLog.write
+    write = recording.RunLog.write
 
     def full(self, row, model):
         if row["step"] == 3:
             raise OSError(28, "No space left on device")
         write(self, row, model)
 
-    monkeypatch.setattr(train_module.RunLog, "write", full)
+    monkeypatch.setattr(recording.RunLog, "write", full)
     with pytest.raises(RunError, match="No space left on device.*resume=True"):
         train(FOUR, tiny(), 0, out)
     monkeypatch.undo()

@@ -12,7 +12,8 @@ from toolexpander_lite.models import load_policy
 from toolexpander_lite.profiles import get_profile
 from toolexpander_lite.recipes import get_recipe
 from toolexpander_lite.runs import RunError, read_log
-from toolexpander_lite.train import load_splits, train
+from toolexpander_lite.splits import load_splits
+from toolexpander_lite.train import train
 from toolexpander_lite.warm_start import build_warm_start
 
 

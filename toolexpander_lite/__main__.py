@@ -41,7 +41,7 @@ def _evaluate(arguments):
     from .demonstrations import DemoBank
     from .evaluate import evaluate
     from .models import load_policy
-    from .train import load_splits
+    from .splits import load_splits
 
     changes = _changes(arguments, ("model", "data", "data_path", "eval_prompts"))
     profile = get_profile(arguments.profile, **changes)
@@ -70,6 +70,13 @@ def _notebooks(arguments):
     from .notebooks import run_notebooks
 
     run_notebooks(arguments.out, arguments.quick, arguments.only)
+
+
+def _report(arguments):
+    from .report import rebuild
+
+    for path in rebuild():
+        print(path)
 
 
 def _nano_policy(arguments):
@@ -122,6 +129,8 @@ def _parser():
     sub.add_argument("folder", type=Path)
 
     command("hardware", _hardware, "what this machine is and which profile fits it")
+
+    command("report", _report, "rebuild the README's table and pictures from the committed logs")
 
     sub = command("notebooks", _notebooks, "execute the notebooks; copies and figures go to --out")
     sub.add_argument("--out", default="out")

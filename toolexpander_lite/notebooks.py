@@ -2,6 +2,7 @@
 
 import base64
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -16,6 +17,16 @@ FOUND = "Found: "  # a printed line that begins so is repeated by `run_notebooks
 
 class NotebookError(RuntimeError):
     """A notebook that did not run to its end; the message names the notebook, the cell and the error."""
+
+
+def quiet():
+    """Keep progress bars of model loading and bitsandbytes' hints out of a notebook's output."""
+    import logging
+
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def quick_mode():
@@ -71,6 +82,16 @@ def _save_figures(notebook, folder, stem):
     return paths
 
 
+def _peak_memory():
+    """Largest resident size of a finished kernel, in GiB; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 2**30
+
+
 def run_notebooks(out="out", quick=False, only=None, folder=NOTEBOOKS):
     """Execute the numbered notebooks in order; prints times, findings and where everything is -> list of copies.
 
@@ -88,5 +109,7 @@ def run_notebooks(out="out", quick=False, only=None, folder=NOTEBOOKS):
         print(f"  {seconds:.0f} s; {len(figures)} figures")
         for finding in findings:
             print(f"  {finding}")
+    if peak := _peak_memory():
+        print(f"peak memory of a notebook: {peak:.1f} GiB")
     print(f"executed copies: {Path(out) / 'notebooks'}\nfigures:         {Path(out) / 'figures'}")
     return [Path(out) / "notebooks" / path.name for path in paths]

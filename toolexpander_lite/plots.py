@@ -31,22 +31,23 @@ def smooth(values, window):
     return (sums[ends] - sums[starts]) / (ends - starts)
 
 
-def draw_curves(axis, runs, name, x="step", window=1, label=None):
-    """Mean, band and single seeds of one quantity on a matplotlib axis."""
-    for colour, (group, folders) in zip(COLOURS * 2, runs.items()):
+def draw_curves(axis, runs, name, x="step", window=1, title=None, colour=None):
+    """Mean, band and single seeds of one quantity on a matplotlib axis; `colour` for all, else one per label."""
+    for own, (group, folders) in zip(COLOURS * 2, runs.items()):
+        shade = colour or own
         curves = [curve(folder, name, x) for folder in folders]
         curves = [(xs, smooth(ys, window)) for xs, ys in curves if len(xs)]
         if not curves:
             continue
         for xs, ys in curves:
-            axis.plot(xs, ys, color=colour, alpha=0.25, linewidth=0.8)
+            axis.plot(xs, ys, color=shade, alpha=0.25, linewidth=0.8)
         grid = max((xs for xs, _ in curves), key=len)
         # Runs in progress are shorter: average only the seeds that have got as far.
         table = np.array([np.where(grid <= xs[-1], np.interp(grid, xs, ys), np.nan) for xs, ys in curves])
-        axis.plot(grid, np.nanmean(table, 0), color=colour, linewidth=2, label=f"{group} ({len(curves)})")
-        axis.fill_between(grid, np.nanmin(table, 0), np.nanmax(table, 0), color=colour, alpha=0.12)
+        axis.plot(grid, np.nanmean(table, 0), color=shade, linewidth=2, label=f"{group} ({len(curves)})")
+        axis.fill_between(grid, np.nanmin(table, 0), np.nanmax(table, 0), color=shade, alpha=0.12)
     axis.set_xlabel({"step": "optimizer step", "rollouts": "rollouts", "seconds": "training seconds"}.get(x, x))
-    axis.set_title(label or name, fontsize=10)
+    axis.set_title(title or name, fontsize=10)
     axis.grid(alpha=0.25)
 
 

@@ -6,6 +6,7 @@ and 10 rollouts per prompt. Every other number here is our assumption and says s
 
 from dataclasses import dataclass, replace
 
+from .hard_sampling import HARD_WINDOW, RETESTS
 from .rewards import get_reward
 
 
@@ -24,6 +25,12 @@ class Recipe:
         reward: name of the task reward, see `rewards.REWARDS`.
         scale_rewards: "group" divides advantages by the group's standard deviation, "none" does not.
         temperature: of the rollouts.
+        hard_sampling: serve hard samples with demonstrations, see `hard_sampling` (the paper's first idea).
+        retest: how a hard sample is asked plainly again, see `hard_sampling.RETESTS` (our assumption).
+        demos: demonstrations in front of a hard prompt (our assumption: 1).
+        round_steps: optimizer steps in a round (our assumption: 20).
+        lr_decay: the learning rate is multiplied by this at each round's end (the paper has an exponential decay; the
+            value is our assumption). 1 is constant.
     """
 
     name: str
@@ -36,6 +43,11 @@ class Recipe:
     reward: str = "conjunctive"
     scale_rewards: str = "group"
     temperature: float = 1.0
+    hard_sampling: bool = False
+    retest: str = "after_success"
+    demos: int = 1
+    round_steps: int = 20
+    lr_decay: float = 1.0
 
     def __post_init__(self):
         get_reward(self.reward)
@@ -43,12 +55,27 @@ class Recipe:
             raise ValueError(f"recipe {self.name!r}: num_generations is {self.num_generations}; a group needs 2 or more")
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise ValueError(f"recipe {self.name!r}: learning_rate is {self.learning_rate}; it must be positive")
+        if not 0 < self.lr_decay <= 1:
+            raise ValueError(f"recipe {self.name!r}: lr_decay is {self.lr_decay}; it must lie in (0, 1]")
+        if self.retest not in RETESTS:
+            raise ValueError(f"recipe {self.name!r}: unknown retest {self.retest!r}; choose one of {', '.join(RETESTS)}")
+        if self.round_steps < 1 or self.demos < 1:
+            raise ValueError(f"recipe {self.name!r}: round_steps and demos must be at least 1")
+        if self.hard_sampling and self.num_generations < HARD_WINDOW:
+            raise ValueError(
+                f"recipe {self.name!r}: a sample is hard after {HARD_WINDOW} rollouts without a right one, and a group of "
+                f"{self.num_generations} does not show that; use num_generations of {HARD_WINDOW} or more"
+            )
 
 
 RECIPES = {
     r.name: r
     for r in (
         Recipe("grpo", "vanilla GRPO: KL 0.04, clip 0.2 on both sides, constant learning rate, groups of 10"),
+        Recipe("hard_sampling", "grpo, and hard samples are served with a demonstration and re-tested", hard_sampling=True),
+        Recipe("lr_decay", "grpo, and the learning rate decays by 0.9 each round of 20 steps", lr_decay=0.9),
+        Recipe("hard_sampling_decay", "hard_sampling and lr_decay together: the paper's first idea as a whole",
+               hard_sampling=True, lr_decay=0.9),
     )
 }
 

@@ -1,7 +1,7 @@
 """`train(recipe, profile, seed)`: one run of the stock `trl.GRPOTrainer`, and its run directory.
 
-Nothing of the trainer is changed: we hand it a data set, a reward function and a callback. The run
-directory it leaves is the contract every table and figure reads:
+Nothing inside the trainer is changed: we hand it a data set, a reward function, callbacks and a learning rate
+schedule. The run directory it leaves is the contract every table and figure reads:
 
     config.json     what was run: command, recipe, profile, seed, hyper-parameters, versions, git commit
     log.jsonl       one JSON object per optimizer step, evaluations inside; step 0 is the base policy
@@ -11,184 +11,40 @@ directory it leaves is the contract every table and figure reads:
     final/          the weights or the adapter                              (not committed)
 """
 
-import json
-import random
-import sys
 import time
-from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-from transformers import PrinterCallback, TrainerCallback, set_seed
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PrinterCallback, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig, GRPOTrainer
 
-from .data import DataError, to_dataset
 from .demonstrations import DemoBank
 from .evaluate import evaluate
+from .hard_sampling import HardSamplePool, PoolReward, PromptServer
 from .hardware import pick_dtype
-from .loaders import load_samples
 from .models import adapters_to_float32, load_policy, model_hash
-from .nano_world import HARD_FAMILIES, nano_samples
 from .profiles import get_profile
-from .prompts import gold_completion, render_prompt
 from .recipes import get_recipe
-from .rewards import get_reward, group_outcomes, judge_all
-from .runs import RunError, check_folder, read_jsonl, software_versions, summarize, write_json
-
-# TRL's own metric names, plus ours ("format_rate", "groups/...", and the cumulative counts).
-LOGGED = (
-    "loss", "grad_norm", "learning_rate", "reward", "reward_std", "frac_reward_zero_std", "entropy", "kl",
-    "completions/mean_length", "completions/clipped_ratio", "clip_ratio/low_mean", "clip_ratio/high_mean",
-    "format_rate", "groups/all_fail", "groups/all_pass",
-)
+from .recording import RolloutRecorder, Rounds, RunLog, command_line, rewind
+from .rewards import get_reward
+from .runs import RunError, check_folder, software_versions, summarize, write_json
+from .splits import in_training_order, load_splits, training_columns, training_rows
 
 
-@dataclass(frozen=True)
-class Splits:
-    """The samples of a run: to train on, held out, the names of hard families, and rows left out by reason."""
+class RoundDecayTrainer(GRPOTrainer):
+    """The stock trainer with a learning rate that is multiplied by `lr_decay` at each round's end.
 
-    train: list
-    held_out: list
-    hard_families: tuple
-    left_out: dict
-
-
-def load_splits(profile, seed, tokenizer):
-    """The samples a profile asks for -> `Splits`. The held-out ones are the same for all seeds.
-
-    Raises:
-        DataError: no row of a split fits into the profile's lengths.
-    """
-    if profile.data == "nano":
-        train_samples, held_out = nano_samples("train", profile.train_prompts, seed), nano_samples("test", profile.eval_prompts)
-        return Splits(train_samples, held_out, HARD_FAMILIES, {})
-    report = load_samples(profile.data, path=profile.data_path)
-    fitting, left_out = {"train": [], "test": []}, Counter(report.dropped)
-    for sample in report.samples:
-        if len(tokenizer(render_prompt(sample, tokenizer)).input_ids) > profile.max_prompt_tokens:
-            left_out["prompt_too_long"] += 1
-        elif len(tokenizer(gold_completion(sample)).input_ids) >= profile.max_completion_length:
-            left_out["answer_too_long"] += 1
-        else:
-            fitting[sample.split].append(sample)
-    for split, samples in fitting.items():
-        if not samples:
-            raise DataError(
-                f"no {split} row of {profile.data!r} has a prompt of at most {profile.max_prompt_tokens} tokens and an answer "
-                f"below {profile.max_completion_length}; raise max_prompt_tokens or max_completion_length"
-            )
-    random.Random(seed).shuffle(fitting["train"])
-    random.Random(0).shuffle(fitting["test"])
-    return Splits(fitting["train"][: profile.train_prompts], fitting["test"][: profile.eval_prompts], (), dict(left_out))
-
-
-def training_rows(samples, tokenizer):
-    """`ToolSample`s -> the `Dataset` that `GRPOTrainer` reads: rendered prompts, and the columns rewards need.
-
-    The prompt is rendered here, not by the trainer: each sample offers its own tools, and the trainer's own
-    rendering knows only one list of tools for all.
-    """
-    rows = to_dataset(samples).rename_column("id", "sample_id").remove_columns(["messages", "split"])
-    rows = rows.add_column("prompt", [render_prompt(s, tokenizer) for s in samples])
-    return rows
-
-
-class RolloutRecorder:
-    """The task reward, with a note of every group: what was asked, what came back, why it failed.
-
-    A reward function in TRL's signature. It counts rollouts and completion tokens, reports the shares of
-    all-fail and all-pass groups (`frac_reward_zero_std` mixes them), and appends one line per group to
-    rollouts.jsonl.
+    The scheduler's state is part of the checkpoint, as with any other schedule.
     """
 
-    def __init__(self, reward, num_generations, path, counts):
-        self.reward, self.num_generations, self.path = reward, num_generations, path
-        self.counts = counts  # {"rollouts", "completion_tokens"}, cumulative, shared with the log
-        self.__name__ = reward.__name__  # names the metric "rewards/<name>/mean"
+    round_steps, lr_decay = 1, 1.0  # set before `train()`
 
-    def __call__(self, prompts, completions, sample_id, family, calls, tools, completion_ids, trainer_state,
-                 log_metric, **columns):
-        rewards = self.reward(prompts=prompts, completions=completions, calls=calls, tools=tools, log_metric=log_metric)
-        verdicts = judge_all(completions, calls, tools)
-        outcomes = group_outcomes([float(v.reason == "ok") for v in verdicts], self.num_generations)
-        log_metric("groups/all_fail", outcomes["all_fail"])
-        log_metric("groups/all_pass", outcomes["all_pass"])
-        self.counts["rollouts"] += len(completions)
-        self.counts["completion_tokens"] += sum(map(len, completion_ids))
-        with self.path.open("a") as file:
-            for start in range(0, len(completions), self.num_generations):
-                group = slice(start, start + self.num_generations)
-                line = {
-                    "step": trainer_state.global_step + 1, "sample_id": sample_id[start], "family": family[start],
-                    "rewards": rewards[group],
-                    "reasons": dict(Counter(v.reason for v in verdicts[group])), "example": completions[start][:400],
-                }
-                file.write(json.dumps(line) + "\n")
-        return rewards
-
-
-class RunLog(TrainerCallback):
-    """Writes log.jsonl: TRL's metrics of each optimizer step, cumulative counts, and evaluations."""
-
-    def __init__(self, path, counts, evaluate_policy, every, progress):
-        self.path, self.counts, self.evaluate_policy = path, counts, evaluate_policy
-        self.every, self.progress = every, progress
-
-    def write(self, row, model):
-        if row["step"] % self.every == 0:
-            row["eval"] = self.evaluate_policy(model)
-        row = _rounded(row)
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        if self.progress:
-            self.progress(row)
-
-    def on_train_begin(self, args, state, control, model=None, **kwargs):
-        if state.global_step == 0:
-            self.write({"step": 0, **self.counts}, model)
-
-    def on_step_begin(self, args, state, control, **kwargs):
-        self.began = time.perf_counter()
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.counts["seconds"] += time.perf_counter() - self.began  # evaluations and checkpoints not counted
-
-    def on_log(self, args, state, control, logs=None, model=None, **kwargs):
-        if "reward" not in logs:  # the trainer's closing summary
-            return
-        self.counts["prompt_tokens"] = int(logs["num_tokens"]) - self.counts["completion_tokens"]
-        metrics = {name: logs[name] for name in LOGGED if name in logs}
-        self.write({"step": state.global_step, **metrics, **self.counts}, model)
-
-
-def command_line():
-    """The command line that started this run, without this machine's paths; from a notebook or script, just that."""
-    called = Path(sys.argv[0]).name == "__main__.py"
-    return " ".join(["python -m toolexpander_lite", *sys.argv[1:]]) if called else "train() called from Python"
-
-
-def _rounded(value):
-    """Floats to 6 significant digits, recursively: logs stay small and diffs readable."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, dict):
-        return {k: _rounded(v) for k, v in value.items()}
-    return value
-
-
-def _rewind(out, checkpoint):
-    """Cut the logs back to the checkpoint (or to nothing) -> the cumulative counts at that step."""
-    step = int(Path(checkpoint).name.split("-")[-1]) if checkpoint else -1
-    counts = {"rollouts": 0, "completion_tokens": 0, "prompt_tokens": 0, "seconds": 0.0}
-    for name in ("log.jsonl", "rollouts.jsonl"):
-        if (out / name).exists():
-            kept = [row for row in read_jsonl(out / name) if row["step"] <= step]
-            (out / name).write_text("".join(json.dumps(row) + "\n" for row in kept))
-            if name == "log.jsonl" and kept:
-                counts = {key: kept[-1][key] for key in counts}
-    (out / "summary.json").unlink(missing_ok=True)
-    return counts
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        round_steps, lr_decay = self.round_steps, self.lr_decay
+        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda step: lr_decay ** (step // round_steps))
+        return self.lr_scheduler
 
 
 def grpo_config(recipe, profile, seed, out, device):
@@ -219,6 +75,7 @@ def grpo_config(recipe, profile, seed, out, device):
         num_generations=recipe.num_generations,
         per_device_train_batch_size=profile.micro_batch,
         gradient_accumulation_steps=rollouts // profile.micro_batch,
+        shuffle_dataset=False,  # `in_training_order` has done it, in a way that a resumed run repeats
         max_completion_length=profile.max_completion_length,
         bf16=dtype == "bfloat16",
         fp16=dtype == "float16",
@@ -260,13 +117,24 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         model, tokenizer = load_policy(profile)
         arguments = grpo_config(recipe, profile, seed, out, model.device.type)
         checkpoint = get_last_checkpoint(arguments.output_dir) if resume and (out / "checkpoints").exists() else None
-        counts = _rewind(out, checkpoint)
+        counts = rewind(out, checkpoint)
         data = load_splits(profile, seed, tokenizer)
         bank = DemoBank(data.train) if data.hard_families else None
-        rows = training_rows(data.train, tokenizer)
-        recorder = RolloutRecorder(get_reward(recipe.reward), recipe.num_generations, out / "rollouts.jsonl", counts)
+        reward, pool = get_reward(recipe.reward), None
+        prompts = profile.steps * profile.prompts_per_step
+        if recipe.hard_sampling:
+            pool = HardSamplePool([s.id for s in data.train], retest=recipe.retest)
+            if checkpoint:
+                pool.load(Path(checkpoint) / "pool.json")
+            reward = PoolReward(reward, pool)
+            rows = in_training_order(training_columns(data.train), prompts, seed).with_transform(
+                PromptServer(pool, DemoBank(data.train), data.train, tokenizer, recipe.demos, profile.max_prompt_tokens, seed)
+            )
+        else:
+            rows = in_training_order(training_rows(data.train, tokenizer), prompts, seed)
+        recorder = RolloutRecorder(reward, recipe.num_generations, out / "rollouts.jsonl", counts)
         log = RunLog(
-            out / "log.jsonl", counts, every=profile.eval_every, progress=progress,
+            out / "log.jsonl", counts, every=profile.eval_every, progress=progress, pool=pool,
             evaluate_policy=lambda policy: evaluate(
                 policy, tokenizer, data.held_out, profile.max_completion_length, bank, data.hard_families
             ),
@@ -277,10 +145,12 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
             "train_samples": len(data.train), "held_out_samples": len(data.held_out), "left_out": data.left_out,
         }
         write_json(out / "config.json", config)
-        trainer = GRPOTrainer(
+        trainer = RoundDecayTrainer(
             model=model, reward_funcs=recorder, args=arguments, train_dataset=rows, processing_class=tokenizer,
-            callbacks=[log],
+            # The log first: a pool's numbers of a step are those before its round closes.
+            callbacks=[log, *([Rounds(pool, recipe.round_steps)] if pool is not None else [])],
         )
+        trainer.round_steps, trainer.lr_decay = recipe.round_steps, recipe.lr_decay
         adapters_to_float32(trainer.model)  # TRL rounds QLoRA adapters to bfloat16: small updates would vanish
         trainer.remove_callback(PrinterCallback)  # `progress` shows the log instead
         trainer.train(resume_from_checkpoint=checkpoint)

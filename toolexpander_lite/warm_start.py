@@ -21,8 +21,9 @@ from .evaluate import evaluate
 from .hardware import pick_dtype
 from .models import load_policy, model_hash
 from .prompts import gold_completion, render_prompt
+from .recording import command_line
 from .runs import check_folder, software_versions, write_json
-from .train import command_line, load_splits
+from .splits import load_splits
 
 logger = logging.getLogger(__name__)
 IGNORED = -100  # the label that cross-entropy skips

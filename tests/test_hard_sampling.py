@@ -1,0 +1,251 @@
+"""The pool by hand, then inside the real trainer."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from trl import GRPOConfig, GRPOTrainer
+
+from toolexpander_lite.demonstrations import DemoBank
+from toolexpander_lite.hard_sampling import HardSamplePool, PoolError, PoolReward, PromptServer
+from toolexpander_lite.models import load_policy
+from toolexpander_lite.nano_world import nano_samples
+from toolexpander_lite.profiles import get_profile
+from toolexpander_lite.prompts import render_prompt
+from toolexpander_lite.recipes import get_recipe
+from toolexpander_lite.rewards import conjunctive_reward
+from toolexpander_lite.runs import read_jsonl, read_log
+from toolexpander_lite.splits import training_columns
+from toolexpander_lite.train import train
+
+
+def test_hard_then_demonstrated_then_retested_then_back():
+    pool = HardSamplePool(["a", "b"])
+    assert pool.mode("a") == "plain" and pool.counts()["unseen"] == 2
+    pool.observe("a", "plain", 10, 0, step=1)
+    assert pool.mode("a") == "demonstrated"
+    pool.observe("a", "demonstrated", 10, 0, step=2)
+    assert pool.mode("a") == "demonstrated"
+    pool.observe("a", "demonstrated", 10, 3, step=3)
+    assert pool.mode("a") == "retest"
+    pool.observe("a", "plain", 10, 0, step=4)
+    assert pool.mode("a") == "demonstrated"
+    pool.observe("a", "demonstrated", 10, 1, step=5)
+    pool.observe("a", "plain", 10, 2, step=6)
+    assert pool.mode("a") == "plain"
+    assert pool.counts() == {"unseen": 1, "solved": 1, "plain": 0, "demonstrated": 0, "retest": 0}
+    told = pool.explain("a")
+    assert "step 1 (round 0): plain -> demonstrated: 0 of 10 right without a demonstration" in told
+    assert "step 3 (round 0): demonstrated -> retest: 3 of 10 right with a demonstration" in told
+    assert "step 6 (round 0): retest -> plain: 2 of 10 right without a demonstration" in told
+    assert pool.explain("b").count("\n") == 0
+
+
+def test_small_groups_add_up_to_the_window_and_a_success_starts_it_over():
+    pool = HardSamplePool(["a"])
+    for step in range(2):
+        pool.observe("a", "plain", 4, 0, step)
+        assert pool.mode("a") == "plain"
+    pool.observe("a", "plain", 4, 1, 2)
+    pool.observe("a", "plain", 4, 0, 3)
+    pool.observe("a", "plain", 4, 0, 4)
+    assert pool.mode("a") == "plain", "8 failures since the last success are too few"
+    pool.observe("a", "plain", 4, 0, 5)
+    assert pool.mode("a") == "demonstrated"
+
+
+def test_nine_failures_are_not_hard_and_ten_are():
+    pool = HardSamplePool(["a", "b"])
+    pool.observe("a", "plain", 9, 0, 1)
+    pool.observe("b", "plain", 10, 0, 1)
+    assert (pool.mode("a"), pool.mode("b")) == ("plain", "demonstrated")
+
+
+def test_the_mode_it_was_served_in_counts_not_the_mode_it_has_now():
+    """The loader fetches ahead: a plain prompt may come back after its sample was found hard."""
+    pool = HardSamplePool(["a"])
+    pool.observe("a", "plain", 10, 0, 1)
+    pool.observe("a", "plain", 10, 0, 2)
+    assert pool.mode("a") == "demonstrated"
+    pool.observe("a", "plain", 10, 1, 3)
+    assert pool.mode("a") == "plain"
+    pool.observe("a", "demonstrated", 10, 5, 4)
+    assert pool.mode("a") == "plain"
+
+
+def test_retest_at_the_rounds_end_and_never():
+    for retest, expected in (("round_end", "retest"), ("never", "demonstrated")):
+        pool = HardSamplePool(["a"], retest=retest)
+        pool.observe("a", "plain", 10, 0, 1)
+        pool.observe("a", "demonstrated", 10, 9, 2)
+        assert pool.mode("a") == "demonstrated"
+        pool.end_round(3)
+        assert pool.mode("a") == expected and pool.round == 1
+
+
+@pytest.mark.parametrize(
+    "ids, options, words",
+    [(["a", "b", "a"], {}, "'a' appears twice"), (["a", ""], {}, "non-empty string id"), ([], {}, "non-empty"),
+     ([None], {}, "sample_id column"), (["a"], {"window": 0}, "window is 0"), (["a"], {"retest": "soon"}, "unknown retest")],
+)  # fmt: skip
+def test_bad_pools_are_refused(ids, options, words):
+    with pytest.raises(PoolError, match=words):
+        HardSamplePool(ids, **options)
+
+
+def test_saved_pool_makes_the_same_decisions_and_fits_only_its_own_data(tmp_path):
+    rng, ids = random.Random(0), [f"s{n}" for n in range(20)]
+    pool = HardSamplePool(ids)
+    moves = [(rng.choice(ids), 10, rng.choice([0, 0, 0, 2])) for _ in range(300)]
+    for step, (id, n, right) in enumerate(moves[:150]):
+        pool.observe(id, "demonstrated" if pool.mode(id) == "demonstrated" else "plain", n, right, step)
+    pool.save(tmp_path / "pool.json")
+    again = HardSamplePool(ids)
+    again.load(tmp_path / "pool.json")
+    for step, (id, n, right) in enumerate(moves[150:]):
+        for p in (pool, again):
+            p.observe(id, "demonstrated" if p.mode(id) == "demonstrated" else "plain", n, right, step)
+        assert pool.mode(id) == again.mode(id)
+    assert [pool.explain(i) for i in ids] == [again.explain(i) for i in ids]
+    with pytest.raises(PoolError, match="another data set"):
+        HardSamplePool(ids[1:]).load(tmp_path / "pool.json")
+    with pytest.raises(PoolError, match="retest='after_success', not 'never'"):
+        HardSamplePool(ids, retest="never").load(tmp_path / "pool.json")
+    with pytest.raises(PoolError, match="cannot read"):
+        pool.load(tmp_path / "none.json")
+    with pytest.raises(PoolError, match="not in this pool"):
+        pool.mode("unknown")
+
+
+@pytest.fixture(scope="module")
+def nano():
+    return load_policy(get_profile("nano"))
+
+
+def test_server_renders_what_the_pool_says(nano):
+    samples = nano_samples("train", 12, families=["book_taxi"])
+    pool = HardSamplePool([s.id for s in samples])
+    server = PromptServer(pool, DemoBank(samples), samples, nano[1], seed=0)
+    first = samples[0]
+    assert server.serve(first.id) == (render_prompt(first, nano[1]), "plain")
+    pool.observe(first.id, "plain", 10, 0, 1)
+    prompt, served = server.serve(first.id)
+    assert served == "demonstrated" and prompt.endswith(render_prompt(first, nano[1]).split("<|end|>", 1)[1])
+    assert prompt.count("<|user|>") == 2
+    for value in first.calls[0]["arguments"].values():
+        assert f'"{value}"' not in prompt, "a demonstration must not give the answer away"
+    assert server.serve(first.id)[0] == prompt, "same visit, same prompt"
+    seen = {prompt}
+    for step in range(2, 8):
+        pool.observe(first.id, "demonstrated", 10, 0, step)
+        seen.add(server.serve(first.id)[0])
+    assert len(seen) > 1, "demonstrations are fresh at later visits"
+    batch = server({"sample_id": [first.id, samples[1].id], "family": ["x", "y"]})
+    assert batch["served"] == ["demonstrated", "plain"] and batch["family"] == ["x", "y"]
+
+
+def test_fallbacks_are_plain_and_counted(nano):
+    samples = nano_samples("train", 12, families=["book_taxi"])
+    for options, bank, counted in (({}, DemoBank(samples[:1]), "no_demonstration"),
+                                   ({"max_prompt_tokens": 40, "demos": 2}, DemoBank(samples), "prompt_too_long")):
+        pool = HardSamplePool([s.id for s in samples])
+        server = PromptServer(pool, bank, samples, nano[1], **options)
+        pool.observe(samples[0].id, "plain", 10, 0, 1)
+        assert server.serve(samples[0].id) == (render_prompt(samples[0], nano[1]), "plain")
+        assert server.fallbacks[counted] == 1
+    roomy = PromptServer(pool, DemoBank(samples), samples, nano[1], demos=2, max_prompt_tokens=90)
+    assert roomy.serve(samples[0].id)[0].count("<|assistant|>") == 2, "one demonstration fits, two do not"
+
+
+def test_three_lines_in_a_script_of_ones_own(nano, tmp_path):
+    """The documented use with a plain GRPOTrainer: after one epoch the pool knows who is hard."""
+    model, tokenizer = nano
+    samples = nano_samples("train", 2, families=["book_taxi", "play_song"])
+    pool = HardSamplePool([s.id for s in samples])
+    rows = training_columns(samples).with_transform(PromptServer(pool, DemoBank(nano_samples("train", 16)), samples, tokenizer))
+    config = GRPOConfig(
+        output_dir=str(tmp_path), max_steps=2, per_device_train_batch_size=40, num_generations=10, max_completion_length=32,
+        report_to="none", use_cpu=True, bf16=False, gradient_checkpointing=False, disable_tqdm=True, save_strategy="no",
+        logging_steps=1,
+    )  # fmt: skip
+    GRPOTrainer(model=model, reward_funcs=PoolReward(conjunctive_reward, pool), args=config, train_dataset=rows,
+                processing_class=tokenizer).train()
+    assert pool.counts()["unseen"] == 0
+    assert {s.family for s in samples if pool.mode(s.id) == "demonstrated"} <= {"book_taxi"}
+    assert all("0 of 10 right without" in pool.explain(s.id) for s in samples if s.family == "book_taxi")
+
+
+TINY = dict(prompts_per_step=12, micro_batch=120, train_prompts=3, eval_every=4, eval_prompts=1)
+
+
+def test_recipe_serves_demonstrations_and_resumes_with_the_same_decisions(tmp_path):
+    whole = train("hard_sampling_decay", get_profile("nano", steps=8, **TINY), 0, tmp_path / "whole")
+    rows, groups = read_log(whole), read_jsonl(whole / "rollouts.jsonl")
+    assert rows[0]["pool"]["unseen"] == 36 and rows[-1]["pool"]["unseen"] == 0
+    assert {g["served"] for g in groups} == {"plain", "demonstrated"}
+    first_visits = {}
+    for group in groups:
+        if group["sample_id"] not in first_visits:
+            assert group["served"] == "plain"
+        elif group["served"] == "demonstrated":
+            assert first_visits[group["sample_id"]] == 0, "only a failed sample is demonstrated"
+        first_visits.setdefault(group["sample_id"], group["reasons"].get("ok", 0))
+    parts = train("hard_sampling_decay", get_profile("nano", steps=4, **TINY), 0, tmp_path / "parts")
+    train("hard_sampling_decay", get_profile("nano", steps=8, **TINY), 0, parts, resume=True)
+    clockless = [[{k: v for k, v in r.items() if k != "seconds"} for r in read_log(run)] for run in (whole, parts)]
+    assert clockless[0] == clockless[1]
+    assert read_jsonl(parts / "rollouts.jsonl") == groups
+
+
+def test_learning_rate_decays_by_round_and_goes_on_after_a_resume(tmp_path):
+    recipe = get_recipe("lr_decay", round_steps=2, lr_decay=0.5)
+    small = {**TINY, "prompts_per_step": 6, "micro_batch": 60, "eval_every": 3}
+    out = train(recipe, get_profile("nano", steps=3, **small), 0, tmp_path / "run")
+    train(recipe, get_profile("nano", steps=6, **small), 0, out, resume=True)
+    rates = [row["learning_rate"] for row in read_log(out)[1:]]
+    base = get_profile("nano").learning_rate
+    assert rates == pytest.approx([base, base, base / 2, base / 2, base / 4, base / 4])
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [({"num_generations": 4}, "a group of 4 does not show that"), ({"lr_decay": 0.0}, r"must lie in \(0, 1\]"),
+     ({"lr_decay": 1.5}, r"must lie in \(0, 1\]"), ({"retest": "x"}, "unknown retest"), ({"round_steps": 0}, "at least 1")],
+)  # fmt: skip
+def test_recipe_errors(changes, words):
+    with pytest.raises(ValueError, match=words):
+        get_recipe("hard_sampling", **changes)
+
+
+def test_two_processes_keep_equal_pools(tmp_path):
+    """Each rank sees its own half of the groups; both pools must end equal (gloo, two CPU processes)."""
+    script = tmp_path / "rank.py"
+    script.write_text(
+        "import sys, types\n"
+        "from accelerate import PartialState\n"
+        "from toolexpander_lite.hard_sampling import HardSamplePool, PoolReward\n"
+        "rank = PartialState(cpu=True).process_index\n"
+        "def reward(prompts, completions, **columns):\n"
+        "    return [float(c == 'right') for c in completions]\n"
+        "pool = HardSamplePool(['a', 'b', 'c'])\n"
+        "wrapped = PoolReward(reward, pool)\n"
+        "# group a on rank 0, group b on rank 1, group c split over both\n"
+        "ids = (['a'] * 10 if rank == 0 else ['b'] * 10) + ['c'] * 5\n"
+        "texts = ['right' if i == 'b' else 'wrong' for i in ids]\n"
+        "state = types.SimpleNamespace(global_step=0)\n"
+        "wrapped(texts, texts, sample_id=ids, served=['plain'] * 15, trainer_state=state)\n"
+        "pool.save(f'{sys.argv[1]}/{rank}.json')\n"
+    )
+    root = Path(__file__).resolve().parent.parent
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29677", str(script), str(tmp_path)],
+        check=True, env=environment, capture_output=True, timeout=240,
+    )  # fmt: skip
+    one, two = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert one == two
+    assert one["mode"] == [1, 0, 1], "a is hard; b is solved; c is hard only when its two halves are added up"

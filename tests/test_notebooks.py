@@ -1,0 +1,78 @@
+"""The notebooks run from top to bottom in quick mode, and the harness that says so can say no."""
+
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from toolexpander_lite.__main__ import main
+from toolexpander_lite.notebooks import NOTEBOOKS, NotebookError, run_notebook, run_notebooks
+
+ALL = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
+
+
+def notebook(folder, name, *cells):
+    path = Path(folder) / name
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells]), path)
+    return path
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda p: p.stem)
+def test_notebook_runs_in_quick_mode(path, tmp_path):
+    seconds, findings, figures = run_notebook(path, tmp_path, quick=True)
+    assert findings, "a notebook prints what it found"
+    copy = nbformat.read(tmp_path / "notebooks" / path.name, as_version=4)
+    code = [c for c in copy.cells if c.cell_type == "code"]
+    assert all(c.execution_count for c in code)
+    if path.stem.startswith("01"):
+        assert len(figures) >= 5 and all(f.stat().st_size > 5000 for f in figures)
+
+
+def test_there_are_notebooks_to_run():
+    assert [p.stem[:2] for p in ALL] == [f"{n:02d}" for n in range(len(ALL))] and len(ALL) >= 2
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda p: p.stem)
+def test_committed_notebook_carries_its_full_output(path):
+    """Executed in order, in full mode, without errors, and without this or any machine's paths."""
+    cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    assert [c.execution_count for c in cells] == list(range(1, len(cells) + 1))
+    outputs = json.dumps([c.outputs for c in cells])
+    assert '"output_type": "error"' not in outputs
+    assert not re.search(r"(/root/|/home/|/work/|/Users/|/tmp/)", outputs)
+    if path.stem.startswith("01"):
+        assert '\\"steps\\": 120' in outputs, "the live run of the committed copy is the full one"
+
+
+def test_harness_fails_on_a_broken_notebook_and_keeps_the_traceback(tmp_path):
+    path = notebook(tmp_path, "00_broken.ipynb", "print('Found: nothing yet')", "1 / 0", "print('never')")
+    with pytest.raises(NotebookError, match="00_broken.ipynb failed(.|\n)*ZeroDivisionError"):
+        run_notebook(path, tmp_path / "out")
+    copy = nbformat.read(tmp_path / "out" / "notebooks" / path.name, as_version=4)
+    assert copy.cells[1].outputs[0].output_type == "error" and not copy.cells[2].outputs
+
+
+def test_harness_fails_on_a_notebook_that_hangs(tmp_path):
+    path = notebook(tmp_path, "00_slow.ipynb", "import time; time.sleep(60)")
+    with pytest.raises(NotebookError, match="00_slow.ipynb"):
+        run_notebook(path, tmp_path / "out", timeout=2)
+
+
+def test_harness_repeats_findings_saves_figures_and_passes_the_switch(tmp_path, capsys):
+    notebook(
+        tmp_path, "00_small.ipynb",
+        "from toolexpander_lite.notebooks import quick_mode\nprint(f'Found: quick is {quick_mode()}')",
+        "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()",
+    )  # fmt: skip
+    run_notebooks(tmp_path / "out", quick=True, folder=tmp_path)
+    assert "quick is True" in capsys.readouterr().out
+    assert (tmp_path / "out" / "figures" / "00_small-1.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(NotebookError, match="begins with 07"):
+        run_notebooks(tmp_path / "out", only="07", folder=tmp_path)
+
+
+def test_command_line_reports_a_missing_notebook(capsys):
+    assert main(["notebooks", "--only", "99"]) == 2
+    assert "no notebook" in capsys.readouterr().err

@@ -1,0 +1,135 @@
+"""What a run writes down while it goes: rollouts, one line per step, and where its rounds end."""
+
+import json
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from transformers import TrainerCallback
+
+from .rewards import group_outcomes, judge_all
+from .runs import read_jsonl
+
+# TRL's own metric names, plus ours ("format_rate", "groups/...", and the cumulative counts).
+LOGGED = (
+    "loss", "grad_norm", "learning_rate", "reward", "reward_std", "frac_reward_zero_std", "entropy", "kl",
+    "completions/mean_length", "completions/clipped_ratio", "clip_ratio/low_mean", "clip_ratio/high_mean",
+    "format_rate", "groups/all_fail", "groups/all_pass",
+)
+
+
+class RolloutRecorder:
+    """The task reward, with a note of every group: what was asked, what came back, why it failed.
+
+    A reward function in TRL's signature. It counts rollouts and completion tokens, reports the shares of
+    all-fail and all-pass groups (`frac_reward_zero_std` mixes them), and appends one line per group to
+    rollouts.jsonl.
+    """
+
+    def __init__(self, reward, num_generations, path, counts):
+        self.reward, self.num_generations, self.path = reward, num_generations, path
+        self.counts = counts  # {"rollouts", "completion_tokens"}, cumulative, shared with the log
+        self.__name__ = reward.__name__  # names the metric "rewards/<name>/mean"
+
+    def __call__(self, prompts, completions, sample_id, family, calls, tools, completion_ids, trainer_state,
+                 log_metric, served=None, **columns):
+        rewards = self.reward(
+            prompts=prompts, completions=completions, calls=calls, tools=tools, log_metric=log_metric,
+            sample_id=sample_id, served=served, trainer_state=trainer_state,
+        )  # fmt: skip
+        verdicts = judge_all(completions, calls, tools)
+        outcomes = group_outcomes([float(v.reason == "ok") for v in verdicts], self.num_generations)
+        log_metric("groups/all_fail", outcomes["all_fail"])
+        log_metric("groups/all_pass", outcomes["all_pass"])
+        self.counts["rollouts"] += len(completions)
+        self.counts["completion_tokens"] += sum(map(len, completion_ids))
+        with self.path.open("a") as file:
+            for start in range(0, len(completions), self.num_generations):
+                group = slice(start, start + self.num_generations)
+                line = {
+                    "step": trainer_state.global_step + 1, "sample_id": sample_id[start], "family": family[start],
+                    "served": served[start] if served else "plain", "rewards": rewards[group],
+                    "reasons": dict(Counter(v.reason for v in verdicts[group])), "example": completions[start][:400],
+                }
+                file.write(json.dumps(line) + "\n")
+        return rewards
+
+
+class RunLog(TrainerCallback):
+    """Writes log.jsonl: TRL's metrics of each optimizer step, cumulative counts, the pool's, and evaluations."""
+
+    def __init__(self, path, counts, evaluate_policy, every, progress, pool=None):
+        self.path, self.counts, self.evaluate_policy, self.pool = path, counts, evaluate_policy, pool
+        self.every, self.progress = every, progress
+
+    def write(self, row, model):
+        if self.pool is not None:
+            row["pool"] = self.pool.counts()
+        if row["step"] % self.every == 0:
+            row["eval"] = self.evaluate_policy(model)
+        row = _rounded(row)
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        if self.progress:
+            self.progress(row)
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        if state.global_step == 0:
+            self.write({"step": 0, **self.counts}, model)
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.began = time.perf_counter()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.counts["seconds"] += time.perf_counter() - self.began  # evaluations and checkpoints not counted
+
+    def on_log(self, args, state, control, logs=None, model=None, **kwargs):
+        if "reward" not in logs:  # the trainer's closing summary
+            return
+        self.counts["prompt_tokens"] = int(logs["num_tokens"]) - self.counts["completion_tokens"]
+        metrics = {name: logs[name] for name in LOGGED if name in logs}
+        self.write({"step": state.global_step, **metrics, **self.counts}, model)
+
+
+class Rounds(TrainerCallback):
+    """Closes the pool's rounds, and keeps the pool with each checkpoint so that a resumed run decides alike."""
+
+    def __init__(self, pool, round_steps):
+        self.pool, self.round_steps = pool, round_steps
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step % self.round_steps == 0:
+            self.pool.end_round(state.global_step)
+
+    def on_save(self, args, state, control, **kwargs):
+        self.pool.save(Path(args.output_dir) / f"checkpoint-{state.global_step}" / "pool.json")
+
+
+def command_line():
+    """The command line that started this run, without this machine's paths; from a notebook or script, just that."""
+    called = Path(sys.argv[0]).name == "__main__.py"
+    return " ".join(["python -m toolexpander_lite", *sys.argv[1:]]) if called else "train() called from Python"
+
+
+def _rounded(value):
+    """Floats to 6 significant digits, recursively: logs stay small and diffs readable."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {k: _rounded(v) for k, v in value.items()}
+    return value
+
+
+def rewind(out, checkpoint):
+    """Cut the logs back to the checkpoint (or to nothing) -> the cumulative counts at that step."""
+    step = int(Path(checkpoint).name.split("-")[-1]) if checkpoint else -1
+    counts = {"rollouts": 0, "completion_tokens": 0, "prompt_tokens": 0, "seconds": 0.0}
+    for name in ("log.jsonl", "rollouts.jsonl"):
+        if (out / name).exists():
+            kept = [row for row in read_jsonl(out / name) if row["step"] <= step]
+            (out / name).write_text("".join(json.dumps(row) + "\n" for row in kept))
+            if name == "log.jsonl" and kept:
+                counts = {key: kept[-1][key] for key in counts}
+    (out / "summary.json").unlink(missing_ok=True)
+    return counts

@@ -1,0 +1,78 @@
+"""The samples of a run, and the rows the trainer reads."""
+
+import random
+from collections import Counter
+from dataclasses import dataclass
+
+from .data import DataError, to_dataset
+from .loaders import load_samples
+from .nano_world import HARD_FAMILIES, nano_samples
+from .prompts import gold_completion, render_prompt
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The samples of a run: to train on, held out, the names of hard families, and rows left out by reason."""
+
+    train: list
+    held_out: list
+    hard_families: tuple
+    left_out: dict
+
+
+def load_splits(profile, seed, tokenizer):
+    """The samples a profile asks for -> `Splits`. The held-out ones are the same for all seeds.
+
+    Raises:
+        DataError: no row of a split fits into the profile's lengths.
+    """
+    if profile.data == "nano":
+        train_samples, held_out = nano_samples("train", profile.train_prompts, seed), nano_samples("test", profile.eval_prompts)
+        return Splits(train_samples, held_out, HARD_FAMILIES, {})
+    report = load_samples(profile.data, path=profile.data_path)
+    fitting, left_out = {"train": [], "test": []}, Counter(report.dropped)
+    for sample in report.samples:
+        if len(tokenizer(render_prompt(sample, tokenizer)).input_ids) > profile.max_prompt_tokens:
+            left_out["prompt_too_long"] += 1
+        elif len(tokenizer(gold_completion(sample)).input_ids) >= profile.max_completion_length:
+            left_out["answer_too_long"] += 1
+        else:
+            fitting[sample.split].append(sample)
+    for split, samples in fitting.items():
+        if not samples:
+            raise DataError(
+                f"no {split} row of {profile.data!r} has a prompt of at most {profile.max_prompt_tokens} tokens and an answer "
+                f"below {profile.max_completion_length}; raise max_prompt_tokens or max_completion_length"
+            )
+    random.Random(seed).shuffle(fitting["train"])
+    random.Random(0).shuffle(fitting["test"])
+    return Splits(fitting["train"][: profile.train_prompts], fitting["test"][: profile.eval_prompts], (), dict(left_out))
+
+
+def training_columns(samples):
+    """`ToolSample`s -> `Dataset` with what rewards need: sample_id, family, tools, calls. The prompt is still to come."""
+    return to_dataset(samples).rename_column("id", "sample_id").remove_columns(["messages", "split"])
+
+
+def training_rows(samples, tokenizer):
+    """`ToolSample`s -> the `Dataset` that `GRPOTrainer` reads: rendered prompts, and the columns rewards need.
+
+    The prompt is rendered here, not by the trainer: each sample offers its own tools, and the trainer's own
+    rendering knows only one list of tools for all.
+    """
+    rows = training_columns(samples)
+    rows = rows.add_column("prompt", [render_prompt(s, tokenizer) for s in samples])
+    return rows
+
+
+def in_training_order(rows, prompts, seed):
+    """The rows of a whole run, one after the other -> `Dataset` of length `prompts`, to be read without shuffling.
+
+    Epoch after epoch in a fresh order that depends on `seed` and the epoch alone. TRL's own shuffling goes
+    on from a generator that a resumed run starts anew, so that it would see other prompts from the second epoch on.
+    """
+    order, epoch = [], 0
+    while len(order) < prompts:
+        order += random.Random(f"{seed}-epoch-{epoch}").sample(range(len(rows)), len(rows))
+        epoch += 1
+    return rows.select(order[:prompts])
