@@ -133,6 +133,11 @@ def test_advantages_by_hand_are_the_trainers(tmp_path):
     assert table["advantage"].tolist() == pytest.approx([float(a) for a in expected], abs=1e-5)
 
 
+def test_the_last_step_is_always_evaluated(tmp_path):
+    out = train(FOUR, tiny(steps=1, eval_every=5), 0, tmp_path / "run")
+    assert [row["step"] for row, _ in evaluations(read_log(out))] == [0, 1]
+
+
 def test_truncated_rollouts_are_seen(tmp_path):
     """A cap below the length of any answer: all are clipped, none rewarded, and the log says why."""
     out = train(FOUR, tiny(max_completion_length=6, steps=1, eval_every=1), 0, tmp_path / "run")
@@ -173,10 +178,10 @@ def test_full_disk_is_one_clear_error_and_the_run_goes_on_from_its_checkpoint(ru
     out = tmp_path / "run"
     write = recording.RunLog.write
 
-    def full(self, row, model):
+    def full(self, row, *rest, **options):
         if row["step"] == 3:
             raise OSError(28, "No space left on device")
-        write(self, row, model)
+        write(self, row, *rest, **options)
 
     monkeypatch.setattr(recording.RunLog, "write", full)
     with pytest.raises(RunError, match="No space left on device.*resume=True"):

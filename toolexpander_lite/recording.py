@@ -63,10 +63,10 @@ class RunLog(TrainerCallback):
         self.path, self.counts, self.evaluate_policy, self.pool = path, counts, evaluate_policy, pool
         self.every, self.progress = every, progress
 
-    def write(self, row, model):
+    def write(self, row, model, last=False):
         if self.pool is not None:
             row["pool"] = self.pool.counts()
-        if row["step"] % self.every == 0:
+        if row["step"] % self.every == 0 or last:
             row["eval"] = self.evaluate_policy(model)
         row = _rounded(row)
         with self.path.open("a") as file:
@@ -89,7 +89,7 @@ class RunLog(TrainerCallback):
             return
         self.counts["prompt_tokens"] = int(logs["num_tokens"]) - self.counts["completion_tokens"]
         metrics = {name: logs[name] for name in LOGGED if name in logs}
-        self.write({"step": state.global_step, **metrics, **self.counts}, model)
+        self.write({"step": state.global_step, **metrics, **self.counts}, model, last=state.global_step == state.max_steps)
 
 
 class Rounds(TrainerCallback):

@@ -1,0 +1,72 @@
+"""The README and the committed evidence: nothing typed in, nothing left out, every command real."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from toolexpander_lite.__main__ import _parser
+from toolexpander_lite.report import BEGIN, END, rebuild, results_markdown
+from toolexpander_lite.runs import REPOSITORY, evaluations, find_runs, load_study, read_log, summarize
+
+RUNS = REPOSITORY / "assets" / "runs"
+COMMITTED = sorted(RUNS.rglob("summary.json"))
+README = (REPOSITORY / "README.md").read_text()
+
+
+def test_readme_table_follows_from_the_committed_logs():
+    assert f"{BEGIN}\n{results_markdown(RUNS)}\n{END}" in README
+
+
+def test_report_rebuilds_what_was_there(tmp_path):
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "runs").symlink_to(RUNS)
+    (tmp_path / "README.md").write_text(README.replace(results_markdown(RUNS), "an old table"))
+    written = rebuild(tmp_path)
+    assert (tmp_path / "README.md").read_text() == README
+    assert all(path.stat().st_size > 5000 for path in written if path.suffix == ".png")
+    for name in re.findall(r"\]\((assets/figures/[^)]+)\)", README):
+        assert (REPOSITORY / name).exists() and (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("summary", COMMITTED, ids=lambda p: str(p.parent.relative_to(RUNS)))
+def test_committed_run_is_complete_and_adds_up(summary):
+    run, told = summary.parent, json.loads(summary.read_text())
+    config, rows = json.loads((run / "config.json").read_text()), read_log(run)
+    assert config["versions"]["git_commit"] and "dirty" not in config["versions"]["git_commit"]
+    assert config["command"].startswith("python -m toolexpander_lite ") and config["base_model_hash"]
+    assert [row["step"] for row in rows] == list(range(told["steps"] + 1)), "a step is missing"
+    assert told["wall_seconds"] > 0
+    if "recipe" in config:  # a GRPO run: its summary is what the code makes of its log
+        assert summarize(run) == {k: v for k, v in told.items() if k != "wall_seconds"}
+        per_step = config["recipe"]["num_generations"] * config["profile"]["prompts_per_step"]
+        assert rows[-1]["rollouts"] == per_step * told["steps"]
+    assert not re.search(r"(/root/|/home/|/work/|/Users/|/tmp/)", json.dumps(config))
+
+
+def test_baseline_study_has_the_seeds_it_must():
+    study = load_study(RUNS / "nano-baseline")
+    assert study.groupby("variant")["seed"].nunique().min() >= 5
+    assert study["learning_rate"].nunique() >= 3 and study["steps"].max() >= 600
+    bases = {json.loads((run / "config.json").read_text())["base_model_hash"] for run in study["run"]}
+    assert len(bases) == 1, "all runs start from the one committed base"
+
+
+def test_smol_runs_show_the_score_before_and_after():
+    for folder in find_runs(RUNS / "smol")["grpo"]:
+        assert len(evaluations(read_log(folder))) >= 2
+    warm = json.loads((RUNS / "smol" / "warm-start" / "seed-0" / "summary.json").read_text())
+    assert {"zero_shot_before", "zero_shot", "seconds"} <= set(warm)
+
+
+def test_every_command_in_the_docs_is_one_the_program_takes():
+    commands = re.findall(r"python -m toolexpander_lite ([^`\n]+)", README)
+    for notebook in (REPOSITORY / "notebooks").glob("*.ipynb"):
+        commands += re.findall(r"python -m toolexpander_lite ([^`\\\n\"]+)", notebook.read_text())
+    assert len(commands) > 8
+    for command in commands:
+        _parser().parse_args(shlex.split(command))
+    for command in re.findall(r"python3 kit.py (\w+)", README):
+        assert f'"{command}"' in Path(REPOSITORY / "kit.py").read_text()
