@@ -30,7 +30,9 @@ def pip_install(*arguments):
 
 def set_up():
     """Make or refresh .venv; does nothing when the requirements have not changed since."""
-    wanted = hashlib.sha256(b"".join((HERE / f).read_bytes() for f in ("requirements.txt", "pyproject.toml"))).hexdigest()
+    wanted = hashlib.sha256(
+        b"".join((HERE / f).read_bytes() for f in ("requirements.txt", "pyproject.toml"))
+    ).hexdigest()
     stamp = ENVIRONMENT / "installed.txt"
     if stamp.exists() and stamp.read_text() == wanted:
         return

@@ -50,10 +50,16 @@ def stock(profile, folder):
     model, tokenizer = load_policy(profile)
     rows = training_rows(load_splits(profile, 0, tokenizer).train, tokenizer)
     rows = in_training_order(rows, profile.steps * profile.prompts_per_step, 0)
-    config = grpo_config(get_recipe("grpo"), profile, 0, folder, model.device.type)
+    config = grpo_config(get_recipe("grpo"), profile, 0, folder, describe_hardware())
     clock = Clock()
-    trainer = GRPOTrainer(model=model, reward_funcs=conjunctive_reward, args=config, train_dataset=rows,
-                          processing_class=tokenizer, callbacks=[clock])
+    trainer = GRPOTrainer(
+        model=model,
+        reward_funcs=conjunctive_reward,
+        args=config,
+        train_dataset=rows,
+        processing_class=tokenizer,
+        callbacks=[clock],
+    )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     return durations(clock.times)
@@ -62,7 +68,7 @@ def stock(profile, folder):
 def ours(profile, folder):
     times = []
     train("grpo", profile, 0, folder, progress=lambda row: times.append(time.perf_counter()))
-    # The first time is step 0's evaluation, the last step's is followed by nothing: both fall to the warm-up or the end.
+    # The first time is that of step 0's evaluation.
     return durations(times[1:])
 
 
@@ -79,7 +85,10 @@ def main():
         for turn in range(arguments.rounds):
             measured["stock GRPOTrainer"].append(stock(profile, Path(folder) / f"stock-{turn}")[: arguments.steps - 3])
             measured["train('grpo')"].append(ours(profile, Path(folder) / f"ours-{turn}")[: arguments.steps - 3])
-            print(f"round {turn + 1}: " + ", ".join(f"{k} {statistics.mean(v[-1]):.3f} s" for k, v in measured.items()), flush=True)
+            print(
+                f"round {turn + 1}: " + ", ".join(f"{k} {statistics.mean(v[-1]):.3f} s" for k, v in measured.items()),
+                flush=True,
+            )
     # The fastest of the rounds for each step: noise only ever adds time.
     best = {k: sum(map(min, zip(*v))) / len(v[0]) for k, v in measured.items()}
     ratio = best["train('grpo')"] / best["stock GRPOTrainer"]

@@ -22,6 +22,7 @@ from toolexpander_lite.profiles import get_profile
 from toolexpander_lite.runs import read_log, software_versions, write_json
 from toolexpander_lite.train import train
 
+SAMPLING = "model: sampling the rollouts"
 spent = defaultdict(float)
 running = []  # names of the clocks that run, outermost first: a nested one takes its time from the outer
 
@@ -31,9 +32,7 @@ def clock(owner, method, name):
 
     @functools.wraps(original)
     def timed(*args, **kwargs):
-        if method == "training_step" and not spent:
-            spent[name] = 0.0  # the first step: from here on the clocks count, not in the evaluation before it
-        if not spent:
+        if name == SAMPLING and not running:  # an evaluation, outside of any step
             return original(*args, **kwargs)
         running.append(name)
         began = time.perf_counter()
@@ -55,7 +54,7 @@ def main():
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     clock(GRPOTrainer, "training_step", "the rest: trainer, sampler, bookkeeping")
-    clock(GenerationMixin, "generate", "model: sampling the rollouts")
+    clock(GenerationMixin, "generate", SAMPLING)
     clock(GRPOTrainer, "_get_per_token_logps_and_entropies", "model: forward (policy and reference)")
     clock(Accelerator, "backward", "model: backward")
     clock(torch.optim.AdamW, "step", "model: optimizer")
@@ -64,15 +63,17 @@ def main():
         profile = get_profile("nano", steps=arguments.steps, eval_every=10**6)
         run = train("grpo", profile, 0, Path(folder) / "run")
         seconds = read_log(run)[-1]["seconds"]
-    inside = sum(v for v in spent.values())
-    shares = {name: value / inside for name, value in sorted(spent.items(), key=lambda item: -item[1])}
+    # What no clock saw of a step, gradient clipping for one, belongs to the rest.
+    spent["the rest: trainer, sampler, bookkeeping"] += seconds - sum(spent.values())
+    shares = {name: value / seconds for name, value in sorted(spent.items(), key=lambda item: -item[1])}
     for name, share in shares.items():
         print(f"{share:6.1%}  {name}")
     print(f"{seconds / arguments.steps:.3f} s per step")
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         write_json(arguments.out, {
-            "shares": {k: round(v, 4) for k, v in shares.items()}, "seconds_per_step": round(seconds / arguments.steps, 4),
+            "shares": {k: round(v, 4) for k, v in shares.items()},
+            "seconds_per_step": round(seconds / arguments.steps, 4),
             "threads": torch.get_num_threads(), "machine": str(describe_hardware()), "versions": software_versions(),
         })  # fmt: skip
 

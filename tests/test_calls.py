@@ -127,7 +127,7 @@ def test_format_faults_leave_readable_calls_and_unreadable_blocks_void_them():
 
 
 def test_closing_tag_inside_a_string_argument_is_data():
-    odd = call("add", a="</tool_call>", b="<tool_call> \\ \"</think>")
+    odd = call("add", a="</tool_call>", b='<tool_call> \\ "</think>')
     assert parse_completion(text(odd)).calls == [odd]
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from toolexpander_lite.prompts import render_prompt
 from toolexpander_lite.recipes import get_recipe
 from toolexpander_lite.rewards import conjunctive_reward
 from toolexpander_lite.runs import read_jsonl, read_log
-from toolexpander_lite.splits import training_columns
+from toolexpander_lite.splits import in_training_order, training_columns
 from toolexpander_lite.train import train
 
 
@@ -90,7 +91,8 @@ def test_retest_at_the_rounds_end_and_never():
 @pytest.mark.parametrize(
     "ids, options, words",
     [(["a", "b", "a"], {}, "'a' appears twice"), (["a", ""], {}, "non-empty string id"), ([], {}, "non-empty"),
-     ([None], {}, "sample_id column"), (["a"], {"window": 0}, "window is 0"), (["a"], {"retest": "soon"}, "unknown retest")],
+     ([None], {}, "sample_id column"), (["a"], {"window": 0}, "window is 0"),
+     (["a"], {"retest": "soon"}, "unknown retest")],
 )  # fmt: skip
 def test_bad_pools_are_refused(ids, options, words):
     with pytest.raises(PoolError, match=words):
@@ -150,8 +152,10 @@ def test_server_renders_what_the_pool_says(nano):
 
 def test_fallbacks_are_plain_and_counted(nano):
     samples = nano_samples("train", 12, families=["book_taxi"])
-    for options, bank, counted in (({}, DemoBank(samples[:1]), "no_demonstration"),
-                                   ({"max_prompt_tokens": 40, "demos": 2}, DemoBank(samples), "prompt_too_long")):
+    for options, bank, counted in (
+        ({}, DemoBank(samples[:1]), "no_demonstration"),
+        ({"max_prompt_tokens": 40, "demos": 2}, DemoBank(samples), "prompt_too_long"),
+    ):
         pool = HardSamplePool([s.id for s in samples])
         server = PromptServer(pool, bank, samples, nano[1], **options)
         pool.observe(samples[0].id, "plain", 10, 0, 1)
@@ -166,14 +170,22 @@ def test_three_lines_in_a_script_of_ones_own(nano, tmp_path):
     model, tokenizer = nano
     samples = nano_samples("train", 2, families=["book_taxi", "play_song"])
     pool = HardSamplePool([s.id for s in samples])
-    rows = training_columns(samples).with_transform(PromptServer(pool, DemoBank(nano_samples("train", 16)), samples, tokenizer))
+    rows = training_columns(samples).with_transform(
+        PromptServer(pool, DemoBank(nano_samples("train", 16)), samples, tokenizer)
+    )
     config = GRPOConfig(
-        output_dir=str(tmp_path), max_steps=2, per_device_train_batch_size=40, num_generations=10, max_completion_length=32,
+        output_dir=str(tmp_path), max_steps=2, per_device_train_batch_size=40, num_generations=10,
+        max_completion_length=32,
         report_to="none", use_cpu=True, bf16=False, gradient_checkpointing=False, disable_tqdm=True, save_strategy="no",
         logging_steps=1,
     )  # fmt: skip
-    GRPOTrainer(model=model, reward_funcs=PoolReward(conjunctive_reward, pool), args=config, train_dataset=rows,
-                processing_class=tokenizer).train()
+    GRPOTrainer(
+        model=model,
+        reward_funcs=PoolReward(conjunctive_reward, pool),
+        args=config,
+        train_dataset=rows,
+        processing_class=tokenizer,
+    ).train()
     assert pool.counts()["unseen"] == 0
     assert {s.family for s in samples if pool.mode(s.id) == "demonstrated"} <= {"book_taxi"}
     assert all("0 of 10 right without" in pool.explain(s.id) for s in samples if s.family == "book_taxi")
@@ -194,11 +206,39 @@ def test_recipe_serves_demonstrations_and_resumes_with_the_same_decisions(tmp_pa
         elif group["served"] == "demonstrated":
             assert first_visits[group["sample_id"]] == 0, "only a failed sample is demonstrated"
         first_visits.setdefault(group["sample_id"], group["reasons"].get("ok", 0))
+    # Step 4 lies inside an epoch of 3 steps; test_resume_at_an_epochs_end has the other case.
     parts = train("hard_sampling_decay", get_profile("nano", steps=4, **TINY), 0, tmp_path / "parts")
     train("hard_sampling_decay", get_profile("nano", steps=8, **TINY), 0, parts, resume=True)
     clockless = [[{k: v for k, v in r.items() if k != "seconds"} for r in read_log(run)] for run in (whole, parts)]
     assert clockless[0] == clockless[1]
     assert read_jsonl(parts / "rollouts.jsonl") == groups
+
+
+def test_resume_at_an_epochs_end_and_past_a_cut_checkpoint(tmp_path):
+    """The loader fetches a batch ahead, and a kill may leave half a checkpoint behind: neither may show."""
+    small = {**TINY, "eval_every": 3}
+    whole = train("hard_sampling", get_profile("nano", steps=6, **small), 0, tmp_path / "whole")
+    parts = train("hard_sampling", get_profile("nano", steps=3, **small), 0, tmp_path / "parts")
+    (parts / "checkpoints" / "checkpoint-5").mkdir()
+    (parts / "checkpoints" / "checkpoint-5" / "trainer_state.json").write_text("{")
+    train("hard_sampling", get_profile("nano", steps=6, **small), 0, parts, resume=True)
+    assert read_jsonl(parts / "rollouts.jsonl") == read_jsonl(whole / "rollouts.jsonl")
+    config = json.loads((parts / "config.json").read_text())
+    assert [again["from"] for again in config["resumed"]] == ["checkpoint-3"]
+
+
+def test_order_keeps_a_row_out_of_consecutive_batches():
+    rows = training_columns(nano_samples("train", 3))
+    for gap in (0, 24):
+        ids = in_training_order(rows, 36 * 20, seed=1, gap=gap)["sample_id"]
+        for epoch in range(20):
+            assert len(set(ids[36 * epoch : 36 * (epoch + 1)])) == 36
+        last, gaps = {}, []
+        for place, id in enumerate(ids):
+            gaps.append(place - last.get(id, -999))
+            last[id] = place
+        assert min(gaps) >= max(gap, 1) and (gap or min(gaps) < 24)
+    assert in_training_order(rows, 50, seed=1)["sample_id"] == in_training_order(rows, 90, seed=1)["sample_id"][:50]
 
 
 def test_learning_rate_decays_by_round_and_goes_on_after_a_resume(tmp_path):
@@ -214,7 +254,9 @@ def test_learning_rate_decays_by_round_and_goes_on_after_a_resume(tmp_path):
 @pytest.mark.parametrize(
     "changes, words",
     [({"num_generations": 4}, "a group of 4 does not show that"), ({"lr_decay": 0.0}, r"must lie in \(0, 1\]"),
-     ({"lr_decay": 1.5}, r"must lie in \(0, 1\]"), ({"retest": "x"}, "unknown retest"), ({"round_steps": 0}, "at least 1")],
+     ({"lr_decay": 1.5}, r"must lie in \(0, 1\]"), ({"retest": "x"}, "unknown retest"),
+     ({"round_steps": 0}, "at least 1"),
+     ({"reward": "graded"}, "use reward='conjunctive'")],
 )  # fmt: skip
 def test_recipe_errors(changes, words):
     with pytest.raises(ValueError, match=words):
@@ -241,9 +283,13 @@ def test_two_processes_keep_equal_pools(tmp_path):
         "pool.save(f'{sys.argv[1]}/{rank}.json')\n"
     )
     root = Path(__file__).resolve().parent.parent
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29677", str(script), str(tmp_path)],
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}",
+         str(script), str(tmp_path)],
         check=True, env=environment, capture_output=True, timeout=240,
     )  # fmt: skip
     one, two = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))

@@ -133,9 +133,7 @@ def test_lora_trains_adapters_only(llama):
 
 def test_four_bits_with_lora_train_on_the_cpu(qwen):
     pytest.importorskip("bitsandbytes")
-    model, tokenizer = load_policy(
-        profile(qwen, quantization="4bit", lora_rank=4, dtype="bfloat16"), device="cpu"
-    )
+    model, tokenizer = load_policy(profile(qwen, quantization="4bit", lora_rank=4, dtype="bfloat16"), device="cpu")
     frozen = model.get_base_model().model.layers[0].mlp.up_proj.base_layer.weight
     assert frozen.dtype == torch.uint8 and frozen.quant_state.nested
     assert frozen.quant_state.quant_type == "nf4"
@@ -155,9 +153,7 @@ def test_gradients_of_four_bits_survive_sampling(family, request):
     """bitsandbytes' own CPU inference path silently drops gradients after one answer in eval mode."""
     pytest.importorskip("bitsandbytes")
     folder = request.getfixturevalue(family)
-    model, tokenizer = load_policy(
-        profile(folder, quantization="4bit", lora_rank=4, dtype="bfloat16"), device="cpu"
-    )
+    model, tokenizer = load_policy(profile(folder, quantization="4bit", lora_rank=4, dtype="bfloat16"), device="cpu")
     for name, parameter in model.named_parameters():
         if "lora_B" in name:  # not zero, so that the gradient of lora_A is not either
             torch.nn.init.normal_(parameter, std=0.05)
@@ -277,9 +273,7 @@ def test_no_second_bos_is_written():
 def test_rendered_text_and_ids_agree_for_a_loaded_model(llama):
     _, tokenizer = load_policy(profile(llama), device="cpu")
     text = render_prompt(SAMPLES[0], tokenizer)
-    ids = tokenizer.apply_chat_template(
-        render_messages(SAMPLES[0]), tools=SAMPLES[0].tools, add_generation_prompt=True
-    )
+    ids = tokenizer.apply_chat_template(render_messages(SAMPLES[0]), tools=SAMPLES[0].tools, add_generation_prompt=True)
     assert tokenizer(text).input_ids == ids["input_ids"]
 
 
@@ -387,9 +381,7 @@ def test_warm_start_repeats_itself_and_reports_progress(llama):
 def test_warm_start_leaves_long_rows_out_and_says_so(llama, caplog):
     model, tokenizer = load_policy(profile(llama), device="cpu")
     lengths = [len(encode_row(s, tokenizer)[0]) for s in SAMPLES]
-    longer = ToolSample(
-        "long", "test", [{"role": "user", "content": "x " * 500}], SAMPLES[0].tools, SAMPLES[0].calls
-    )
+    longer = ToolSample("long", "test", [{"role": "user", "content": "x " * 500}], SAMPLES[0].tools, SAMPLES[0].calls)
     sft_warm_start(model, tokenizer, [*SAMPLES, longer], 1, 2, max_tokens=max(lengths))
     assert f"1 of 5 rows are longer than {max(lengths)} tokens" in caplog.text
     with pytest.raises(ValueError, match=f"max_tokens=9; the shortest has {min(lengths)} tokens"):

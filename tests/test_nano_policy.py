@@ -111,6 +111,9 @@ def test_rebuilding_is_deterministic():
     first, _ = build_nano_policy(plan=plan)
     second, _ = build_nano_policy(plan=plan)
     other, _ = build_nano_policy(plan=WarmStart(steps=3, batch_size=4, seed=1))
-    weights = lambda m: torch.cat([p.flatten() for p in m.parameters()])
+
+    def weights(model):
+        return torch.cat([p.flatten() for p in model.parameters()])
+
     assert torch.equal(weights(first), weights(second))
     assert not torch.equal(weights(first), weights(other))

@@ -20,7 +20,9 @@ from toolexpander_lite.tools import ToolRegistry
 
 
 def test_train_and_held_out_share_no_query_for_any_pair_of_seeds():
-    texts = lambda split, seed: {s.messages[-1]["content"] for s in nano_samples(split, 20, seed)}
+    def texts(split, seed):
+        return {s.messages[-1]["content"] for s in nano_samples(split, 20, seed)}
+
     held_out = set().union(*(texts("test", seed) for seed in range(5)))
     for seed in range(5):
         train = texts("train", seed)

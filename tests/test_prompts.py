@@ -21,8 +21,7 @@ def sample(id="s-1", query="Rain in Köln?", calls=None, messages=None):
 
 def test_gold_completion_is_exactly_the_agreed_text():
     assert gold_completion(sample()) == (
-        "<think>call weather</think>\n"
-        '<tool_call>\n{"name": "weather", "arguments": {"city": "Köln"}}\n</tool_call>'
+        '<think>call weather</think>\n<tool_call>\n{"name": "weather", "arguments": {"city": "Köln"}}\n</tool_call>'
     )
 
 

@@ -32,7 +32,9 @@ def write_run(folder, zero_shot, hard=None, reasons=None):
     return folder
 
 
-@pytest.mark.parametrize("scores, stalled", [([0, 0.5], False), ([0, 0.04], True), ([0.2, 0.6, 0.2], True), ([0.3, 0.36], False)])
+@pytest.mark.parametrize(
+    "scores, stalled", [([0, 0.5], False), ([0, 0.04], True), ([0.2, 0.6, 0.2], True), ([0.3, 0.36], False)]
+)
 def test_stall_is_no_gain_from_first_to_last(scores, stalled):
     assert has_stalled(scores) is stalled
 
@@ -45,9 +47,18 @@ def test_collapse_is_half_of_the_own_peak(scores, collapsed):
 def test_summary_of_a_hand_made_run(tmp_path):
     run = write_run(tmp_path / "grpo" / "seed-3", [0.2, 0.6, 0.2], hard=[0.0, 0.0, 0.02])
     summary = json.loads((run / "summary.json").read_text())
-    assert summary == {"rollouts": 20, "completion_tokens": 2, "prompt_tokens": 2, "seconds": 2.0, "steps": 2,
-                       "zero_shot": 0.2, "zero_shot_hard": 0.02, "peak_zero_shot": 0.6, "stalled": True,
-                       "collapsed": True}
+    assert summary == {
+        "rollouts": 20,
+        "completion_tokens": 2,
+        "prompt_tokens": 2,
+        "seconds": 2.0,
+        "steps": 2,
+        "zero_shot": 0.2,
+        "zero_shot_hard": 0.02,
+        "peak_zero_shot": 0.6,
+        "stalled": True,
+        "collapsed": True,
+    }
 
 
 def test_mechanism_names_the_reason_that_grew_most(tmp_path):

@@ -12,14 +12,16 @@ from trl import GRPOConfig, GRPOTrainer
 
 import toolexpander_lite.recording as recording
 from toolexpander_lite.__main__ import main
+from toolexpander_lite.errors import RunError
+from toolexpander_lite.hardware import Hardware
 from toolexpander_lite.models import NANO_CHECKPOINT, load_policy
 from toolexpander_lite.nano_world import EASY_FAMILIES, nano_samples
 from toolexpander_lite.profiles import get_profile
 from toolexpander_lite.recipes import get_recipe
 from toolexpander_lite.rewards import conjunctive_reward, group_advantages
-from toolexpander_lite.runs import RunError, evaluations, load_study, read_jsonl, read_log
+from toolexpander_lite.runs import evaluations, load_study, read_jsonl, read_log, software_versions
 from toolexpander_lite.splits import training_rows
-from toolexpander_lite.train import train
+from toolexpander_lite.train import grpo_config, train
 
 # 12 prompts and 8 a step: an epoch ends in the middle of the second step, before the resumed runs set in.
 TINY = dict(prompts_per_step=8, micro_batch=32, train_prompts=1, eval_every=2, eval_prompts=2)
@@ -57,8 +59,18 @@ def test_run_directory_holds_what_it_promises(run):
         assert row["frac_reward_zero_std"] == pytest.approx(1 - mixed, abs=1e-4)
     summary = json.loads((run / "summary.json").read_text())
     assert summary["steps"] == 4 and summary["rollouts"] == 128
-    assert set(summary) >= {"zero_shot", "zero_shot_easy", "zero_shot_hard", "peak_zero_shot", "stalled", "collapsed",
-                            "completion_tokens", "prompt_tokens", "seconds", "wall_seconds"}
+    assert set(summary) >= {
+        "zero_shot",
+        "zero_shot_easy",
+        "zero_shot_hard",
+        "peak_zero_shot",
+        "stalled",
+        "collapsed",
+        "completion_tokens",
+        "prompt_tokens",
+        "seconds",
+        "wall_seconds",
+    }
 
 
 def test_rollouts_are_recorded_by_group_and_agree_with_the_log(run):
@@ -123,7 +135,10 @@ def test_advantages_by_hand_are_the_trainers(tmp_path):
         gradient_checkpointing=False, disable_tqdm=True, seed=3, save_strategy="no",
     )  # fmt: skip
     GRPOTrainer(
-        model=model, reward_funcs=conjunctive_reward, args=config, train_dataset=training_rows(samples, tokenizer),
+        model=model,
+        reward_funcs=conjunctive_reward,
+        args=config,
+        train_dataset=training_rows(samples, tokenizer),
         processing_class=tokenizer,
     ).train()
     table = pd.read_parquet(next(Path(tmp_path).rglob("completions_*.parquet")))
@@ -155,11 +170,60 @@ def test_truncated_rollouts_are_seen(tmp_path):
         (dict(seed=True), ValueError, "seed must be"),
         (dict(profile=get_profile("nano", micro_batch=7)), ValueError, "160 rollouts, which micro_batch 7"),
         (dict(profile=get_profile("nano", model="no/such-model")), ValueError, "no/such-model"),
+        (
+            dict(recipe=get_recipe("grpo", num_generations=7)),
+            ValueError,
+            "16 x 7 = 112 rollouts, which micro_batch 160",
+        ),
     ],
 )
 def test_bad_input_gets_one_clear_error(arguments, error, words, tmp_path):
     with pytest.raises(error, match=words):
         train(**{"out": tmp_path / "run", **arguments})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: get_profile("nano", steps=0), lambda: get_profile("nano", eval_every=0),
+     lambda: get_profile("nano", colour=1),
+     lambda: get_profile("nano", micro_batch=2.5), lambda: get_recipe("grpo", beta=-1),
+     lambda: get_recipe("grpo", epsilon=2),
+     lambda: get_recipe("grpo", scale_rewards="batch"), lambda: get_recipe("grpo", num_generations=1),
+     lambda: get_recipe("grpo", learning_rate=0.0), lambda: get_recipe("grpo", reward="nice"),
+     lambda: get_recipe("grpo", x=1)],
+)  # fmt: skip
+def test_settings_that_cannot_run_are_refused_when_they_are_made(make):
+    with pytest.raises(ValueError):
+        make()
+
+
+@pytest.mark.parametrize(
+    "profile, hardware, bf16, fp16, cpu, checkpointing",
+    [
+        ("nano", Hardware("cpu", "CPU", 8), False, False, True, False),
+        ("smol", Hardware("cpu", "CPU", 8), True, False, True, False),
+        ("t4", Hardware("cuda", "Tesla T4", 14.7, (7, 5)), False, True, False, True),
+        ("smol", Hardware("cuda", "Tesla T4", 14.7, (7, 5)), False, True, False, False),
+        ("gpu24", Hardware("cuda", "RTX 3090", 23.7, (8, 6)), True, False, False, True),
+    ],
+)
+def test_trainer_flags_by_machine(profile, hardware, bf16, fp16, cpu, checkpointing, tmp_path, monkeypatch):
+    """The precision each machine gets, without owning it (transformers checks for a GPU; that check is not ours)."""
+    seen = {}
+    monkeypatch.setattr("toolexpander_lite.train.GRPOConfig", lambda **settings: seen.update(settings))
+    grpo_config(get_recipe("grpo"), get_profile(profile), 0, tmp_path, hardware)
+    assert (seen["bf16"], seen["fp16"], seen["use_cpu"], seen["gradient_checkpointing"]) == (
+        bf16,
+        fp16,
+        cpu,
+        checkpointing,
+    )
+    assert seen["per_device_train_batch_size"] * seen["gradient_accumulation_steps"] % seen["num_generations"] == 0
+
+
+def test_no_git_is_no_reason_to_stop(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert software_versions()["git_commit"] is None
 
 
 def test_folder_errors(run, tmp_path):
@@ -169,9 +233,37 @@ def test_folder_errors(run, tmp_path):
         train(get_recipe(FOUR, learning_rate=1e-5), tiny(), 0, run, resume=True)
     with pytest.raises(RunError, match="another run: its seed"):
         train(FOUR, tiny(), 5, run, resume=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text('{"seed": 0}')
+    with pytest.raises(RunError, match="a run of another kind"):
+        train(FOUR, tiny(), 0, tmp_path / "other", resume=True)
+    (tmp_path / "other" / "config.json").write_text('{"seed')
+    with pytest.raises(RunError, match="not readable"):
+        train(FOUR, tiny(), 0, tmp_path / "other", resume=True)
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot write to"):
         train(FOUR, tiny(), 0, tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError("[enforce fail at inline_container.cc:672]")]
+)
+def test_full_disk_at_a_checkpoint_is_the_same_clear_error(error, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr("torch.save", full)
+    with pytest.raises(RunError, match="Free some space"):
+        train(FOUR, tiny(), 0, tmp_path / "run")
+
+
+def test_an_error_that_is_not_the_disks_stays_itself(tmp_path, monkeypatch):
+    def broken(*args, **kwargs):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr("torch.save", broken)
+    with pytest.raises(RuntimeError, match="^something else$"):
+        train(FOUR, tiny(), 0, tmp_path / "run")
 
 
 def test_full_disk_is_one_clear_error_and_the_run_goes_on_from_its_checkpoint(run, tmp_path, monkeypatch):
@@ -194,8 +286,26 @@ def test_full_disk_is_one_clear_error_and_the_run_goes_on_from_its_checkpoint(ru
 def test_command_line_trains_and_tabulates(tmp_path, capsys, monkeypatch):
     out = tmp_path / "study" / "grpo" / "seed-7"
     monkeypatch.setitem(__import__("toolexpander_lite.profiles", fromlist=["PROFILES"]).PROFILES, "nano", tiny())
-    assert main(["train", "--recipe", "grpo", "--num-generations", "4", "--seed", "7", "--steps", "2", "--learning-rate",
-                 "1e-4", "--out", str(out)]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "--recipe",
+                "grpo",
+                "--num-generations",
+                "4",
+                "--seed",
+                "7",
+                "--steps",
+                "2",
+                "--learning-rate",
+                "1e-4",
+                "--out",
+                str(out),
+            ]
+        )
+        == 0
+    )
     assert read_log(out)[1]["learning_rate"] == 1e-4
     table = load_study(tmp_path / "study")
     assert table["seed"].tolist() == [7] and table["variant"].tolist() == ["grpo"]

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from test_loaders import call_text, toolrl_file, toolrl_row
 
 from toolexpander_lite.data import DataError
+from toolexpander_lite.evaluate import gold_logprobs
 from toolexpander_lite.models import load_policy
 from toolexpander_lite.profiles import get_profile
 from toolexpander_lite.recipes import get_recipe
@@ -69,7 +70,9 @@ def test_warm_start_is_a_logged_step(warm, tiny):
 
 
 def test_four_bit_lora_grpo_on_the_warm_started_model_and_resume(warm, tiny, tmp_path):
-    profile = get_profile(tiny, model=str(warm / "final"), quantization="4bit", lora_rank=4, steps=2, learning_rate=1e-3)
+    profile = get_profile(
+        tiny, model=str(warm / "final"), quantization="4bit", lora_rank=4, steps=2, learning_rate=1e-3
+    )
     recipe = get_recipe(FOUR, reward="graded")  # gives a gradient even where nothing is quite right
     out = train(recipe, profile, 0, tmp_path / "run")
     rows = read_log(out)
@@ -78,6 +81,17 @@ def test_four_bit_lora_grpo_on_the_warm_started_model_and_resume(warm, tiny, tmp
     adapter = load_file(out / "final" / "adapter_model.safetensors")
     assert any("lora_B" in name and tensor.abs().max() > 0 for name, tensor in adapter.items())
     assert all(tensor.dtype == torch.float32 for tensor in adapter.values())
+    # The adapter folder loads like a model: the trained policy comes back, not its base.
+    again, tokenizer = load_policy(get_profile(profile, model=str(out / "final")))
+    held_out = load_splits(tiny, 0, tokenizer).held_out
+    base, _ = load_policy(profile)
+    trained, fresh = gold_logprobs(again, tokenizer, held_out), gold_logprobs(base, tokenizer, held_out)
+    assert not torch.allclose(trained, fresh, atol=1e-4)
+    reloaded = {n: t for n, t in again.state_dict().items() if "lora_B" in n}
+    assert all(torch.equal(t, adapter[n.replace(".default", "")]) for n, t in reloaded.items()) and reloaded
+    other_seed = train(recipe, get_profile(profile, steps=1), 1, tmp_path / "other")
+    hashes = {json.loads((r / "config.json").read_text())["base_model_hash"] for r in (out, other_seed)}
+    assert len(hashes) == 1, "the base is the same whatever the adapters start from"
     halves = train(recipe, get_profile(profile, steps=1), 0, tmp_path / "halves")
     train(recipe, profile, 0, halves, resume=True)
     same = [{k: v for k, v in row.items() if k != "seconds"} for row in read_log(halves)]

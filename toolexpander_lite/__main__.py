@@ -5,6 +5,9 @@ import json
 import sys
 from pathlib import Path
 
+import torch
+
+from .errors import KitError
 from .profiles import PROFILES, get_profile
 from .recipes import RECIPES, get_recipe
 
@@ -32,7 +35,9 @@ def _train(arguments):
     from .train import train
 
     recipe = get_recipe(arguments.recipe, **_changes(arguments, ("learning_rate", "beta", "num_generations")))
-    profile = get_profile(arguments.profile, **_changes(arguments, ("steps", "model", "data", "data_path", "eval_every")))
+    profile = get_profile(
+        arguments.profile, **_changes(arguments, ("steps", "model", "data", "data_path", "eval_every"))
+    )
     run = train(recipe, profile, arguments.seed, arguments.out, arguments.resume, progress=_print_row)
     print(run, (run / "summary.json").read_text(), sep="\n")
 
@@ -91,7 +96,7 @@ def _warm_start(arguments):
 
     changes = _changes(arguments, ("model", "data", "data_path", "warm_start_steps"))
     profile = get_profile(arguments.profile, **changes)
-    print(build_warm_start(profile, arguments.out, progress=_print_loss))
+    print(build_warm_start(profile, arguments.out, arguments.seed, _print_loss))
 
 
 def _parser():
@@ -137,12 +142,13 @@ def _parser():
     sub.add_argument("--quick", action="store_true", help="a few training steps only, as CI does")
     sub.add_argument("--only", help="beginning of the name of the notebooks to run, 01 for example")
 
-    sub = command("nano-policy", _nano_policy, "rebuild the nano policy (about 4 minutes on 2 cores)")
+    sub = command("nano-policy", _nano_policy, "rebuild the nano policy (about 5 minutes on 2 cores)")
     sub.add_argument("--out", required=True)
 
     sub = command("warm-start", _warm_start, "short SFT for a model that writes no tool calls, saved as a model folder")
     model_and_data(sub)
     sub.add_argument("--warm-start-steps", type=int)
+    sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--out", required=True)
     return parser
 
@@ -151,10 +157,14 @@ def main(argv=None):
     arguments = _parser().parse_args(argv)
     try:
         arguments.function(arguments)
-    except (ValueError, RuntimeError, OSError) as error:  # our own errors say what to do; no traceback needed
-        if arguments.command == "train" and not type(error).__module__.startswith(("toolexpander_lite", "builtins")):
-            raise
+    except KitError as error:  # says what is wrong and what to do; anything else keeps its traceback
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except torch.OutOfMemoryError as error:
+        print(
+            f"error: out of GPU memory ({str(error)[:200]}); lower micro_batch or the lengths in the profile",
+            file=sys.stderr,
+        )
         return 2
     return 0
 

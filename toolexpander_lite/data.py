@@ -11,6 +11,8 @@ from functools import lru_cache
 
 from datasets import Dataset, Features, List, Value
 
+from .errors import DataError
+
 FEATURES = Features(
     {
         "id": Value("string"),
@@ -23,10 +25,6 @@ FEATURES = Features(
         "split": Value("string"),
     }
 )
-
-
-class DataError(ValueError):
-    """A row that cannot be trained or scored on; the message names the row and the mend."""
 
 
 @dataclass(frozen=True)
@@ -115,5 +113,5 @@ def _loads(text):
 
 
 def from_json(value):
-    """A `tools` or `calls` cell, as JSON text or as the list itself -> the list. Shared between equal texts: do not edit."""
+    """A `tools` or `calls` cell, as JSON text or as the list itself -> the list (shared: do not edit)."""
     return _loads(value) if isinstance(value, str) else value

@@ -29,7 +29,8 @@ class DemoBank:
         values = _argument_values(sample)
         query = sample.messages[-1]["content"]
         admissible = [
-            s for s in self._by_family[sample.family]
+            s
+            for s in self._by_family[sample.family]
             if s.id != sample.id and s.messages[-1]["content"] != query and not values & _argument_values(s)
         ]
         return rng.sample(admissible, min(count, len(admissible)))

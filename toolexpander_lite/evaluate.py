@@ -36,10 +36,16 @@ def generate(model, tokenizer, prompts, max_new_tokens, temperature=0.0, batch_s
     with _inference(model):
         for start in range(0, len(prompts), batch_size):
             batch = tokenizer(
-                prompts[start : start + batch_size], return_tensors="pt", padding=True, padding_side="left",
-                add_special_tokens=False, return_token_type_ids=False,
+                prompts[start : start + batch_size],
+                return_tensors="pt",
+                padding=True,
+                padding_side="left",
+                add_special_tokens=False,
+                return_token_type_ids=False,
             ).to(model.device)
-            output = model.generate(**batch, max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id, **options)
+            output = model.generate(
+                **batch, max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id, **options
+            )
             completions += tokenizer.batch_decode(output[:, batch.input_ids.shape[1] :], skip_special_tokens=True)
     return completions
 

@@ -1,8 +1,8 @@
 """Dynamic Multi-Round Hard Sampling: who is hard, and what is served in its place.
 
-The paper's abstract: a sample with no correct output in 10 rollouts is hard; hard samples are substituted during training
-by high-quality few-shot demonstrations, in several rounds. How a sample comes back is not said; ours is a
-re-test: after a demonstrated success, or at each round's end, it is asked plainly again.
+The paper's abstract: a sample with no correct output in 10 rollouts is hard; hard samples are substituted
+during training by high-quality few-shot demonstrations, in several rounds. How a sample comes back is not
+said; ours is a re-test: after a demonstrated success, or at each round's end, it is asked plainly again.
 
 Three pieces work with any `GRPOTrainer`, data set and model:
 
@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from accelerate.utils import gather_object
 
+from .errors import PoolError
 from .prompts import render_prompt
 
 PLAIN, DEMONSTRATED, RETEST = 0, 1, 2
@@ -30,10 +31,6 @@ MODES = ("plain", "demonstrated", "retest")
 HARD_WINDOW = 10  # rollouts without a right one that make a sample hard (the paper's abstract)
 RETESTS = ("after_success", "round_end", "never")
 EVENTS_KEPT = 20  # decisions remembered per sample, so that memory stays bounded
-
-
-class PoolError(ValueError):
-    """A pool that cannot be made or restored; the message says why."""
 
 
 class HardSamplePool:
@@ -79,7 +76,7 @@ class HardSamplePool:
         return len(self._index)
 
     def mode(self, sample_id):
-        """"plain", "demonstrated" or "retest" (served plainly): how the sample is to be served next."""
+        """ "plain", "demonstrated" or "retest" (served plainly): how the sample is to be served next."""
         return MODES[self._mode[self._where(sample_id)]]
 
     def visits(self, sample_id):
@@ -90,7 +87,9 @@ class HardSamplePool:
         try:
             return self._index[sample_id]
         except KeyError:
-            raise PoolError(f"sample id {sample_id!r} is not in this pool; was it made from another data set?") from None
+            raise PoolError(
+                f"sample id {sample_id!r} is not in this pool; was it made from another data set?"
+            ) from None
 
     def observe(self, sample_id, served, rollouts, correct, step):
         """Take in one group and decide how the sample is served next.
@@ -116,7 +115,9 @@ class HardSamplePool:
             self._rollouts[i] = self._correct[i] = 0
         elif self._mode[i] == RETEST or self._rollouts[i] >= self.window:
             if self._mode[i] != DEMONSTRATED:
-                self._decide(i, sample_id, DEMONSTRATED, step, f"0 of {self._rollouts[i]} right without a demonstration")
+                self._decide(
+                    i, sample_id, DEMONSTRATED, step, f"0 of {self._rollouts[i]} right without a demonstration"
+                )
             self._rollouts[i] = self._correct[i] = 0
 
     def end_round(self, step):
@@ -137,19 +138,23 @@ class HardSamplePool:
         i = self._where(sample_id)
         lines = [f"{sample_id}: served {self.mode(sample_id)} next, after {self._visits[i]} visits."]
         for event in self._events.get(sample_id, ()):
-            lines.append(f"  step {event['step']} (round {event['round']}): {event['from']} -> {event['to']}: {event['why']}")
+            lines.append(
+                f"  step {event['step']} (round {event['round']}): {event['from']} -> {event['to']}: {event['why']}"
+            )
         return "\n".join(lines)
 
     def counts(self):
-        """How many samples are in each state -> {"unseen", "solved", "plain", "demonstrated", "retest"}, summing to all.
+        """Samples in each state -> {"unseen", "solved", "plain", "demonstrated", "retest"}, summing to all.
 
         "plain" are those asked plainly whose last plain group had nothing right, but too few rollouts to be hard.
         """
         unseen = self._visits == 0
         states = {
-            "unseen": unseen, "solved": ~unseen & (self._mode == PLAIN) & self._solved,
+            "unseen": unseen,
+            "solved": ~unseen & (self._mode == PLAIN) & self._solved,
             "plain": ~unseen & (self._mode == PLAIN) & ~self._solved,
-            "demonstrated": self._mode == DEMONSTRATED, "retest": self._mode == RETEST,
+            "demonstrated": self._mode == DEMONSTRATED,
+            "retest": self._mode == RETEST,
         }
         return {name: int(which.sum()) for name, which in states.items()}
 
@@ -158,8 +163,13 @@ class HardSamplePool:
 
     def save(self, path):
         """Write the whole state as JSON; `load` makes the identical next decisions from it."""
-        state = {"ids": self._fingerprint(), "window": self.window, "retest": self.retest, "round": self.round,
-                 "events": dict(self._events)}
+        state = {
+            "ids": self._fingerprint(),
+            "window": self.window,
+            "retest": self.retest,
+            "round": self.round,
+            "events": dict(self._events),
+        }
         for name in ("mode", "visits", "rollouts", "correct", "solved"):
             state[name] = getattr(self, f"_{name}").tolist()
         Path(path).write_text(json.dumps(state))
@@ -178,7 +188,9 @@ class HardSamplePool:
             raise PoolError(f"the pool file {path} is of another data set: its sample ids differ")
         for name in ("window", "retest"):
             if state[name] != getattr(self, name):
-                raise PoolError(f"the pool file {path} was made with {name}={state[name]!r}, not {getattr(self, name)!r}")
+                raise PoolError(
+                    f"the pool file {path} was made with {name}={state[name]!r}, not {getattr(self, name)!r}"
+                )
         self.round = state["round"]
         self._events = defaultdict(list, state["events"])
         for name in ("mode", "visits", "rollouts", "correct", "solved"):
@@ -190,8 +202,8 @@ class PromptServer:
     """A data set transform: renders each sample plainly or with demonstrations, as the pool says.
 
     Use it as `dataset.with_transform(server)`; rows need a `sample_id` column. It adds `prompt` and `served`
-    ("plain" or "demonstrated"), the mode the prompt was really rendered in. Demonstrations are fresh at each visit, and the
-    same again for the same visit, so a resumed run sees the same prompts.
+    ("plain" or "demonstrated"), the mode the prompt was really rendered in. Demonstrations are fresh at each
+    visit, and the same again for the same visit, so a resumed run sees the same prompts.
 
     Args:
         pool: `HardSamplePool`.
@@ -244,9 +256,9 @@ class PromptServer:
 class PoolReward:
     """A reward function that also tells the pool what came of each prompt.
 
-    The reward must be 1 for right and below 1 for anything else (bonuses belong into reward functions of their own). Rows need
-    `sample_id` and, from `PromptServer`, `served`. With several processes every one gets all outcomes, so
-    that their pools stay equal.
+    The reward must be 1 for right and below 1 for anything else (bonuses belong into reward functions of their
+    own). Rows need `sample_id` and, from `PromptServer`, `served`. With several processes every one gets all
+    outcomes, so that their pools stay equal.
     """
 
     def __init__(self, reward, pool):

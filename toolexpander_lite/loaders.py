@@ -15,7 +15,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from .data import DataError, ToolSample
+from .data import ToolSample
+from .errors import DataError
 from .hardware import cache_folder, fetch
 
 _TOOLRL = "https://raw.githubusercontent.com/qiancheng0/ToolRL/8cee13ec0ca72f0461da372a93a6fd8140dbb840/"
@@ -109,7 +110,7 @@ def load_samples(source, path=None, limit=None, seed=0):
 
 
 def split_of(query):
-    """"train" or "test" (one in five) by a hash of the query's text alone.
+    """ "train" or "test" (one in five) by a hash of the query's text alone.
 
     Equal queries fall on the same side, in every version of the data. The ratio is our assumption.
     """
@@ -134,9 +135,7 @@ def parameter_schema(parameters, required=None):
         prop |= {key: spec[key] for key in ("description", "default") if spec.get(key) not in (None, "")}
         properties[name] = prop
     if required is None:
-        required = [
-            n for n, s in parameters.items() if "default" not in s and "optional" not in str(s.get("type"))
-        ]
+        required = [n for n, s in parameters.items() if "default" not in s and "optional" not in str(s.get("type"))]
     # An empty list would say "all are optional", which the data does not.
     return {"type": "object", "properties": properties} | ({"required": required} if required else {})
 
@@ -220,7 +219,7 @@ def _read(file):
 
         return pyarrow.parquet.read_table(file).to_pylist()
     text = file.read_text(encoding="utf-8")
-    rows = [_parsed(line) for line in text.splitlines()] if file.suffix == ".jsonl" else _parsed(text)
+    rows = [_parsed(line) for line in text.split("\n") if line.strip()] if file.suffix == ".jsonl" else _parsed(text)
     if not isinstance(rows, list):
         raise DataError(f"{file} is not a JSON list of rows; fetch it again, it may be cut short")
     return rows

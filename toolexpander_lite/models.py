@@ -14,9 +14,10 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 
+from .errors import ModelError
 from .hardware import cache_folder, pick_dtype
 
 logger = logging.getLogger(__name__)
@@ -53,10 +54,6 @@ _PROBE_TOOL = {
 }
 
 
-class ModelError(ValueError):
-    """A model or tokenizer that cannot be used as it is; the message names it and the mend."""
-
-
 def load_policy(profile, device=None):
     """Model and tokenizer of a `Profile`, ready to train and to generate -> (model, tokenizer).
 
@@ -64,6 +61,8 @@ def load_policy(profile, device=None):
     rounded away; frozen ones have the profile's dtype, refined by `pick_dtype`. Adapters start at random:
     set torch's seed before. LoRA is on all linear layers but the output head, alpha is twice the rank, and
     there is no dropout: the policy that samples is the policy that is trained (our assumptions).
+
+    A folder with an adapter (`final/` of a LoRA run) loads its base and goes on with that adapter.
 
     Args:
         profile: its `model`, `dtype`, `quantization` and `lora_rank` are used.
@@ -86,9 +85,11 @@ def load_policy(profile, device=None):
         nf4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
         options["quantization_config"] = BitsAndBytesConfig(**nf4, bnb_4bit_compute_dtype=dtype)
     source = _find(profile.model)
+    adapter = source if Path(source, "adapter_config.json").is_file() else None  # what a LoRA run leaves in final/
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, **options)
+        base = PeftConfig.from_pretrained(adapter).base_model_name_or_path if adapter else source
+        model = AutoModelForCausalLM.from_pretrained(base, **options)
     except (OSError, ValueError, KeyError) as error:
         raise _not_loaded(profile.model, error) from error
     ensure_tool_template(tokenizer)
@@ -106,7 +107,9 @@ def load_policy(profile, device=None):
         # and no gradient passes through it from then on: one sampled answer would spoil all training.
         if hasattr(layer, "support_avx512bf16_for_cpu"):
             layer.support_avx512bf16_for_cpu = False
-    if profile.lora_rank:
+    if adapter:
+        model = PeftModel.from_pretrained(model, adapter, is_trainable=bool(profile.lora_rank))
+    elif profile.lora_rank:
         rank = {"r": profile.lora_rank, "lora_alpha": 2 * profile.lora_rank, "lora_dropout": 0.0}
         lora = LoraConfig(**rank, target_modules="all-linear", task_type="CAUSAL_LM")
         model = get_peft_model(model, lora)  # the adapters are float32, whatever the base is
@@ -177,9 +180,11 @@ def adapters_to_float32(model):
 
 
 def model_hash(model):
-    """First 16 hex digits of the sha256 over names, dtypes and bytes of the state dict: for run logs."""
+    """First 16 hex digits of the sha256 over the weights, adapters left out: for run logs."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
+        if "lora_" in name:
+            continue
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -38,8 +38,21 @@ def _vocabulary():
     for values in WORDS.values():
         words |= {str(v) for v in values}
     words |= set(FAMILIES) | set(arguments) | {"call"}
-    punctuation = ["<think>", "</think>", "\n<tool_call>\n", "\n</tool_call>", '{"name": "', '", "arguments": {',
-                   '", ', ", ", '"}}', "}}", "(", ")", "<unk>"]
+    punctuation = [
+        "<think>",
+        "</think>",
+        "\n<tool_call>\n",
+        "\n</tool_call>",
+        '{"name": "',
+        '", "arguments": {',
+        '", ',
+        ", ",
+        '"}}',
+        "}}",
+        "(",
+        ")",
+        "<unk>",
+    ]
     keys = [f'"{a}": ' if a == "minutes" else f'"{a}": "' for a in arguments]
     return [PAD, END, *ROLES, *punctuation, *keys, *sorted(words)]
 
@@ -55,16 +68,27 @@ def build_tokenizer():
     fixed = [t for t in tokens if not re.fullmatch(r"\w+", t)]
     fixed = "|".join(re.escape(t) for t in sorted(fixed, key=len, reverse=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(
-        Regex(rf"{fixed}|\w+|[^\w\s]"), behavior="removed", invert=True  # drops the blanks between words
+        Regex(rf"{fixed}|\w+|[^\w\s]"),
+        behavior="removed",
+        invert=True,  # drops the blanks between words
     )
     # Decoding puts one blank before each word, except after an opening quote, bracket, tag or blank.
     tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace(Regex(r"^(?=\w)"), "\u2581"), decoders.Fuse(),
-         decoders.Replace(Regex(r"""(^|(?<=["'>({\[\s]))\u2581"""), ""), decoders.Replace("\u2581", " ")]
+        [
+            decoders.Replace(Regex(r"^(?=\w)"), "\u2581"),
+            decoders.Fuse(),
+            decoders.Replace(Regex(r"""(^|(?<=["'>({\[\s]))\u2581"""), ""),
+            decoders.Replace("\u2581", " "),
+        ]
     )
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, additional_special_tokens=ROLES,
-        padding_side="left", model_max_length=512, clean_up_tokenization_spaces=False,
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END,
+        additional_special_tokens=ROLES,
+        padding_side="left",
+        model_max_length=512,
+        clean_up_tokenization_spaces=False,
     )
     fast.chat_template = CHAT_TEMPLATE
     return fast
@@ -74,9 +98,17 @@ def build_model(tokenizer, seed=0, layers=2, width=128):
     """An untrained Llama of about 0.4 M parameters for `tokenizer`."""
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers,
-        num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=512, tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id, bos_token_id=None,
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
         attention_dropout=0.0,
     )
     return LlamaForCausalLM(config)
@@ -154,7 +186,7 @@ def sft_batch(rows, tokenizer):
 def build_nano_policy(folder=None, plan=None, progress=None):
     """Warm-start a fresh nano policy on train queries only -> (model, tokenizer); saved to `folder` if given.
 
-    Takes 2-4 minutes on two cores. `progress(step, loss)` is called every 100 steps. On one machine and
+    Takes about 5 minutes on two cores. `progress(step, loss)` is called every 100 steps. On one machine and
     thread count the result is bit-for-bit the same; across machines weights differ in the last digits
     and the difficulty band (tests/test_nano_policy.py) is what is promised.
     """

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from .data import ToolSample
 
+# fmt: off
 # word in the query -> code the server takes. Words are unique over all books, codes begin with a letter.
 CODEBOOKS = {
     "city": {"paris": "CDG", "london": "LHR", "tokyo": "NRT", "berlin": "BER",
@@ -104,6 +105,7 @@ FAMILIES = {
                swap_habit=0.6),
     )
 }
+# fmt: on
 HARD_FAMILIES = tuple(f.name for f in FAMILIES.values() if f.hard)
 EASY_FAMILIES = tuple(f.name for f in FAMILIES.values() if not f.hard)
 
@@ -113,12 +115,12 @@ HELD_OUT_SHARE = 0.2
 
 def tool_schema(family):
     """JSON Schema of a family's tool. Hard tools say only "string": the code convention is not in it."""
-    properties = {
-        a: {"type": "integer" if a == "minutes" else "string", "description": a} for a in family.arguments
-    }
+    properties = {a: {"type": "integer" if a == "minutes" else "string", "description": a} for a in family.arguments}
     parameters = {"type": "object", "properties": properties, "required": list(family.arguments)}
-    return {"type": "function",
-            "function": {"name": family.name, "description": family.description, "parameters": parameters}}
+    return {
+        "type": "function",
+        "function": {"name": family.name, "description": family.description, "parameters": parameters},
+    }
 
 
 def right_arguments(words):
@@ -136,7 +138,7 @@ def all_queries(family):
 
 
 def split_of(query):
-    """"train" or "test", from the query's own hash: no string can ever be in both, whatever the seed."""
+    """ "train" or "test", from the query's own hash: no string can ever be in both, whatever the seed."""
     digest = hashlib.sha256(query.encode()).digest()
     return "test" if digest[0] < 256 * HELD_OUT_SHARE else "train"
 

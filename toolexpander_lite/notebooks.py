@@ -8,15 +8,13 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+from .errors import NotebookError
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 QUICK_SWITCH = "TOOLEXPANDER_QUICK"  # "1": training cells take a few steps instead of a full nano run
 FOUND = "Found: "  # a printed line that begins so is repeated by `run_notebooks`
-
-
-class NotebookError(RuntimeError):
-    """A notebook that did not run to its end; the message names the notebook, the cell and the error."""
 
 
 def quiet():
@@ -48,12 +46,14 @@ def run_notebook(path, out, quick=False, timeout=1800):
     copies, figures = out / "notebooks", out / "figures"
     copies.mkdir(parents=True, exist_ok=True)
     figures.mkdir(parents=True, exist_ok=True)
-    client = NotebookClient(notebook, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}})
+    client = NotebookClient(
+        notebook, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+    )
     began = time.perf_counter()
     environment = {**os.environ, QUICK_SWITCH: "1" if quick else "0", "TOOLEXPANDER_OUT": str(out.resolve())}
     try:
         client.execute(env=environment)
-    except (CellExecutionError, TimeoutError) as error:
+    except (CellExecutionError, DeadKernelError, TimeoutError) as error:
         raise NotebookError(f"{path.name} failed: {str(error).strip()[-1500:]}") from error
     finally:
         nbformat.write(notebook, copies / path.name)

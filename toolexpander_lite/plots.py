@@ -6,6 +6,7 @@ a band from the lowest to the highest, and every seed as a thin line. Functions 
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 
 from .runs import read_log
 
@@ -25,10 +26,7 @@ def curve(run, name, x="step"):
 
 def smooth(values, window):
     """Running mean over `window` values; the first ones average what there is."""
-    sums = np.cumsum(np.insert(values, 0, 0.0))
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(0, ends - window)
-    return (sums[ends] - sums[starts]) / (ends - starts)
+    return pd.Series(values).rolling(window, min_periods=1).mean().to_numpy()
 
 
 def draw_curves(axis, runs, name, x="step", window=1, title=None, colour=None):
@@ -41,10 +39,16 @@ def draw_curves(axis, runs, name, x="step", window=1, title=None, colour=None):
             continue
         for xs, ys in curves:
             axis.plot(xs, ys, color=shade, alpha=0.25, linewidth=0.8)
-        grid = max((xs for xs, _ in curves), key=len)
+        grid = np.unique(np.concatenate([xs for xs, _ in curves]))
         # Runs in progress are shorter: average only the seeds that have got as far.
-        table = np.array([np.where(grid <= xs[-1], np.interp(grid, xs, ys), np.nan) for xs, ys in curves])
-        axis.plot(grid, np.nanmean(table, 0), color=shade, linewidth=2, label=f"{group} ({len(curves)})")
+        table = np.array([np.interp(grid, xs, ys, left=np.nan, right=np.nan) for xs, ys in curves])
+        axis.plot(
+            grid,
+            np.nanmean(table, 0),
+            color=shade,
+            linewidth=2,
+            label=f"{group} ({len(curves)} seed{'s' if len(curves) > 1 else ''})",
+        )
         axis.fill_between(grid, np.nanmin(table, 0), np.nanmax(table, 0), color=shade, alpha=0.12)
     axis.set_xlabel({"step": "optimizer step", "rollouts": "rollouts", "seconds": "training seconds"}.get(x, x))
     axis.set_title(title or name, fontsize=10)
@@ -56,17 +60,21 @@ def plot_training(runs, panels, x="step", columns=3, window=1):
     rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 2.9 * rows), squeeze=False)
     for axis, (name, title) in zip(axes.flat, panels.items()):
-        draw_curves(axis, runs, name, x, 1 if name.startswith("eval/") else window, title)
-    for axis in axes.flat[len(panels):]:
+        smoothed = 1 if name.startswith("eval/") else window
+        draw_curves(axis, runs, name, x, smoothed, title + (f"\n(mean of {window} steps)" if smoothed > 1 else ""))
+    for axis in axes.flat[len(panels) :]:
         axis.axis("off")
     handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=max(1, len(labels)), frameon=False, title="(seeds)")
+    figure.legend(handles, labels, loc="lower center", ncols=max(1, len(labels)), frameon=False)
     figure.tight_layout(rect=(0, 0.09 if rows == 1 else 0.06, 1, 1))
     return figure
 
 
 def plot_groups(runs, columns=3, window=5):
-    """Shares of all-fail, mixed and all-pass groups over training, one panel per label: only mixed groups teach."""
+    """Shares of all-fail, mixed and all-pass groups over training, one panel per label.
+
+    Means over seeds and `window` steps. Only mixed groups give the reward a gradient. Seeds are cut to the shortest.
+    """
     rows = -(-len(runs) // columns)
     columns = min(columns, len(runs))
     figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 2.9 * rows), squeeze=False, sharey=True)
@@ -77,13 +85,17 @@ def plot_groups(runs, columns=3, window=5):
         fail = smooth(np.mean([f[1][:length] for f, _ in logs], 0), window)
         passed = smooth(np.mean([p[1][:length] for _, p in logs], 0), window)
         axis.stackplot(
-            steps, fail, 1 - fail - passed, passed, labels=["all fail: no gradient", "mixed: teaches", "all pass: no gradient"],
+            steps,
+            fail,
+            1 - fail - passed,
+            passed,
+            labels=["all fail: nothing to compare", "mixed: teaches", "all pass: nothing to compare"],
             colors=["#c44e52", "#dddddd", "#55a868"],
         )
         axis.set(title=f"{group} ({len(folders)} seeds)", xlabel="optimizer step", ylim=(0, 1))
         axis.margins(x=0)
     axes[0, 0].set_ylabel("share of groups")
-    for axis in axes.flat[len(runs):]:
+    for axis in axes.flat[len(runs) :]:
         axis.axis("off")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=3, frameon=False)
@@ -93,7 +105,9 @@ def plot_groups(runs, columns=3, window=5):
 
 def plot_families(run_groups, hard_families=()):
     """Heat map, families x evaluations: zero-shot accuracy per family, averaged over seeds; one panel per label."""
-    figure, axes = plt.subplots(1, len(run_groups), figsize=(4.4 * len(run_groups) + 1, 3.6), squeeze=False, sharey=True)
+    figure, axes = plt.subplots(
+        1, len(run_groups), figsize=(4.4 * len(run_groups) + 1, 3.6), squeeze=False, sharey=True
+    )
     for axis, (group, folders) in zip(axes[0], run_groups.items()):
         logs = [[row for row in read_log(f) if "eval" in row] for f in folders]
         steps = [row["step"] for row in min(logs, key=len)]

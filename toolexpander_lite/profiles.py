@@ -7,6 +7,8 @@ gives none.
 
 from dataclasses import dataclass, replace
 
+from .errors import SettingsError
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -31,6 +33,7 @@ class Profile:
         eval_prompts: held-out prompts in an evaluation (nano: per family).
         warm_start_steps: SFT steps (8 rows each) of `warm_start.build_warm_start`, for a model that writes no
             calls at all; 0 when the model needs none.
+        gradient_checkpointing: recompute activations in the backward pass: less memory, about a third more time.
     """
 
     name: str
@@ -50,6 +53,15 @@ class Profile:
     eval_every: int = 10
     eval_prompts: int = 20
     warm_start_steps: int = 0
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self):
+        for name in ("prompts_per_step", "micro_batch", "max_completion_length", "max_prompt_tokens", "train_prompts",
+                     "steps", "eval_every", "eval_prompts"):  # fmt: skip
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise SettingsError(
+                    f"profile {self.name!r}: {name} is {getattr(self, name)!r}; it must be a whole number from 1"
+                )
 
 
 PROFILES = {
@@ -57,19 +69,58 @@ PROFILES = {
     for p in (
         Profile("nano", model="nano", data="nano"),
         Profile(
-            "smol", model="smollm2", data="toolrl", learning_rate=2e-5, train_prompts=200, quantization="4bit", lora_rank=16, dtype="bfloat16",
-            prompts_per_step=2, micro_batch=10, max_completion_length=128, max_prompt_tokens=512, steps=60,
-            eval_every=20, eval_prompts=40, warm_start_steps=30,
+            "smol",
+            model="smollm2",
+            data="toolrl",
+            learning_rate=2e-5,
+            train_prompts=200,
+            quantization="4bit",
+            lora_rank=16,
+            dtype="bfloat16",
+            prompts_per_step=2,
+            micro_batch=10,
+            max_completion_length=128,
+            max_prompt_tokens=512,
+            steps=60,
+            eval_every=20,
+            eval_prompts=40,
+            warm_start_steps=30,
         ),
         Profile(
-            "t4", model="Qwen/Qwen2.5-1.5B-Instruct", data="toolrl", learning_rate=1e-5, train_prompts=2000, quantization="4bit", lora_rank=16,
-            dtype="float16", prompts_per_step=4, micro_batch=4, max_completion_length=256, max_prompt_tokens=768, steps=200,
-            eval_every=50, eval_prompts=50,
+            "t4",
+            model="Qwen/Qwen2.5-1.5B-Instruct",
+            data="toolrl",
+            learning_rate=1e-5,
+            train_prompts=2000,
+            quantization="4bit",
+            lora_rank=16,
+            dtype="float16",
+            prompts_per_step=4,
+            micro_batch=4,
+            max_completion_length=256,
+            max_prompt_tokens=768,
+            gradient_checkpointing=True,
+            steps=200,
+            eval_every=50,
+            eval_prompts=50,
         ),
         Profile(
-            "gpu24", model="Qwen/Qwen2.5-1.5B-Instruct", data="toolrl", learning_rate=1e-5, train_prompts=3200, quantization="4bit", lora_rank=32,
-            dtype="bfloat16", prompts_per_step=8, micro_batch=10, max_completion_length=512, max_prompt_tokens=1024, steps=300,
-            eval_every=50, eval_prompts=100,
+            "gpu24",
+            model="Qwen/Qwen2.5-1.5B-Instruct",
+            data="toolrl",
+            learning_rate=1e-5,
+            train_prompts=3200,
+            quantization="4bit",
+            lora_rank=32,
+            dtype="bfloat16",
+            prompts_per_step=8,
+            micro_batch=10,
+            max_completion_length=512,
+            max_prompt_tokens=1024,
+            gradient_checkpointing=True,
+            steps=300,
+            eval_every=50,
+            eval_prompts=100,
         ),
     )
 }
@@ -79,13 +130,13 @@ def get_profile(name, **changes):
     """The profile called `name` (or `name` itself, when it is a `Profile`), with fields replaced.
 
     Raises:
-        ValueError: no such profile, or no such field.
+        SettingsError: no such profile, or no such field.
     """
     if not isinstance(name, Profile):
         if name not in PROFILES:
-            raise ValueError(f"unknown profile {name!r}; choose one of {', '.join(PROFILES)}")
+            raise SettingsError(f"unknown profile {name!r}; choose one of {', '.join(PROFILES)}")
         name = PROFILES[name]
     try:
         return replace(name, **changes)
     except TypeError as error:
-        raise ValueError(f"profile {name.name!r}: {error}") from None
+        raise SettingsError(f"profile {name.name!r}: {error}") from None

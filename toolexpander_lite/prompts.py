@@ -30,8 +30,7 @@ def gold_completion(sample):
         raise ValueError(f"sample {sample.id!r} has no gold call; a completion needs at least one")
     names = ", ".join(call["name"] for call in sample.calls)
     blocks = (
-        json.dumps({"name": call["name"], "arguments": call["arguments"]}, ensure_ascii=False)
-        for call in sample.calls
+        json.dumps({"name": call["name"], "arguments": call["arguments"]}, ensure_ascii=False) for call in sample.calls
     )
     return f"<think>call {names}</think>\n" + "\n".join(f"<tool_call>\n{b}\n</tool_call>" for b in blocks)
 

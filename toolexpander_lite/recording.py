@@ -1,6 +1,7 @@
 """What a run writes down while it goes: rollouts, one line per step, and where its rounds end."""
 
 import json
+import shlex
 import sys
 import time
 from collections import Counter
@@ -13,9 +14,21 @@ from .runs import read_jsonl
 
 # TRL's own metric names, plus ours ("format_rate", "groups/...", and the cumulative counts).
 LOGGED = (
-    "loss", "grad_norm", "learning_rate", "reward", "reward_std", "frac_reward_zero_std", "entropy", "kl",
-    "completions/mean_length", "completions/clipped_ratio", "clip_ratio/low_mean", "clip_ratio/high_mean",
-    "format_rate", "groups/all_fail", "groups/all_pass",
+    "loss",
+    "grad_norm",
+    "learning_rate",
+    "reward",
+    "reward_std",
+    "frac_reward_zero_std",
+    "entropy",
+    "kl",
+    "completions/mean_length",
+    "completions/clipped_ratio",
+    "clip_ratio/low_mean",
+    "clip_ratio/high_mean",
+    "format_rate",
+    "groups/all_fail",
+    "groups/all_pass",
 )
 
 
@@ -24,7 +37,8 @@ class RolloutRecorder:
 
     A reward function in TRL's signature. It counts rollouts and completion tokens, reports the shares of
     all-fail and all-pass groups (`frac_reward_zero_std` mixes them), and appends one line per group to
-    rollouts.jsonl.
+    rollouts.jsonl. `prompt_tokens` and `completion_tokens` count every rollout, so a prompt
+    counts once for each of its group.
     """
 
     def __init__(self, reward, num_generations, path, counts):
@@ -32,8 +46,20 @@ class RolloutRecorder:
         self.counts = counts  # {"rollouts", "completion_tokens"}, cumulative, shared with the log
         self.__name__ = reward.__name__  # names the metric "rewards/<name>/mean"
 
-    def __call__(self, prompts, completions, sample_id, family, calls, tools, completion_ids, trainer_state,
-                 log_metric, served=None, **columns):
+    def __call__(
+        self,
+        prompts,
+        completions,
+        sample_id,
+        family,
+        calls,
+        tools,
+        completion_ids,
+        trainer_state,
+        log_metric,
+        served=None,
+        **columns,
+    ):
         rewards = self.reward(
             prompts=prompts, completions=completions, calls=calls, tools=tools, log_metric=log_metric,
             sample_id=sample_id, served=served, trainer_state=trainer_state,
@@ -48,9 +74,13 @@ class RolloutRecorder:
             for start in range(0, len(completions), self.num_generations):
                 group = slice(start, start + self.num_generations)
                 line = {
-                    "step": trainer_state.global_step + 1, "sample_id": sample_id[start], "family": family[start],
-                    "served": served[start] if served else "plain", "rewards": rewards[group],
-                    "reasons": dict(Counter(v.reason for v in verdicts[group])), "example": completions[start][:400],
+                    "step": trainer_state.global_step + 1,
+                    "sample_id": sample_id[start],
+                    "family": family[start],
+                    "served": served[start] if served else "plain",
+                    "rewards": rewards[group],
+                    "reasons": dict(Counter(v.reason for v in verdicts[group])),
+                    "example": completions[start][:400],
                 }
                 file.write(json.dumps(line) + "\n")
         return rewards
@@ -89,7 +119,9 @@ class RunLog(TrainerCallback):
             return
         self.counts["prompt_tokens"] = int(logs["num_tokens"]) - self.counts["completion_tokens"]
         metrics = {name: logs[name] for name in LOGGED if name in logs}
-        self.write({"step": state.global_step, **metrics, **self.counts}, model, last=state.global_step == state.max_steps)
+        self.write(
+            {"step": state.global_step, **metrics, **self.counts}, model, last=state.global_step == state.max_steps
+        )
 
 
 class Rounds(TrainerCallback):
@@ -98,8 +130,9 @@ class Rounds(TrainerCallback):
     def __init__(self, pool, round_steps):
         self.pool, self.round_steps = pool, round_steps
 
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step % self.round_steps == 0:
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        # Not `on_step_end`: all of those run before any log, and a step's row shows the pool before the round closes.
+        if "reward" in logs and state.global_step % self.round_steps == 0:
             self.pool.end_round(state.global_step)
 
     def on_save(self, args, state, control, **kwargs):
@@ -107,9 +140,9 @@ class Rounds(TrainerCallback):
 
 
 def command_line():
-    """The command line that started this run, without this machine's paths; from a notebook or script, just that."""
-    called = Path(sys.argv[0]).name == "__main__.py"
-    return " ".join(["python -m toolexpander_lite", *sys.argv[1:]]) if called else "train() called from Python"
+    """The command line that started this run, its arguments as typed; from a notebook or script, just that."""
+    called = Path(sys.argv[0]).stem in ("__main__", "toolexpander-lite")
+    return f"python -m toolexpander_lite {shlex.join(sys.argv[1:])}" if called else "train() called from Python"
 
 
 def _rounded(value):

@@ -2,8 +2,11 @@
 
 A run stalls or collapses by number, not by eye (our definitions):
 
-    stalled    hard families: the last evaluation is no more than STALL_MARGIN above the first
+    stalled    hard families: the last evaluation is no more than STALL_MARGIN above the first (real data, where
+               no family is known to be hard: all of them)
     collapsed  the last zero-shot accuracy is below COLLAPSE_SHARE of the run's own peak
+
+A run can be both: what collapses on everything has not gained on the hard families either.
 """
 
 import json
@@ -13,13 +16,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from .errors import RunError
+
 STALL_MARGIN = 0.05
 COLLAPSE_SHARE = 0.5
 REPOSITORY = Path(__file__).resolve().parent.parent
-
-
-class RunError(RuntimeError):
-    """A run directory that cannot be written, read or resumed; the message names it and the mend."""
 
 
 def write_json(path, value):
@@ -35,18 +36,19 @@ def software_versions():
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             versions[name] = None
-    git = subprocess.run(
-        ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True
-    )
-    versions["git_commit"] = git.stdout.strip() or None
+    describe = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        versions["git_commit"] = subprocess.run(describe, capture_output=True, text=True).stdout.strip() or None
+    except OSError:  # no git on this machine
+        versions["git_commit"] = None
     return versions
 
 
 def check_folder(out, identity, resume):
     """Make `out` ready for a run, or say in one sentence why it is not.
 
-    `identity`: recipe, profile and seed of the run to come. Steps and evaluation interval may differ when
-    resuming; anything else is another run.
+    `identity`: recipe, profile and seed of the run to come. Only the number of steps may differ when resuming; anything
+    else is another run. Resuming in an empty folder starts afresh.
 
     Raises:
         RunError: not writable; holds a run and `resume` is False; holds another run than `identity`.
@@ -63,7 +65,12 @@ def check_folder(out, identity, resume):
         return
     if not resume:
         raise RunError(f"{out} already holds a run; go on with it (resume=True, --resume) or choose another folder")
-    old = json.loads((out / "config.json").read_text())
+    try:
+        old = json.loads((out / "config.json").read_text())
+    except json.JSONDecodeError as error:
+        raise RunError(f"{out / 'config.json'} is not readable ({error}); choose another folder") from error
+    if set(identity) - set(old):
+        raise RunError(f"{out} holds a run of another kind; choose another folder")
     for part in ("recipe", "profile", "seed"):
         was, now = old[part], json.loads(json.dumps(identity[part]))
         if part == "profile":
@@ -131,8 +138,13 @@ def sample_outcomes(run, window=10):
     rollouts.jsonl, which a run leaves on disk and which is not committed.
     """
     rows = [
-        {"step": g["step"], "sample_id": g["sample_id"], "family": g["family"], "rollouts": len(g["rewards"]),
-         "correct": g["reasons"].get("ok", 0)}
+        {
+            "step": g["step"],
+            "sample_id": g["sample_id"],
+            "family": g["family"],
+            "rollouts": len(g["rewards"]),
+            "correct": g["reasons"].get("ok", 0),
+        }
         for g in read_jsonl(Path(run) / "rollouts.jsonl")
     ]
     table = pd.DataFrame(rows)
@@ -149,7 +161,8 @@ def collapse_mechanism(run):
     best = max(evals, key=lambda e: e["zero_shot"])
     rises = {
         reason: share - best["reasons"].get(reason, 0.0)
-        for reason, share in evals[-1]["reasons"].items() if reason != "ok"
+        for reason, share in evals[-1]["reasons"].items()
+        if reason != "ok"
     }
     return max(rises.items(), key=lambda item: item[1], default=("none", 0.0))
 
@@ -177,8 +190,15 @@ def load_study(folder):
         for run in folders:
             config = json.loads((run / "config.json").read_text())
             summary = json.loads((run / "summary.json").read_text())
-            rows.append({"variant": variant, "seed": config["seed"], "learning_rate": config["learning_rate"],
-                         **summary, "run": run})
+            rows.append(
+                {
+                    "variant": variant,
+                    "seed": config["seed"],
+                    "learning_rate": config.get("learning_rate"),
+                    **summary,
+                    "run": run,
+                }
+            )
     if not rows:
         raise RunError(f"no complete run (*/seed-*/summary.json) below {folder}")
     return pd.DataFrame(rows)

@@ -4,7 +4,8 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 
-from .data import DataError, to_dataset
+from .data import to_dataset
+from .errors import DataError
 from .loaders import load_samples
 from .nano_world import HARD_FAMILIES, nano_samples
 from .prompts import gold_completion, render_prompt
@@ -27,7 +28,10 @@ def load_splits(profile, seed, tokenizer):
         DataError: no row of a split fits into the profile's lengths.
     """
     if profile.data == "nano":
-        train_samples, held_out = nano_samples("train", profile.train_prompts, seed), nano_samples("test", profile.eval_prompts)
+        train_samples, held_out = (
+            nano_samples("train", profile.train_prompts, seed),
+            nano_samples("test", profile.eval_prompts),
+        )
         return Splits(train_samples, held_out, HARD_FAMILIES, {})
     report = load_samples(profile.data, path=profile.data_path)
     fitting, left_out = {"train": [], "test": []}, Counter(report.dropped)
@@ -41,16 +45,18 @@ def load_splits(profile, seed, tokenizer):
     for split, samples in fitting.items():
         if not samples:
             raise DataError(
-                f"no {split} row of {profile.data!r} has a prompt of at most {profile.max_prompt_tokens} tokens and an answer "
-                f"below {profile.max_completion_length}; raise max_prompt_tokens or max_completion_length"
+                f"no {split} row of {profile.data!r} has a prompt of at most {profile.max_prompt_tokens} tokens and an "
+                f"answer below {profile.max_completion_length}; raise max_prompt_tokens or max_completion_length"
             )
     random.Random(seed).shuffle(fitting["train"])
     random.Random(0).shuffle(fitting["test"])
-    return Splits(fitting["train"][: profile.train_prompts], fitting["test"][: profile.eval_prompts], (), dict(left_out))
+    return Splits(
+        fitting["train"][: profile.train_prompts], fitting["test"][: profile.eval_prompts], (), dict(left_out)
+    )
 
 
 def training_columns(samples):
-    """`ToolSample`s -> `Dataset` with what rewards need: sample_id, family, tools, calls. The prompt is still to come."""
+    """`ToolSample`s -> `Dataset` with what rewards need: sample_id, family, tools, calls; no prompt yet."""
     return to_dataset(samples).rename_column("id", "sample_id").remove_columns(["messages", "split"])
 
 
@@ -65,14 +71,28 @@ def training_rows(samples, tokenizer):
     return rows
 
 
-def in_training_order(rows, prompts, seed):
+def in_training_order(rows, prompts, seed, gap=0):
     """The rows of a whole run, one after the other -> `Dataset` of length `prompts`, to be read without shuffling.
 
-    Epoch after epoch in a fresh order that depends on `seed` and the epoch alone. TRL's own shuffling goes
-    on from a generator that a resumed run starts anew, so that it would see other prompts from the second epoch on.
+    Epoch after epoch in a fresh order that depends on `seed` alone. TRL's own shuffling goes on from a generator
+    that a resumed run starts anew, so that it would see other prompts from the second epoch on.
+
+    Args:
+        gap: at least so many prompts lie between two visits of a row (as far as there are so many rows). Two
+            batches' worth keep a row out of consecutive batches: the loader renders a batch ahead, and a pool's
+            decision must not be late in one run and in time in a resumed one.
     """
-    order, epoch = [], 0
+    size, order, epoch = len(rows), [], 0
+    slack = size - min(gap, size)
     while len(order) < prompts:
-        order += random.Random(f"{seed}-epoch-{epoch}").sample(range(len(rows)), len(rows))
+        rng = random.Random(f"{seed}-epoch-{epoch}")
+        # Row q of the last epoch may come at place p of this one when size - q + p >= gap.
+        previous = order[-size:] if gap and order else []
+        waiting = previous[:slack] or rng.sample(range(size), size)
+        if not previous:
+            order += waiting
+        for place in range(len(previous)):
+            waiting += previous[place + slack : place + slack + 1]
+            order.append(waiting.pop(rng.randrange(len(waiting))))
         epoch += 1
     return rows.select(order[:prompts])

@@ -11,26 +11,35 @@ schedule. The run directory it leaves is the contract every table and figure rea
     final/          the weights or the adapter                              (not committed)
 """
 
+import errno
+import json
 import time
 from dataclasses import asdict
 from pathlib import Path
 
+from safetensors import SafetensorError
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PrinterCallback, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig, GRPOTrainer
 
 from .demonstrations import DemoBank
+from .errors import RunError, SettingsError
 from .evaluate import evaluate
 from .hard_sampling import HardSamplePool, PoolReward, PromptServer
-from .hardware import pick_dtype
+from .hardware import describe_hardware, pick_dtype
 from .models import adapters_to_float32, load_policy, model_hash
 from .profiles import get_profile
 from .recipes import get_recipe
 from .recording import RolloutRecorder, Rounds, RunLog, command_line, rewind
 from .rewards import get_reward
-from .runs import RunError, check_folder, software_versions, summarize, write_json
+from .runs import check_folder, software_versions, summarize, write_json
 from .splits import in_training_order, load_splits, training_columns, training_rows
+
+TRAINER_SETTINGS = (
+    "adam_beta1", "adam_beta2", "adam_epsilon", "bf16", "fp16", "gradient_accumulation_steps", "gradient_checkpointing",
+    "loss_type", "lr_scheduler_type", "max_grad_norm", "num_iterations", "optim", "per_device_train_batch_size",
+    "steps_per_generation", "temperature", "top_k", "top_p", "weight_decay",
+)  # fmt: skip
 
 
 class RoundDecayTrainer(GRPOTrainer):
@@ -47,19 +56,19 @@ class RoundDecayTrainer(GRPOTrainer):
         return self.lr_scheduler
 
 
-def grpo_config(recipe, profile, seed, out, device):
-    """Recipe x profile x seed -> `trl.GRPOConfig`.
+def grpo_config(recipe, profile, seed, out, hardware):
+    """Recipe x profile x seed on a `hardware.Hardware` -> `trl.GRPOConfig`.
 
     Raises:
-        ValueError: `micro_batch` does not divide the rollouts of one step.
+        SettingsError: `micro_batch` does not divide the rollouts of one step.
     """
     rollouts = profile.prompts_per_step * recipe.num_generations
     if rollouts % profile.micro_batch:
-        raise ValueError(
+        raise SettingsError(
             f"a step has prompts_per_step x num_generations = {profile.prompts_per_step} x {recipe.num_generations} "
             f"= {rollouts} rollouts, which micro_batch {profile.micro_batch} does not divide; change one of the three"
         )
-    dtype = pick_dtype(profile.dtype)
+    dtype = pick_dtype(profile.dtype, hardware)
     return GRPOConfig(
         output_dir=str(out / "checkpoints"),
         seed=seed,
@@ -79,14 +88,14 @@ def grpo_config(recipe, profile, seed, out, device):
         max_completion_length=profile.max_completion_length,
         bf16=dtype == "bfloat16",
         fp16=dtype == "float16",
-        gradient_checkpointing=device != "cpu",
-        use_cpu=device == "cpu",
+        gradient_checkpointing=profile.gradient_checkpointing,
+        use_cpu=hardware.device == "cpu",
         logging_steps=1,
         save_steps=profile.eval_every,
-        save_total_limit=1,
+        save_total_limit=2,
         report_to="none",
         disable_tqdm=True,
-        dataloader_pin_memory=device != "cpu",
+        dataloader_pin_memory=hardware.device != "cpu",
     )
 
 
@@ -98,16 +107,19 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         profile: name or `Profile`; `get_profile("nano", steps=20)` likewise.
         seed: of the prompts drawn, their order and the rollouts. The base policy is the same for all seeds.
         out: the run directory; default `out/<recipe>/seed-<seed>`.
-        resume: go on from the last checkpoint in `out`; the log is then the same as an uninterrupted run's.
+        resume: go on from the last checkpoint in `out`; the log is then the same as an uninterrupted run's (the
+            clock apart, and given that the part before ended on an evaluation). `wall_seconds` in the summary is the
+            last session's alone.
         progress: called with each row of the log as it is written.
 
     Raises:
-        ValueError: unknown recipe or profile, or settings that do not fit together.
+        SettingsError: unknown recipe or profile, or settings that do not fit together.
+        DataError, ModelError: the data or the model cannot be used.
         RunError: `out` cannot be written, holds a run already, or holds another run than the one to resume.
     """
     recipe, profile = get_recipe(recipe), get_profile(profile)
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed must be a non-negative int, not {seed!r}")
+        raise SettingsError(f"seed must be a non-negative int, not {seed!r}")
     out = Path(out or Path("out") / recipe.name / f"seed-{seed}")
     identity = {"recipe": asdict(recipe), "profile": asdict(profile), "seed": seed}
     check_folder(out, identity, resume)
@@ -115,8 +127,9 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
     try:
         set_seed(seed)
         model, tokenizer = load_policy(profile)
-        arguments = grpo_config(recipe, profile, seed, out, model.device.type)
-        checkpoint = get_last_checkpoint(arguments.output_dir) if resume and (out / "checkpoints").exists() else None
+        hardware = describe_hardware()
+        arguments = grpo_config(recipe, profile, seed, out, hardware)
+        checkpoint = last_checkpoint(out / "checkpoints", recipe.hard_sampling) if resume else None
         counts = rewind(out, checkpoint)
         data = load_splits(profile, seed, tokenizer)
         bank = DemoBank(data.train) if data.hard_families else None
@@ -127,27 +140,52 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
             if checkpoint:
                 pool.load(Path(checkpoint) / "pool.json")
             reward = PoolReward(reward, pool)
-            rows = in_training_order(training_columns(data.train), prompts, seed).with_transform(
-                PromptServer(pool, DemoBank(data.train), data.train, tokenizer, recipe.demos, profile.max_prompt_tokens, seed)
+            rows = in_training_order(
+                training_columns(data.train), prompts, seed, gap=2 * profile.prompts_per_step
+            ).with_transform(
+                PromptServer(
+                    pool, DemoBank(data.train), data.train, tokenizer, recipe.demos, profile.max_prompt_tokens, seed
+                )
             )
         else:
             rows = in_training_order(training_rows(data.train, tokenizer), prompts, seed)
         recorder = RolloutRecorder(reward, recipe.num_generations, out / "rollouts.jsonl", counts)
         log = RunLog(
-            out / "log.jsonl", counts, every=profile.eval_every, progress=progress, pool=pool,
+            out / "log.jsonl",
+            counts,
+            every=profile.eval_every,
+            progress=progress,
+            pool=pool,
             evaluate_policy=lambda policy: evaluate(
                 policy, tokenizer, data.held_out, profile.max_completion_length, bank, data.hard_families
             ),
         )
+        trainer_settings = {name: value for name, value in arguments.to_dict().items() if name in TRAINER_SETTINGS}
         config = {
-            "command": command_line(), **identity, "learning_rate": arguments.learning_rate,
-            "base_model_hash": model_hash(model), "device": model.device.type, "versions": software_versions(),
-            "train_samples": len(data.train), "held_out_samples": len(data.held_out), "left_out": data.left_out,
+            "command": command_line(),
+            **identity,
+            "learning_rate": arguments.learning_rate,
+            "trainer": trainer_settings,
+            "base_model_hash": model_hash(model),
+            "machine": str(hardware),
+            "versions": software_versions(),
+            "train_samples": len(data.train),
+            "held_out_samples": len(data.held_out),
+            "left_out": data.left_out,
         }
+        if checkpoint:  # who began the run stays on record, and so does who went on
+            begun = json.loads((out / "config.json").read_text())
+            again = {"command": config["command"], "from": Path(checkpoint).name, "versions": config["versions"]}
+            config = {**config, "command": begun["command"], "versions": begun["versions"],
+                      "resumed": [*begun.get("resumed", []), again]}  # fmt: skip
         write_json(out / "config.json", config)
         trainer = RoundDecayTrainer(
-            model=model, reward_funcs=recorder, args=arguments, train_dataset=rows, processing_class=tokenizer,
-            # The log first: a pool's numbers of a step are those before its round closes.
+            model=model,
+            reward_funcs=recorder,
+            args=arguments,
+            train_dataset=rows,
+            processing_class=tokenizer,
+            # The log first: a step's row shows the pool as it was before the round closed.
             callbacks=[log, *([Rounds(pool, recipe.round_steps)] if pool is not None else [])],
         )
         trainer.round_steps, trainer.lr_decay = recipe.round_steps, recipe.lr_decay
@@ -156,9 +194,25 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_model(str(out / "final"))
         write_json(out / "summary.json", {**summarize(out), "wall_seconds": round(time.perf_counter() - began, 1)})
-    except OSError as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not _could_not_write(error):
+            raise
         raise RunError(
-            f"cannot write the run to {out}: {error}. Free some space or choose another folder; what is on disk is kept "
-            "and resume=True goes on from the last checkpoint"
+            f"cannot write the run to {out}: {error}. Free some space or choose another folder; what is on disk is "
+            "kept and resume=True goes on from the last checkpoint"
         ) from error
     return out
+
+
+def _could_not_write(error):
+    """Is this a full or unwritable disk? torch and safetensors say so in words only."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EIO):
+        return True
+    return "No space left" in str(error) or "inline_container" in str(error) or "PytorchStreamWriter" in str(error)
+
+
+def last_checkpoint(folder, with_pool):
+    """Path of the newest complete checkpoint, or None; one that was cut while it was written is passed over."""
+    needed = ["trainer_state.json", "optimizer.pt", *(["pool.json"] if with_pool else [])]
+    whole = [c for c in Path(folder).glob("checkpoint-*") if all((c / name).is_file() for name in needed)]
+    return str(max(whole, key=lambda c: int(c.name.split("-")[1]))) if whole else None

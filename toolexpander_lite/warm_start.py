@@ -17,8 +17,9 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 from torch.nn.utils.rnn import pad_sequence
 
+from .errors import SettingsError
 from .evaluate import evaluate
-from .hardware import pick_dtype
+from .hardware import describe_hardware, pick_dtype
 from .models import load_policy, model_hash
 from .prompts import gold_completion, render_prompt
 from .recording import command_line
@@ -112,10 +113,10 @@ def build_warm_start(profile, out, seed=0, progress=None):
     accuracy before and after, so that the share of a final score that is owed to this step can be shown.
 
     Raises:
-        ValueError: the profile has no warm start. RunError: `out` cannot be written or holds a run already.
+        SettingsError: the profile has no warm start. RunError: `out` cannot be written or holds a run already.
     """
     if not profile.warm_start_steps:
-        raise ValueError(f"profile {profile.name!r} has no warm start; set warm_start_steps")
+        raise SettingsError(f"profile {profile.name!r} has no warm start; set warm_start_steps")
     out = Path(out)
     check_folder(out, identity={}, resume=False)
     began = time.perf_counter()
@@ -129,15 +130,15 @@ def build_warm_start(profile, out, seed=0, progress=None):
             return evaluate(model, tokenizer, data.held_out, profile.max_completion_length)
 
     write_json(out / "config.json", {
-        "command": command_line(), "profile": asdict(profile), "seed": seed, "base_model_hash": model_hash(model),
-        "device": model.device.type, "versions": software_versions(), "train_samples": len(data.train),
-        "held_out_samples": len(data.held_out), "left_out": data.left_out,
+        "command": command_line(), "profile": asdict(profile), "seed": seed, "learning_rate": 3e-5, "rows_per_step": 8,
+        "base_model_hash": model_hash(model), "machine": str(describe_hardware()), "versions": software_versions(),
+        "train_samples": len(data.train), "held_out_samples": len(data.held_out), "left_out": data.left_out,
     })  # fmt: skip
     before = held_out_scores()
     trained = time.perf_counter()
     losses = sft_warm_start(
-        model, tokenizer, data.train, profile.warm_start_steps, seed=seed, dtype=dtype, progress=progress,
-        max_tokens=profile.max_prompt_tokens + profile.max_completion_length,
+        model, tokenizer, data.train, profile.warm_start_steps, learning_rate=3e-5, seed=seed, dtype=dtype,
+        progress=progress, max_tokens=profile.max_prompt_tokens + profile.max_completion_length,
     )  # fmt: skip
     seconds = round(time.perf_counter() - trained, 1)
     rows = [{"step": 0, "eval": before}, *({"step": i + 1, "loss": round(x, 5)} for i, x in enumerate(losses))]

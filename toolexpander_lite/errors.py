@@ -1,0 +1,29 @@
+"""Errors of the user's making. Each message names what is wrong and the mend; the command line shows it alone."""
+
+
+class KitError(Exception):
+    """Base of all errors this package raises on purpose."""
+
+
+class SettingsError(KitError, ValueError):
+    """A recipe, profile or argument that cannot be run."""
+
+
+class DataError(KitError, ValueError):
+    """A row that cannot be trained or scored on, or a source that cannot be read."""
+
+
+class ModelError(KitError, ValueError):
+    """A model or tokenizer that cannot be used as it is."""
+
+
+class PoolError(KitError, ValueError):
+    """A hard sample pool that cannot be made or restored."""
+
+
+class RunError(KitError, RuntimeError):
+    """A run directory that cannot be written, read or resumed."""
+
+
+class NotebookError(KitError, RuntimeError):
+    """A notebook that did not run to its end."""
