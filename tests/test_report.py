@@ -3,27 +3,30 @@
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 
 from toolexpander_lite.__main__ import _parser
-from toolexpander_lite.report import BEGIN, END, rebuild, results_markdown
+from toolexpander_lite.profiles import get_profile
+from toolexpander_lite.recipes import get_recipe
+from toolexpander_lite.report import BEGIN, END, hits, rebuild, results_markdown
 from toolexpander_lite.runs import REPOSITORY, evaluations, find_runs, load_study, read_log, summarize
 
 RUNS = REPOSITORY / "assets" / "runs"
 COMMITTED = sorted(RUNS.rglob("summary.json"))
-README = (REPOSITORY / "README.md").read_text()
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
 def test_readme_table_follows_from_the_committed_logs():
-    assert f"{BEGIN}\n{results_markdown(RUNS)}\n{END}" in README
+    assert f"{BEGIN}\n{results_markdown(RUNS.parent)}\n{END}" in README
 
 
 def test_report_rebuilds_what_was_there(tmp_path):
-    (tmp_path / "assets").mkdir()
-    (tmp_path / "assets" / "runs").symlink_to(RUNS)
-    (tmp_path / "README.md").write_text(README.replace(results_markdown(RUNS), "an old table"))
+    shutil.copytree(RUNS.parent, tmp_path / "assets")
+    shutil.rmtree(tmp_path / "assets" / "figures")
+    (tmp_path / "README.md").write_text(README.replace(results_markdown(RUNS.parent), "an old table"))
     written = rebuild(tmp_path)
     assert (tmp_path / "README.md").read_text() == README
     assert all(path.stat().st_size > 5000 for path in written if path.suffix == ".png")
@@ -54,9 +57,20 @@ def test_baseline_study_has_the_seeds_it_must():
     assert len(bases) == 1, "all runs start from the one committed base"
 
 
+def test_wilson_interval_by_hand():
+    assert hits(0.375, 24) == "9 of 24 (95 % interval 0.21-0.57)"
+    assert hits(0.0, 24) == "0 of 24 (95 % interval 0.00-0.14)"
+
+
+def test_one_setting_per_variant():
+    for _, runs in load_study(RUNS / "nano-baseline").groupby("variant"):
+        assert all(runs[name].nunique() == 1 for name in ("learning_rate", "steps", "rollouts"))
+
+
 def test_smol_runs_show_the_score_before_and_after():
-    for folder in find_runs(RUNS / "smol")["grpo"]:
-        assert len(evaluations(read_log(folder))) >= 2
+    for variant, folders in find_runs(RUNS / "smol").items():
+        for folder in folders:
+            assert len(evaluations(read_log(folder))) >= 2, variant
     warm = json.loads((RUNS / "smol" / "warm-start" / "seed-0" / "summary.json").read_text())
     assert {"zero_shot_before", "zero_shot", "seconds"} <= set(warm)
 
@@ -67,6 +81,10 @@ def test_every_command_in_the_docs_is_one_the_program_takes():
         commands += re.findall(r"python -m toolexpander_lite ([^`\\\n\"]+)", notebook.read_text())
     assert len(commands) > 8
     for command in commands:
-        _parser().parse_args(shlex.split(command))
+        arguments = vars(_parser().parse_args(shlex.split(command)))
+        get_recipe(arguments.get("recipe", "grpo"))
+        get_profile(arguments.get("profile", "nano"))
+        for value in map(str, arguments.values()):
+            assert not value.startswith("assets/") or (REPOSITORY / value).exists(), value
     for command in re.findall(r"python3 kit.py (\w+)", README):
         assert f'"{command}"' in Path(REPOSITORY / "kit.py").read_text()

@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -54,7 +55,8 @@ def run_notebook(path, out, quick=False, timeout=1800):
     try:
         client.execute(env=environment)
     except (CellExecutionError, DeadKernelError, TimeoutError) as error:
-        raise NotebookError(f"{path.name} failed: {str(error).strip()[-1500:]}") from error
+        told = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()  # without the colours of a traceback
+        raise NotebookError(f"{path.name} failed: {told[-1500:]}") from error
     finally:
         nbformat.write(notebook, copies / path.name)
     return time.perf_counter() - began, list(_findings(notebook)), _save_figures(notebook, figures, path.stem)

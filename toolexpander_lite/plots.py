@@ -60,6 +60,8 @@ def plot_training(runs, panels, x="step", columns=3, window=1):
     rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 2.9 * rows), squeeze=False)
     for axis, (name, title) in zip(axes.flat, panels.items()):
+        if name.startswith("eval/zero_shot") or name.startswith("eval/few_shot"):
+            axis.set_ylim(-0.03, 1.03)  # accuracies: one scale, so that "nothing moves" looks like it
         smoothed = 1 if name.startswith("eval/") else window
         draw_curves(axis, runs, name, x, smoothed, title + (f"\n(mean of {window} steps)" if smoothed > 1 else ""))
     for axis in axes.flat[len(panels) :]:
