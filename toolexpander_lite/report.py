@@ -56,7 +56,8 @@ def real_model_lines(smol):
     lines = [
         f"- **A real LLM, same code.** SmolLM2-135M-Instruct on ToolRL rows, two CPU cores: "
         f"{hits(warm['zero_shot_before'], rows)} held-out questions right as published, "
-        f"{hits(warm['zero_shot'], rows)} after {warm['steps']} supervised warm start steps ({warm['seconds'] / 60:.0f} minutes)."
+        f"{hits(warm['zero_shot'], rows)} after {warm['steps']} supervised warm start steps "
+        f"({warm['seconds'] / 60:.0f} minutes)."
     ]
     for variant, folders in find_runs(smol).items():
         for run in folders if variant != "warm-start" else []:
@@ -64,8 +65,9 @@ def real_model_lines(smol):
             scores, n = [e["zero_shot"] for _, e in evaluations(log)], config["held_out_samples"]
             lines.append(
                 f"- {config['profile']['data']}, 4-bit NF4 with LoRA, seed {config['seed']}: "
-                f"{hits(scores[0], n)} before and {hits(scores[-1], n)} after {log[-1]['step']} GRPO steps ({log[-1]['rollouts']} rollouts, "
-                f"{log[-1]['seconds'] / log[-1]['step']:.0f} s per step): too few to learn from; the path works."
+                f"{hits(scores[0], n)} before and {hits(scores[-1], n)} after {log[-1]['step']} GRPO steps "
+                f"({log[-1]['rollouts']} rollouts, {log[-1]['seconds'] / log[-1]['step']:.0f} s per step): too few "
+                "to learn from; the path works."
             )
     return lines
 
