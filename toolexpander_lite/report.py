@@ -6,45 +6,49 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from .plots import draw_curves, plot_groups
-from .runs import REPOSITORY, evaluations, find_runs, load_study, read_log
+from .runs import REPOSITORY, evaluations, find_runs, has_collapsed, load_study, read_log
 
 BEGIN, END = "<!-- results: made by `python -m toolexpander_lite report` -->", "<!-- end of results -->"
 
 
 def study_table(folder):
-    """One row per variant of a study -> DataFrame: seeds, steps, how many stalled and collapsed, final accuracies."""
+    """One row per variant of a study -> DataFrame: how it was run, what became of its seeds.
+
+    `easy`, `hard` and `few_shot` are mean accuracies of the last evaluation (`few_shot`: hard families with one
+    demonstration), with the worst or best seed beside them. `lost` counts the seeds whose few-shot accuracy ended
+    below half of its own peak: collapse, by the same rule, of what a demonstration can bring out.
+    """
     study = load_study(folder)
+    few_shot = [[e["few_shot_hard"] for _, e in evaluations(read_log(run))] for run in study["run"]]
+    study["few_shot"] = [scores[-1] for scores in few_shot]
+    study["lost"] = [has_collapsed(scores) for scores in few_shot]
     return (
         study.groupby("variant")
         .agg(
-            learning_rate=("learning_rate", "first"),
-            steps=("steps", "first"),
-            seeds=("seed", "count"),
-            rollouts=("rollouts", "first"),
-            stalled=("stalled", "sum"),
-            collapsed=("collapsed", "sum"),
-            easy=("zero_shot_easy", "mean"),
-            easy_min=("zero_shot_easy", "min"),
-            hard=("zero_shot_hard", "mean"),
-            hard_max=("zero_shot_hard", "max"),
+            learning_rate=("learning_rate", "first"), steps=("steps", "first"), seeds=("seed", "count"),
+            rollouts=("rollouts", "first"), stalled=("stalled", "sum"), collapsed=("collapsed", "sum"),
+            easy=("zero_shot_easy", "mean"), easy_worst=("zero_shot_easy", "min"),
+            hard=("zero_shot_hard", "mean"), hard_best=("zero_shot_hard", "max"),
+            few_shot=("few_shot", "mean"), few_shot_worst=("few_shot", "min"), lost=("lost", "sum"),
         )
         .sort_values(["steps", "learning_rate"])
         .reset_index()
-    )
+    )  # fmt: skip
 
 
 def results_markdown(assets):
     """The README's results section: the baseline table, then the real model and the speed, from `assets` alone."""
     assets = Path(assets)
     lines = [
-        "| variant | seeds | steps | rollouts | easy families (worst seed) | hard families (best seed) "
-        "| stalled | collapsed |",
-        "|---|---|---|---|---|---|---|---|",
+        "| variant | steps | rollouts | easy (worst seed) | hard (best seed) | hard, one demonstration (worst seed) "
+        "| stalled | collapsed | demonstrations lost |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in study_table(assets / "runs" / "nano-baseline").itertuples():
         lines.append(
-            f"| `{row.variant}` | {row.seeds} | {row.steps} | {row.rollouts:,} | {row.easy:.2f} ({row.easy_min:.2f}) | "
-            f"{row.hard:.2f} ({row.hard_max:.2f}) | {row.stalled} of {row.seeds} | {row.collapsed} of {row.seeds} |"
+            f"| `{row.variant}` | {row.steps} | {row.rollouts:,} | {row.easy:.2f} ({row.easy_worst:.2f}) | "
+            f"{row.hard:.2f} ({row.hard_best:.2f}) | {row.few_shot:.2f} ({row.few_shot_worst:.2f}) | "
+            f"{row.stalled} of {row.seeds} | {row.collapsed} of {row.seeds} | {row.lost} of {row.seeds} |"
         )
     return "\n".join([*lines, "", *real_model_lines(assets / "runs" / "smol"), *speed_lines(assets / "benchmarks")])
 
@@ -100,14 +104,14 @@ def readme_figure(runs):
         "hard families": "eval/zero_shot_hard",
         "hard, with one demonstration": "eval/few_shot_hard",
     }
-    folders = variants["grpo-lr6e-4"]
+    folders = variants["grpo-lr1e-3-600steps"]
     figure, axis = plt.subplots(figsize=(6.2, 3.4))
     for colour, (label, name) in zip(("#55a868", "#c44e52", "#dd8452"), chosen.items()):
         draw_curves(axis, {label: folders}, name, colour=colour)
     axis.set(
         title=f"Vanilla GRPO on the nano world ({len(folders)} seeds)", ylabel="held-out accuracy", ylim=(-0.03, 1.05)
     )
-    axis.legend(loc="center right", fontsize=8)
+    axis.legend(loc="center", bbox_to_anchor=(0.62, 0.55), fontsize=8)
     figure.tight_layout()
     return figure, plot_groups({"vanilla GRPO": folders})
 
