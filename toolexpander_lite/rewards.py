@@ -7,6 +7,7 @@ with TRL's own `completion_ids`, `trainer_state`, `log_extra` and `log_metric`.
 """
 
 from collections import Counter
+from functools import lru_cache
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -50,8 +51,21 @@ def _judge_and_log(completions, calls, tools, log_metric):
 
 
 def judge_all(completions, calls, tools):
-    """Columns as the trainer hands them over (N each; calls and tools as lists or JSON text) -> N `calls.Verdict`s."""
-    return [judge(c, from_json(g), from_json(t)) for c, g, t in zip(completions, calls, tools, strict=True)]
+    """Columns as the trainer hands them over (N each; calls and tools as lists or JSON text) -> N `calls.Verdict`s.
+
+    Equal rollouts of a prompt share one verdict: a peaked policy writes the same text again and again, and the reward
+    is not the only one who asks.
+    """
+    return [
+        _judge_text(c, g, t) if isinstance(c, str) and isinstance(g, str) and isinstance(t, str)
+        else judge(c, from_json(g), from_json(t))
+        for c, g, t in zip(completions, calls, tools, strict=True)
+    ]  # fmt: skip
+
+
+@lru_cache(maxsize=4096)
+def _judge_text(completion, calls, tools):
+    return judge(completion, from_json(calls), from_json(tools))
 
 
 def correctness(predicted, gold):
