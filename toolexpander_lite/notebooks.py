@@ -19,11 +19,13 @@ FOUND = "Found: "  # a printed line that begins so is repeated by `run_notebooks
 
 
 def quiet():
-    """Keep progress bars of model loading and bitsandbytes' hints out of a notebook's output."""
+    """Keep progress bars of model loading, bitsandbytes' hints and other libraries' deprecations out of the output."""
     import logging
+    import warnings
 
     from transformers.utils import logging as transformers_logging
 
+    warnings.filterwarnings("ignore", category=FutureWarning)
     transformers_logging.disable_progress_bar()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 

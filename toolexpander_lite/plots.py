@@ -29,6 +29,10 @@ def smooth(values, window):
     return pd.Series(values).rolling(window, min_periods=1).mean().to_numpy()
 
 
+def _label(group, seeds):
+    return f"{group} ({len(seeds)} seed{'s' if len(seeds) > 1 else ''})"
+
+
 def draw_curves(axis, runs, name, x="step", window=1, title=None, colour=None):
     """Mean, band and single seeds of one quantity on a matplotlib axis; `colour` for all, else one per label."""
     for own, (group, folders) in zip(COLOURS * 2, runs.items()):
@@ -47,7 +51,7 @@ def draw_curves(axis, runs, name, x="step", window=1, title=None, colour=None):
             np.nanmean(table, 0),
             color=shade,
             linewidth=2,
-            label=f"{group} ({len(curves)} seed{'s' if len(curves) > 1 else ''})",
+            label=_label(group, curves),
         )
         axis.fill_between(grid, np.nanmin(table, 0), np.nanmax(table, 0), color=shade, alpha=0.12)
     axis.set_xlabel({"step": "optimizer step", "rollouts": "rollouts", "seconds": "training seconds"}.get(x, x))
@@ -94,7 +98,7 @@ def plot_groups(runs, columns=3, window=5):
             labels=["all fail: nothing to compare", "mixed: teaches", "all pass: nothing to compare"],
             colors=["#c44e52", "#dddddd", "#55a868"],
         )
-        axis.set(title=f"{group} ({len(folders)} seeds)", xlabel="optimizer step", ylim=(0, 1))
+        axis.set(title=_label(group, folders), xlabel="optimizer step", ylim=(0, 1))
         axis.margins(x=0)
     axes[0, 0].set_ylabel("share of groups")
     for axis in axes.flat[len(runs) :]:
@@ -121,7 +125,7 @@ def plot_families(run_groups, hard_families=()):
         axis.set_yticks(range(len(names)), [n + (" (hard)" if n in hard_families else "") for n in names], fontsize=8)
         ticks = np.unique(np.linspace(0, len(steps) - 1, 5).astype(int))
         axis.set_xticks(ticks, [steps[t] for t in ticks])
-        axis.set(title=f"{group} ({len(folders)} seeds)", xlabel="optimizer step")
+        axis.set(title=_label(group, folders), xlabel="optimizer step")
     figure.colorbar(image, ax=list(axes[0]), label="greedy zero-shot accuracy")
     return figure
 
@@ -144,7 +148,7 @@ class LivePlot:
             return
         from IPython.display import display
 
-        figure = plot_training({f"step {row['step']}": [self.run]}, self.panels)
+        figure = plot_training({f"step {row['step']}": [self.run]}, self.panels, window=10)
         if self.handle is None:
             self.handle = display(figure, display_id=True)
         else:
