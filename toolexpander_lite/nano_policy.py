@@ -187,7 +187,8 @@ def build_nano_policy(folder=None, plan=None, progress=None):
     """Warm-start a fresh nano policy on train queries only -> (model, tokenizer); saved to `folder` if given.
 
     Takes about 5 minutes on two cores. `progress(step, loss)` is called every 100 steps. On one machine and
-    thread count the loop is deterministic; across machines weights differ by rounding, and the difficulty band (tests/test_nano_policy.py) is what is promised.
+    thread count the loop is deterministic; across machines weights differ by rounding, and the difficulty band
+    (tests/test_nano_policy.py) is what is promised.
     """
     plan = plan or WarmStart()
     tokenizer = build_tokenizer()
