@@ -83,7 +83,7 @@ def plot_groups(runs, columns=3, window=5):
     """
     rows = -(-len(runs) // columns)
     columns = min(columns, len(runs))
-    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 2.9 * rows), squeeze=False, sharey=True)
+    figure, axes = plt.subplots(rows, columns, figsize=(max(7, 4.2 * columns), 2.9 * rows), squeeze=False, sharey=True)
     for axis, (group, folders) in zip(axes.flat, runs.items()):
         logs = [(curve(f, "groups/all_fail"), curve(f, "groups/all_pass")) for f in folders]
         length = min(len(fail[0]) for fail, _ in logs)
