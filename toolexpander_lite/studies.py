@@ -58,7 +58,8 @@ def run_study(study, workers=1, only="", progress=print):
         RunError: a run failed; the others are finished first.
     """
     plan = study_plan(study, only)
-    waiting = plan[~plan.complete & (plan.command != "")]
+    # Seed by seed, so that a study that is cut has something of every arm.
+    waiting = plan[~plan.complete & (plan.command != "")].sort_values("seed", kind="stable")
     progress(f"{study}: {plan.complete.sum()} of {len(plan)} runs are there")
     if not_searched := sorted(set(plan.variant[plan.command == ""])):
         progress(f"  no learning rate yet for {', '.join(not_searched)}; run its search first, see `arms`")
