@@ -120,6 +120,10 @@ def hard_sampling_arms():
     }  # fmt: skip
     for name, (seeds, changes) in switches.items():
         arms.append(arm(f"{works}-{name}", "hard_sampling", seeds, works, beta=0.0, **changes))
+    # To be faster than `hint`, within the method: two updates per batch; a high rate to start with, that decays.
+    arms.append(arm(f"{works}-2-updates", "hard_sampling", 3, works, beta=0.0, num_iterations=2))
+    arms.append(Arm(f"{works}-gamma0.9-lr2e-3", "hard_sampling", (0, 1, 2), {"beta": 0.0, "lr_decay": 0.9},
+                    {"--learning-rate": "2e-3"}))  # fmt: skip
     return [*arms, arm("replace-kl0", "replace", 3, works, beta=0.0)]
 
 
