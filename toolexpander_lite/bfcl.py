@@ -85,8 +85,8 @@ def _fetch_wheel(folder):
     """The pinned wheel in `folder`, downloaded by pip unless it is there, and checked -> its `Path`."""
     wheel = folder / f"bfcl_eval-{VERSION}-py3-none-any.whl"
     if not wheel.is_file():
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check",
-                   "--retries", "1", "--timeout", "20", f"bfcl-eval=={VERSION}"]  # fmt: skip
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-color", "--retries", "1",
+                   "--timeout", "20", "--disable-pip-version-check", f"bfcl-eval=={VERSION}"]  # fmt: skip
         with tempfile.TemporaryDirectory(dir=folder) as beside:
             done = subprocess.run([*command, "--dest", beside], capture_output=True, text=True)
             if done.returncode or not Path(beside, wheel.name).is_file():
