@@ -26,8 +26,8 @@ def test_notebook_runs_in_quick_mode(path, tmp_path):
     copy = nbformat.read(tmp_path / "notebooks" / path.name, as_version=4)
     code = [c for c in copy.cells if c.cell_type == "code"]
     assert all(c.execution_count for c in code)
-    if path.stem[:2] in ("01", "02", "03"):
-        assert len(figures) >= 5 and all(f.stat().st_size > 5000 for f in figures)
+    if path.stem[:2] != "00":
+        assert len(figures) >= 4 and all(f.stat().st_size > 5000 for f in figures)
 
 
 def test_there_are_notebooks_to_run():
