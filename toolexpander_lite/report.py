@@ -127,9 +127,10 @@ def arms_lines(folder):
     ]
     for row in arms_table(folder).to_dict("records"):
         reached = f"{row['to_0.9']:,.0f}" if row["to_0.9"] == row["to_0.9"] else "never"
+        interval = f"{row['low']:.2f}-{row['high']:.2f}" if row["seeds"] > 1 else "one seed"
         lines.append(
             f"| `{row['variant']}` | {row['seeds']} | {row['learning_rate']:.0e} | {row['rollouts']:,} | "
-            f"{row['hard']:.2f} ({row['low']:.2f}-{row['high']:.2f}) | {row['worst']:.2f} | {row['solved']} | "
+            f"{row['hard']:.2f} ({interval}) | {row['worst']:.2f} | {row['solved']} | "
             f"{reached} | {row['easy']:.2f} | {row['few_shot']:.2f} |"
         )
     return [*lines, ""]
@@ -217,11 +218,16 @@ def readme_figures(runs):
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3, fontsize=8, frameon=False)
     figure.tight_layout()
     arms = find_runs(Path(runs) / "nano-hard-sampling")
-    arms = {name: folders for name, folders in arms.items() if "-" not in name or name.endswith("-kl0")}
-    compared, axis = plt.subplots(figsize=(8.4, 4.6))
-    draw_curves(axis, arms, "eval/zero_shot_hard", "rollouts", title="Hard families, zero-shot, over rollouts spent")
-    axis.set(ylim=(-0.03, 1.05), ylabel="held-out accuracy", xlim=(0, 20_000))
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=8, frameon=False)
+    arms = {name: folders for name, folders in arms.items() if "-" not in name or name.endswith(("-kl0", "-kl0.01"))}
+    own = [name for name in arms if name.startswith(("grpo", "hard_sampling", "lr_decay", "replace"))]
+    compared, axes = plt.subplots(1, 2, figsize=(11, 5), sharey=True)
+    for axis, title, names in zip(
+        axes, ("Vanilla GRPO, hard sampling, its parts", "What others do"), (own, [n for n in arms if n not in own])
+    ):
+        draw_curves(axis, {name: arms[name] for name in names}, "eval/zero_shot_hard", "rollouts", title=title)
+        axis.set(ylim=(-0.03, 1.05), xlim=(0, 20_000))
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize=8, frameon=False)
+    axes[0].set_ylabel("held-out accuracy, hard families alone")
     compared.tight_layout()
     examples = find_runs(Path(runs) / "nano-examples")
     prefix = "nano-rare-"
