@@ -21,10 +21,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2ForCausalLM
 
 from toolexpander_lite.demonstrations import DemoBank
 from toolexpander_lite.hardware import describe_hardware
+from toolexpander_lite.memory import SIZES, qwen25_config
 from toolexpander_lite.models import load_policy
 from toolexpander_lite.nano_policy import build_tokenizer
 from toolexpander_lite.nano_world import nano_samples
@@ -34,14 +35,6 @@ from toolexpander_lite.recipes import get_recipe
 from toolexpander_lite.runs import read_jsonl, software_versions
 from toolexpander_lite.trial_steps import measure_steps, peak_memory
 
-# Qwen2.5's published sizes: hidden, intermediate, layers, heads, key-value heads, vocabulary, shared embeddings.
-SIZES = {
-    "0.5B": (896, 4864, 24, 14, 2, 151936, True),
-    "1.5B": (1536, 8960, 28, 12, 2, 151936, True),
-    "3B": (2048, 11008, 36, 16, 2, 151936, True),
-    "7B": (3584, 18944, 28, 28, 4, 152064, False),
-    "tiny": (64, 128, 2, 4, 2, 1024, True),
-}
 LENGTHS, TINY_LENGTHS = ((512, 256), (1024, 512)), ((64, 8), (96, 16))  # tokens of prompt and completion
 DEMO_TOKENS = 128  # our assumption
 FILLER = "and"  # one token of the nano tokenizer
@@ -68,13 +61,10 @@ def make_model(size, models):
     folder = Path(models) / size
     if folder.is_dir():
         return folder
-    hidden, intermediate, layers, heads, kv_heads, vocabulary, tied = SIZES[size]
     tokenizer = build_tokenizer()
-    config = Qwen2Config(
-        hidden_size=hidden, intermediate_size=intermediate, num_hidden_layers=layers, num_attention_heads=heads,
-        num_key_value_heads=kv_heads, vocab_size=vocabulary, tie_word_embeddings=tied, max_position_embeddings=32768,
-        pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id, bos_token_id=None,
-    )  # fmt: skip
+    config = qwen25_config(
+        size, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id, bos_token_id=None
+    )
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
     with torch.device("cuda" if describe_hardware().memory_gb > 24 and torch.cuda.is_available() else "cpu"):

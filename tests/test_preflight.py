@@ -51,6 +51,7 @@ def test_nano_passes_and_its_weights_stay():
     assert list(found) == ["4-bit weights", "prompts", "pad token", "disk", "memory", "stopping", "groups", "time"]
     assert {found[n] for n in ("prompts", "pad token", "memory", "stopping", "groups", "time")} == {"ok"}
     assert len(str(report).splitlines()) == 8 and "micro_batch" not in str(report)
+    assert f"{report.seconds_per_step:.2f} s a step" in str(report)
 
 
 @pytest.mark.parametrize("recipe", [FOUR, "hard_sampling"])
@@ -103,7 +104,7 @@ def test_a_model_that_never_stops_and_writes_no_call_is_refused(tmp_path):
 def test_no_chat_template_is_refused_before_any_step(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "measure_steps", lambda *a, **o: pytest.fail("a slow step was taken"))
     report = preflight(get_profile(SMALL, model=str(save_model(tmp_path, template=None))), FOUR)
-    assert [check.name for check in report.refused] == ["model and data"]
+    assert [check.name for check in report.refused] == ["model and data"] and report.seconds_per_step is None
     assert "has no chat template; use the instruction-tuned model" in str(report)
 
 

@@ -140,7 +140,7 @@ def ensure_tool_template(tokenizer):
             f"the chat template of {name!r} ignores tools and its tokenizer has no ChatML tokens to write "
             "one with; use a model whose template takes tools"
         )
-    logger.warning("The chat template of %s ignores tools; TOOL_TEMPLATE stands in for it.", name)
+    logger.warning("The chat template of %s ignores tools; TOOL_TEMPLATE stands in for it.", Path(name).name)
     tokenizer.chat_template = TOOL_TEMPLATE
     return True
 

@@ -45,9 +45,13 @@ class Check:
 
 @dataclass(frozen=True)
 class Preflight:
-    """All checks of a preflight, in order; printing it shows one line each."""
+    """All checks of a preflight, in order; printing it shows one line each.
+
+    `seconds_per_step`: of the fastest ordinary step, evaluations not counted; None when the run was refused before.
+    """
 
     checks: list
+    seconds_per_step: float | None = None
 
     @property
     def refused(self):
@@ -215,4 +219,4 @@ def preflight(profile="nano", recipe="grpo", seed=0, out="out", steps=1):
     return Preflight([
         *checks, check_memory(worst, profile, hardware), check_stopping(usual["log"], profile),
         check_groups(usual["log"], batch_shape(recipe, profile)[0]), check_hours(usual["seconds"], profile),
-    ])  # fmt: skip
+    ], seconds_per_step=min(usual["seconds"]))  # fmt: skip
