@@ -29,7 +29,9 @@ def quiet():
     warnings.filterwarnings("ignore", category=FutureWarning)
     transformers_logging.disable_progress_bar()
     datasets.disable_progress_bars()
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    # The trainer warns of weights that a checkpoint does not repeat, such as an output head that is the embedding.
+    for name in ("bitsandbytes", "transformers.trainer"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def quick_mode():
