@@ -91,7 +91,7 @@ def test_every_command_in_the_docs_is_one_the_program_takes():
     commands = re.findall(r"python -m toolexpander_lite ([^`\n]+)", README)
     assert any(command.startswith("study") for command in commands)
     for notebook in (REPOSITORY / "notebooks").glob("*.ipynb"):
-        commands += re.findall(r"python -m toolexpander_lite ([^`\\\n\"]+)", notebook.read_text())
+        commands += re.findall(r"python -m toolexpander_lite ([^`\\\n\"<]+)", notebook.read_text())
     assert len(commands) > 8
     for command in commands:
         arguments = vars(_parser().parse_args(shlex.split(command)))

@@ -1,11 +1,11 @@
 """Rewards, group outcomes and advantages against values worked out by hand."""
 
-import json
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_calls import call, schema, text
 
 from toolexpander_lite.data import ToolSample, to_dataset
 from toolexpander_lite.prompts import gold_completion
@@ -18,20 +18,6 @@ from toolexpander_lite.rewards import (
     group_advantages,
     group_outcomes,
 )
-
-
-def schema(name):
-    parameters = {"type": "object", "properties": {}}
-    return {"type": "function", "function": {"name": name, "parameters": parameters}}
-
-
-def call(name, **arguments):
-    return {"name": name, "arguments": arguments}
-
-
-def text(*calls, think="<think>hm</think>"):
-    return think + "".join(f"<tool_call>{json.dumps(c)}</tool_call>" for c in calls)
-
 
 TOOLS = [schema("add"), schema("neg")]
 ADD = call("add", a=1, b=2)
