@@ -2,6 +2,7 @@
 
 import json
 import math
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -148,3 +149,13 @@ def test_study_makes_what_is_missing_keeps_logs_only_and_reports_a_failure(monke
     assert any("fails seed 0 FAILED" in line and "no_such_recipe" in line for line in told)
     studies.run_study("mine", only="works", progress=told.append)
     assert told[-1] == "mine: 1 of 1 runs are there"
+
+
+def test_studies_run_seed_by_seed_so_that_one_that_is_cut_has_something_of_every_arm(monkeypatch, tmp_path):
+    monkeypatch.setitem(arms.STUDIES, "mine", lambda: [Arm("a", "grpo", (0, 1)), Arm("b", "grpo", (0, 2))])
+    monkeypatch.setattr(studies, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(studies.subprocess, "run", lambda *a, **o: CompletedProcess(a, 1, "", "cut"))
+    told = []
+    with pytest.raises(RunError):
+        studies.run_study("mine", progress=told.append)
+    assert [line.split(" FAILED")[0].strip() for line in told[1:]] == ["a seed 0", "b seed 0", "a seed 1", "b seed 2"]
