@@ -172,10 +172,14 @@ def speed_lines(benchmarks):
     pool = json.loads((benchmarks / "pool_cost.json").read_text())
     held = pool["memory"]
     stock, ours = step["seconds_per_step"].values()
+    whole = json.loads((benchmarks / "step_time_toolexpander.json").read_text())
     model = sum(share for name, share in where.items() if name.startswith("model"))
     return [
         f"- **Speed.** {ours:.2f} s per nano step with `train()`, {stock:.2f} s with the stock `GRPOTrainer`, "
         f"side by side: ratio {step['ratio']:.3f} ({step['machine']}). {model:.0%} of a step is the model itself.",
+        f"- **The whole of ToolExpander** against the stock trainer, handed the same prompts "
+        f"({whole['demonstrated']:.0%} of the groups with a demonstration) and drawing the same rollouts: ratio "
+        f"{whole['ratio']:.3f} ({whole['machine']}).",
         f"- **The pool's cost.** With nothing hard, a step with the pool takes {pool['ratio']:.3f} of a `grpo` step. "
         f"A pool of {held['samples']:,} samples takes {held['MiB_new']} MiB, {held['MiB_all_hard']} MiB when all are "
         f"hard (the ids themselves not counted), and {held['MiB_on_disk']} MiB in a checkpoint.",
