@@ -107,8 +107,8 @@ def results_markdown(assets):
         "",
         "**Hard sampling, its parts and its rivals** (`nano-hard-sampling`, 120 steps; `-kl0`: without the KL term; "
         "every arm at the learning rate that one search on other seeds and other prompts chose for it, the switches of "
-        "`hard_sampling-kl0` at its rate, but for `lr2e-3`, our choice; intervals are bootstrapped over seeds; best arm "
-        "first):",
+        "`hard_sampling-kl0` at its rate, but for `lr2e-3`, our choice; intervals are bootstrapped over seeds; best "
+        "arm first):",
         *arms_lines(assets / "runs" / "nano-hard-sampling"),
         "**Self-Exemplifying Thinking: what an example of one's own earns** (`nano-examples`, 120 steps, without the "
         "KL term except in `-kl`; `<policy>-<recipe>`, see notebook 03; evaluated with the invitation):",
