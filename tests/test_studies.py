@@ -159,3 +159,34 @@ def test_studies_run_seed_by_seed_so_that_one_that_is_cut_has_something_of_every
     with pytest.raises(RunError):
         studies.run_study("mine", progress=told.append)
     assert [line.split(" FAILED")[0].strip() for line in told[1:]] == ["a seed 0", "b seed 0", "a seed 1", "b seed 2"]
+
+
+def test_a_base_policy_is_built_once_and_before_the_runs_that_need_it(monkeypatch, tmp_path):
+    base = {"--code-rate": 0.2}
+    mine = [Arm(name, "grpo", (0,), {}, {"--model": "out/base"}, base) for name in ("a", "b")]
+    monkeypatch.setitem(arms.STUDIES, "mine", lambda: mine)
+    monkeypatch.setattr(studies, "REPOSITORY", tmp_path)
+    called, told, returncode = [], [], 0
+
+    def run(words, **_):
+        called.append(words[3:])
+        return CompletedProcess(words, returncode or words[3] == "train", "", "no room")
+
+    monkeypatch.setattr(studies.subprocess, "run", run)
+    with pytest.raises(RunError, match="some runs of mine failed"):
+        studies.run_study("mine", progress=told.append)
+    assert called[0] == ["nano-policy", "--code-rate", "0.2", "--out", "out/base"]
+    assert [words[0] for words in called[1:]] == ["train", "train"]
+
+    called.clear()
+    returncode = 1
+    with pytest.raises(RunError, match="a base policy of mine could not be built"):
+        studies.run_study("mine", progress=told.append)
+    assert len(called) == 1 and told[-1] == "  out/base could not be built: no room"
+
+    called.clear()
+    (tmp_path / "out" / "base").mkdir(parents=True)
+    (tmp_path / "out" / "base" / "tokenizer.json").touch()
+    with pytest.raises(RunError, match="some runs of mine failed"):
+        studies.run_study("mine", progress=told.append)
+    assert [words[0] for words in called] == ["train", "train"]

@@ -9,9 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from threading import Lock
 
 import pandas as pd
 
@@ -70,19 +68,16 @@ def run_study(study, workers=1, only="", progress=print):
             env={**os.environ, **ENVIRONMENT},
         )  # fmt: skip
 
-    building = defaultdict(Lock)  # a base policy is built once, by whoever needs it first
+    def build(arm):
+        model = arm.options["--model"]
+        options = [str(word) for pair in arm.base.items() for word in pair]
+        made = call(["nano-policy", *options, "--out", model])
+        result = f"could not be built: {_last_line(made.stderr)}" if made.returncode else "built"
+        progress(f"  {model} {result}")
+        return not made.returncode
 
     def run(row):
         out = REPOSITORY / row.words[-1]
-        model = row.arm.options.get("--model")
-        if row.arm.base:
-            with building[model]:
-                if not (REPOSITORY / model / "tokenizer.json").exists():
-                    options = [str(word) for pair in row.arm.base.items() for word in pair]
-                    built = call(["nano-policy", *options, "--out", model])
-                    if built.returncode:
-                        progress(f"  {model} could not be built: {_last_line(built.stderr)}")
-                        return False
         began = ["--resume"] if (out / "config.json").exists() else []
         made = call([*row.words, *began])
         if made.returncode:
@@ -97,7 +92,12 @@ def run_study(study, workers=1, only="", progress=print):
         )
         return True
 
+    # Base policies first, each once. The tokenizer is the last that is saved of one.
+    bases = {arm.options["--model"]: arm for arm in waiting.arm if arm.base}
+    missing = [arm for model, arm in bases.items() if not (REPOSITORY / model / "tokenizer.json").exists()]
     with ThreadPoolExecutor(workers) as pool:
+        if not all(list(pool.map(build, missing))):
+            raise RunError(f"a base policy of {study} could not be built; see above, then run the study again")
         if not all(list(pool.map(run, waiting.itertuples()))):
             raise RunError(f"some runs of {study} failed; see above, then run the study again")
 
