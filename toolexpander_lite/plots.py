@@ -221,28 +221,6 @@ def plot_arms(table, value, title):
     return figure
 
 
-def plot_map(table):
-    """Final accuracy (mean of seeds, as colour and number) over the difficulty of the warm start, one panel per recipe.
-
-    `table`: from `report.map_table`.
-    """
-    recipes = sorted(table.recipe.unique())
-    figure, axes = plt.subplots(1, len(recipes), figsize=(5.6 * len(recipes), 4.4), squeeze=False, sharey=True)
-    for axis, recipe in zip(axes[0], recipes):
-        cells = table[table.recipe == recipe].groupby(["zero_shot", "few_shot"])["hard"].mean().reset_index()
-        image = axis.scatter(
-            cells.zero_shot, cells.few_shot, c=cells.hard, vmin=0, vmax=1, s=900, marker="s", cmap="viridis"
-        )
-        for cell in cells.itertuples():
-            axis.text(cell.zero_shot, cell.few_shot, f"{cell.hard:.2f}", ha="center", va="center", fontsize=8,
-                      color="white" if cell.hard < 0.6 else "black")  # fmt: skip
-        axis.set(xscale="log", xlabel="P(gold), question alone, before training", title=recipe, ylim=(-0.1, 1.1))
-        axis.margins(x=0.15)
-    axes[0, 0].set_ylabel("P(gold), one demonstration in front, before training")
-    figure.colorbar(image, ax=list(axes[0]), label="hard families, zero-shot, after training")
-    return figure
-
-
 class LivePlot:
     """Redraws `plot_training` in a notebook while a run writes its log; pass it to `train(progress=...)`.
 

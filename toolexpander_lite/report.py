@@ -73,22 +73,6 @@ def arms_table(folder, baseline="grpo"):
     return pd.DataFrame(rows).sort_values(["hard", "variant"], ascending=[False, True]).reset_index(drop=True)
 
 
-def map_table(folder):
-    """Runs from warm starts of many difficulties -> DataFrame, one row per run.
-
-    Columns: recipe; zero_shot and few_shot, the mean probabilities of the gold completion on the hard families before
-    training, alone and after one demonstration; hard, the zero-shot accuracy after it; seed.
-    """
-    rows = []
-    for run in load_study(folder).itertuples():
-        evals = [e for _, e in evaluations(read_log(run.run))]
-        rows.append({
-            "recipe": run.variant.split("-")[0], "seed": run.seed, "zero_shot": evals[0]["gold_prob_hard"],
-            "few_shot": evals[0]["few_shot_prob_hard"], "hard": run.zero_shot_hard,
-        })  # fmt: skip
-    return pd.DataFrame(rows)
-
-
 def results_markdown(assets):
     """The README's results section: the baseline table, then the real model and the speed, from `assets` alone."""
     assets = Path(assets)
