@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from toolexpander_lite.plots import curve, plot_families, plot_groups, plot_training, smooth
+from toolexpander_lite.plots import curve, plot_families, plot_groups, plot_race, plot_training, smooth
 from toolexpander_lite.runs import (
     RunError,
     collapse_mechanism,
@@ -101,3 +101,14 @@ def test_plots_draw_the_numbers_of_the_log(tmp_path):
     assert plot_groups({"grpo": [one, two]}).axes[0].get_title() == "grpo (2 seeds)"
     image = plot_families({"grpo": [one]}).axes[0].images[0].get_array()
     assert image.tolist() == [[0.1, 0.3, 0.5], [0.0, 0.0, 0.0]]
+
+
+def test_race_has_a_dot_where_a_seed_arrives_and_a_cross_past_the_end_where_it_never_does(tmp_path):
+    fast = write_run(tmp_path / "a" / "seed-0", [0.0, 0.9, 0.2])  # the first time counts
+    slow = write_run(tmp_path / "a" / "seed-1", [0.0, 0.1, 0.95])
+    never = write_run(tmp_path / "b" / "seed-0", [0.0, 0.1, 0.8])
+    axis = plot_race({"a": [fast, slow], "b": [never]}).axes[0]
+    marks = {line.get_marker(): list(line.get_xdata()) for line in axis.lines if len(line.get_xdata())}
+    assert marks["o"] == [10, 20]
+    assert len(marks["x"]) == 1 and marks["x"][0] > 20
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["b", "a"], "the first on top"

@@ -12,8 +12,8 @@ from toolexpander_lite.arms import Arm, chosen_rates, search_table
 from toolexpander_lite.errors import RunError
 from toolexpander_lite.intervals import bootstrap_interval, paired_difference
 from toolexpander_lite.recipes import Recipe, get_recipe, parse_settings
-from toolexpander_lite.report import arms_table, rollouts_to
-from toolexpander_lite.runs import REPOSITORY, find_runs
+from toolexpander_lite.report import arms_table
+from toolexpander_lite.runs import REPOSITORY, find_runs, rollouts_to
 from toolexpander_lite.studies import study_plan
 
 RUNS = REPOSITORY / "assets" / "runs"

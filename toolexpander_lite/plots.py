@@ -13,7 +13,7 @@ from matplotlib.colors import ListedColormap
 
 from .intervals import bootstrap_interval
 from .recording import STATE_LETTERS
-from .runs import evaluations, read_jsonl, read_log
+from .runs import evaluations, read_jsonl, read_log, rollouts_to
 
 # What a pool's states look like, from bad to good.
 STATE_COLOURS = {
@@ -216,6 +216,23 @@ def plot_arms(table, value, title):
     axis.set_yticks(range(len(order)), [f"{v} ({(table.variant == v).sum()} seeds)" for v in order], fontsize=9)
     axis.set_title(title, fontsize=11)
     axis.set_xlim(-0.03, 1.03)
+    axis.grid(axis="x", alpha=0.25)
+    figure.tight_layout()
+    return figure
+
+
+def plot_race(runs, accuracy=0.9):
+    """Who gets there first? Rollouts until `accuracy` on the hard families, a dot per seed; a cross: that seed never."""
+    spent = {label: [rollouts_to(run, accuracy) for run in folders] for label, folders in runs.items()}
+    most = max(read_log(run)[-1]["rollouts"] for folders in runs.values() for run in folders)
+    figure, axis = plt.subplots(figsize=(8.5, 0.42 * len(runs) + 1))
+    for place, seeds in enumerate(reversed(spent.values())):
+        found = sorted(n for n in seeds if n is not None)
+        never = len(seeds) - len(found)
+        axis.plot(found, place + np.linspace(-0.15, 0.15, len(found)), "o", color="#4c72b0", alpha=0.7)
+        axis.plot([1.07 * most] * never, place + np.linspace(-0.15, 0.15, never), "x", color="#c44e52")
+    axis.set_yticks(range(len(runs)), list(reversed(spent)), fontsize=9)
+    axis.set(xlabel=f"rollouts until {accuracy} on the hard families", xlim=(0, 1.12 * most))
     axis.grid(axis="x", alpha=0.25)
     figure.tight_layout()
     return figure

@@ -8,7 +8,7 @@ import pandas as pd
 
 from .intervals import bootstrap_interval, paired_difference, share_interval
 from .plots import draw_curves, plot_groups
-from .runs import REPOSITORY, evaluations, find_runs, has_collapsed, load_study, read_log
+from .runs import REPOSITORY, evaluations, find_runs, has_collapsed, load_study, read_log, rollouts_to
 
 BEGIN, END = "<!-- results: made by `python -m toolexpander_lite report` -->", "<!-- end of results -->"
 
@@ -36,11 +36,6 @@ def study_table(folder):
         .sort_values(["steps", "learning_rate"])
         .reset_index()
     )  # fmt: skip
-
-
-def rollouts_to(run, accuracy):
-    """Rollouts spent until an evaluation first shows this accuracy on the hard families; None when it never does."""
-    return next((row["rollouts"] for row, e in evaluations(read_log(run)) if e["zero_shot_hard"] >= accuracy), None)
 
 
 def arms_table(folder, baseline="grpo"):

@@ -115,6 +115,11 @@ def evaluations(rows):
     return [(row, row["eval"]) for row in rows if "eval" in row]
 
 
+def rollouts_to(run, accuracy):
+    """Rollouts spent until an evaluation first shows this accuracy on the hard families; None when it never does."""
+    return next((row["rollouts"] for row, e in evaluations(read_log(run)) if e["zero_shot_hard"] >= accuracy), None)
+
+
 def has_stalled(scores):
     """Hard-family accuracies in order -> True when the last is at most STALL_MARGIN above the first."""
     return scores[-1] <= scores[0] + STALL_MARGIN
