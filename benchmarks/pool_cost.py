@@ -18,10 +18,10 @@ from pathlib import Path
 import torch
 
 from toolexpander_lite import train as training
-from toolexpander_lite.hard_sampling import HardSamplePool
 from toolexpander_lite.hardware import describe_hardware
 from toolexpander_lite.profiles import get_profile
 from toolexpander_lite.runs import software_versions, write_json
+from toolexpander_lite.sample_pool import HardSamplePool
 
 WARM_UP = 2
 PROMPTS = 16  # of a nano step

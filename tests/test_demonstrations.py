@@ -9,10 +9,11 @@ import pytest
 from toolexpander_lite.data import SolvedSample, ToolSample
 from toolexpander_lite.demonstrations import DemoBank
 from toolexpander_lite.errors import DataError, PoolError, SettingsError
-from toolexpander_lite.hard_sampling import HardSamplePool, PoolReward
+from toolexpander_lite.hard_sampling import PoolReward
 from toolexpander_lite.nano_policy import build_tokenizer
 from toolexpander_lite.nano_world import CODEBOOKS, EASY_FAMILIES, HARD_FAMILIES, nano_samples
 from toolexpander_lite.prompts import gold_completion, render_prompt
+from toolexpander_lite.sample_pool import HardSamplePool
 
 
 def arguments_of(sample):
@@ -63,6 +64,21 @@ def test_admissible_are_other_queries_that_share_no_value():
     ]  # fmt: skip
     assert set(drawn(DemoBank([asked, *others]), asked)) == {"text-one", "fits"}
     assert set(drawn(DemoBank([asked, *others], "random"), asked)) == {"other-family"}
+
+
+def test_an_answer_that_is_equal_is_never_shown():
+    """1.0 is 1 to the judge; and a call without arguments, or no call, has no argument in common with anything."""
+    asked, same = sample("a", "f", ["f"], 1), sample("b", "f", ["f"], 1.0)
+    assert drawn(DemoBank([asked, same]), asked) == {} != drawn(DemoBank([asked, sample("c", "f", ["f"], True)]), asked)
+
+    def bare(id, calls):
+        return ToolSample(id, "real", [{"role": "user", "content": f"question {id}"}], [tool("f")], calls, "train")
+
+    call = [{"name": "f", "arguments": {}}]
+    asked, equal, other, none = bare("a", call), bare("b", call), bare("c", [*call, *call]), bare("d", [])
+    assert set(drawn(DemoBank([asked, equal, other, none]), asked, count=3)) == {"c", "d"}
+    no_call, too = bare("e", []), bare("f", [])
+    assert set(drawn(DemoBank([no_call, too, equal]), no_call, count=3)) == {"b"}
 
 
 def test_random_shows_other_families_with_their_gold_calls():
@@ -162,6 +178,12 @@ def test_saved_solutions_are_the_same_again(tmp_path):
     for name in (file, tmp_path / "none.json"):
         with pytest.raises(PoolError, match="cannot read the demonstrations"):
             again.load(name)
+    file.write_text('["a list"]')
+    with pytest.raises(PoolError, match="cannot read the demonstrations"):
+        again.load(file)
+    file.write_text('{"of another set": [1, "text"]}')
+    with pytest.raises(PoolError, match="of another data set: no sample 'of another set' here"):
+        again.load(file)
 
 
 @pytest.mark.parametrize("source, known", [("own", {"a": [4, "right"], "c": [4, "right too"]}), ("gold", {})])

@@ -11,9 +11,10 @@ from types import SimpleNamespace
 import pytest
 from trl import GRPOConfig, GRPOTrainer
 
-from toolexpander_lite import hard_sampling
+from toolexpander_lite import sample_pool
 from toolexpander_lite.demonstrations import DemoBank
-from toolexpander_lite.hard_sampling import STATES, HardSamplePool, PoolError, PoolReward, PromptServer
+from toolexpander_lite.errors import PoolError
+from toolexpander_lite.hard_sampling import PoolReward, PromptServer
 from toolexpander_lite.models import load_policy
 from toolexpander_lite.nano_world import nano_samples
 from toolexpander_lite.profiles import get_profile
@@ -22,6 +23,7 @@ from toolexpander_lite.recipes import get_recipe
 from toolexpander_lite.recording import STATE_LETTERS, Rounds, rewind
 from toolexpander_lite.rewards import conjunctive_reward
 from toolexpander_lite.runs import read_jsonl, read_log
+from toolexpander_lite.sample_pool import STATES, HardSamplePool
 from toolexpander_lite.splits import in_training_order, training_columns
 from toolexpander_lite.train import train
 
@@ -156,9 +158,9 @@ def test_returned_is_solved_and_hard_before():
 def test_the_oldest_decisions_are_forgotten(monkeypatch, tmp_path):
     """Of five decisions the last three are told, also from a file that holds more; modes do not hang on them."""
     pool = HardSamplePool(["a", "b"])
-    assert pool._events.maxlen == hard_sampling.EVENTS_KEPT == 100_000
+    assert pool._events.maxlen == sample_pool.EVENTS_KEPT == 100_000
     pools = [pool]
-    monkeypatch.setattr(hard_sampling, "EVENTS_KEPT", 3)
+    monkeypatch.setattr(sample_pool, "EVENTS_KEPT", 3)
     pools.append(HardSamplePool(["a", "b"]))
     for pool in pools:
         for id, step, right in (("b", 1, 0), ("a", 2, 0), ("a", 3, 1), ("a", 4, 0), ("a", 5, 1)):
@@ -177,12 +179,12 @@ def test_the_oldest_decisions_are_forgotten(monkeypatch, tmp_path):
 
 def test_fallbacks_are_counted_saved_and_judged_as_plain(tmp_path):
     pool = HardSamplePool(["a", "b"])
-    assert pool.fallbacks == {"no_demonstration": 0, "prompt_too_long": 0}
+    assert pool.fallbacks == {"no_demonstration": 0, "prompt_too_long": 0, "fewer_demonstrations": 0}
     pool.observe("a", "plain", 10, 0, 1)
     pool.observe("a", "plain", 10, 0, 3, "no_demonstration")
     pool.observe("b", "plain", 10, 0, 3, fallback="prompt_too_long")
     pool.observe("a", "plain", 10, 2, 5, fallback="no_demonstration")
-    assert pool.fallbacks == {"no_demonstration": 2, "prompt_too_long": 1}
+    assert pool.fallbacks == {"no_demonstration": 2, "prompt_too_long": 1, "fewer_demonstrations": 0}
     assert pool.states() == ["returned", "demonstrated"]
     pool.save(tmp_path / "pool.json")
     again = HardSamplePool(["a", "b"])
@@ -200,7 +202,7 @@ def test_the_reward_counts_a_fallback_once_a_group():
         ["x"] * 30, ["x"] * 30, sample_id=["a"] * 20 + ["b"] * 10, served=["plain"] * 30,
         fallback=["prompt_too_long"] * 20 + [""] * 10, trainer_state=SimpleNamespace(global_step=0),
     )  # fmt: skip
-    assert pool.fallbacks == {"no_demonstration": 0, "prompt_too_long": 1}
+    assert pool.fallbacks == {"no_demonstration": 0, "prompt_too_long": 1, "fewer_demonstrations": 0}
     assert pool.visits("a") == pool.visits("b") == 1
 
 
@@ -252,6 +254,10 @@ def test_saved_pool_makes_the_same_decisions_and_fits_only_its_own_data(tmp_path
         HardSamplePool(ids, window=12).load(tmp_path / "pool.json")
     with pytest.raises(PoolError, match="cannot read"):
         pool.load(tmp_path / "none.json")
+    for other in ('{"ids": "x", "visits": []}', "[]"):
+        (tmp_path / "other.json").write_text(other)
+        with pytest.raises(PoolError, match="other.json is not a pool file; give the file that `save` wrote"):
+            pool.load(tmp_path / "other.json")
     with pytest.raises(PoolError, match="not in this pool"):
         pool.mode("unknown")
 
@@ -314,7 +320,34 @@ def test_fallbacks_are_plain_and_say_why(nano):
     roomy = PromptServer(pool, DemoBank(samples), samples, nano[1], demos=2, max_prompt_tokens=90)
     row = roomy.serve(samples[0].id)
     assert row["prompt"].count("<|assistant|>") == 2, "one demonstration fits, two do not"
-    assert (row["served"], row["fallback"]) == ("demonstrated", "")
+    assert (row["served"], row["fallback"]) == ("demonstrated", "fewer_demonstrations")
+    pool.observe(samples[0].id, row["served"], 10, 3, 2, row["fallback"])
+    assert pool.fallbacks["fewer_demonstrations"] == 1 and pool.mode(samples[0].id) == "retest", "it counts as shown"
+    assert "not served as planned: fewer_demonstrations" in pool.explain(samples[0].id)
+    pool.observe(samples[0].id, "plain", 10, 0, 3)
+    assert "not served as planned" not in pool.explain(samples[0].id), "told of the last visit alone"
+    endless = SimpleNamespace(model_max_length=int(1e30))  # what tokenizers say that know of no limit
+    with pytest.raises(PoolError, match="give max_prompt_tokens"):
+        PromptServer(pool, DemoBank(samples), samples, endless)
+
+
+def test_the_reward_of_ones_own_gets_every_column_and_may_give_none(nano):
+    """TRL passes all columns of a row to a reward function; the pool in between must not keep any back."""
+    pool, seen = HardSamplePool(["a", "b"]), {}
+
+    def mine(prompts, completions, sample_id, served, trainer_state, **columns):
+        seen.update(columns, sample_id=sample_id, served=served)
+        return [None] * 10 + [1.0] * 10
+
+    columns = {"sample_id": ["a"] * 10 + ["b"] * 10, "served": ["plain"] * 20, "fallback": [""] * 20, "level": [1] * 20}
+    state = SimpleNamespace(global_step=0)
+    rewards = PoolReward(mine, pool)(["x"] * 20, ["x"] * 20, trainer_state=state, **columns)
+    assert seen == columns and rewards == [None] * 10 + [1.0] * 10
+    assert (pool.mode("a"), pool.mode("b")) == ("demonstrated", "plain"), "None is not right"
+    for missing in ("sample_id", "served"):
+        rest = {name: column for name, column in columns.items() if name != missing}
+        with pytest.raises(PoolError, match="add a sample_id column to the data set, and a PromptServer"):
+            PoolReward(mine, pool)(["x"] * 20, ["x"] * 20, trainer_state=state, **rest)
 
 
 def test_three_lines_in_a_script_of_ones_own(nano, tmp_path):
@@ -339,7 +372,7 @@ def test_three_lines_in_a_script_of_ones_own(nano, tmp_path):
         processing_class=tokenizer,
     ).train()
     assert pool.counts()["unseen"] == 0
-    assert {s.family for s in samples if pool.mode(s.id) == "demonstrated"} <= {"book_taxi"}
+    assert {s.family for s in samples if pool.mode(s.id) != "plain"} == {"book_taxi"}, "hard, or waiting for a re-test"
     assert all("0 of 10 right without" in pool.explain(s.id) for s in samples if s.family == "book_taxi")
 
 
@@ -461,7 +494,8 @@ def test_two_processes_keep_equal_pools(tmp_path):
     script.write_text(
         "import sys, types\n"
         "from accelerate import PartialState\n"
-        "from toolexpander_lite.hard_sampling import HardSamplePool, PoolReward\n"
+        "from toolexpander_lite.hard_sampling import PoolReward\n"
+        "from toolexpander_lite.sample_pool import HardSamplePool\n"
         "processes = PartialState(cpu=True)\n"
         "rank = processes.process_index\n"
         "def reward(prompts, completions, **columns):\n"

@@ -262,7 +262,7 @@ def test_history_keeps_the_last_visits_and_names_states():
     assert history.visits("b") == visits((3, 0, 10, "hint-4"))
     assert history.states() == ["solved", "failed", "unseen"]
     assert history.counts() == {"unseen": 1, "solved": 1, "failed": 1}
-    assert history.fallbacks == {"no_demonstration": 1, "prompt_too_long": 0}
+    assert history.fallbacks == {"no_demonstration": 1, "prompt_too_long": 0, "fewer_demonstrations": 0}
 
 
 def test_saved_history_is_the_same_again_and_fits_only_its_own_data(tmp_path):
@@ -278,10 +278,20 @@ def test_saved_history_is_the_same_again_and_fits_only_its_own_data(tmp_path):
         with pytest.raises(PoolError, match="another data set"):
             VisitHistory(ids).load(file)
     file.write_text('{"ids": ')
-    with pytest.raises(PoolError, match="cannot read the visits"):
+    with pytest.raises(PoolError, match="cannot read the record of visits"):
         again.load(file)
-    with pytest.raises(PoolError, match="cannot read the visits"):
+    with pytest.raises(PoolError, match="cannot read the record of visits"):
         again.load(tmp_path / "none.json")
+    file.write_text('{"ids": "a pool of 2"}')
+    with pytest.raises(PoolError, match="is not a record of visits; give the file that `save` wrote"):
+        again.load(file)
+    assert again.explain("b") == "b: 1 visits on record.\n  step 4: served hint-3, 2 of 10 right"
+
+
+@pytest.mark.parametrize("ids, words", [(["a", "a"], "'a' appears twice"), ([""], "sample_id column")])
+def test_a_history_needs_an_id_for_every_sample(ids, words):
+    with pytest.raises(PoolError, match=words):
+        VisitHistory(ids)
 
 
 def right(prompts, completions, **columns):

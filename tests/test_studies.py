@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import asdict, fields
 from subprocess import CompletedProcess
 
 import pytest
@@ -11,6 +12,7 @@ from toolexpander_lite.__main__ import _parser, main
 from toolexpander_lite.arms import Arm, chosen_rates, search_table
 from toolexpander_lite.errors import RunError
 from toolexpander_lite.intervals import bootstrap_interval, paired_difference
+from toolexpander_lite.profiles import get_profile
 from toolexpander_lite.recipes import Recipe, get_recipe, parse_settings
 from toolexpander_lite.report import arms_table
 from toolexpander_lite.runs import REPOSITORY, find_runs, rollouts_to
@@ -98,6 +100,12 @@ def test_committed_runs_are_what_the_study_says(study):
             wanted = recipe_of(wanted_arms[variant].command(study, config["seed"]))  # at the rate the search chose
             made = recipe_of(config["command"].removeprefix("python -m toolexpander_lite ").split())
             assert made == wanted, run
+            trained = {f.name: config["recipe"].get(f.name, f.default) for f in fields(Recipe)}
+            if config["recipe"].get("hard_sampling"):  # the first runs had a switch where there are rules now
+                trained["hard_samples"] = "demonstrate"
+            skipped = {"about": wanted.about, "learning_rate": wanted.learning_rate}  # words; and see the next line
+            assert trained | skipped == json.loads(json.dumps(asdict(wanted))), "the command is not what was trained"
+            assert config["learning_rate"] == (wanted.learning_rate or get_profile("nano").learning_rate)
             assert config["seed"] in wanted_arms[variant].seeds
             assert config["profile"]["steps"] == (600 if study == "nano-ablation-long" else 120)
             assert config["profile"]["name"] == wanted_arms[variant].profile

@@ -12,11 +12,12 @@ from trl import GRPOConfig, GRPOTrainer
 
 import toolexpander_lite.recording as recording
 from toolexpander_lite.__main__ import main
-from toolexpander_lite.errors import RunError
+from toolexpander_lite.errors import RunError, SettingsError
 from toolexpander_lite.hardware import Hardware
 from toolexpander_lite.models import NANO_CHECKPOINTS, load_policy
 from toolexpander_lite.nano_world import EASY_FAMILIES, nano_samples
 from toolexpander_lite.profiles import get_profile
+from toolexpander_lite.prompts import render_prompt
 from toolexpander_lite.recipes import get_recipe
 from toolexpander_lite.rewards import conjunctive_reward, group_advantages
 from toolexpander_lite.runs import evaluations, load_study, read_jsonl, read_log, software_versions
@@ -82,6 +83,27 @@ def test_rollouts_are_recorded_by_group_and_agree_with_the_log(run):
         mean = sum(sum(g["rewards"]) for g in here) / 32
         assert row["reward"] == pytest.approx(mean, abs=1e-5)
         assert row["groups/all_fail"] == pytest.approx(sum(not any(g["rewards"]) for g in here) / 8, abs=1e-5)
+
+
+def test_tokens_are_counted_rollout_by_rollout(run):
+    """A prompt counts once for each rollout of its group; completions as TRL measures them."""
+    tokenizer = load_policy(get_profile("nano"))[1]
+    length = {s.id: len(tokenizer(render_prompt(s, tokenizer)).input_ids) for s in nano_samples("train", 1, seed=0)}
+    groups, rows = read_jsonl(run / "rollouts.jsonl"), read_log(run)
+    for before, row in zip(rows, rows[1:]):
+        prompts = sum(4 * length[g["sample_id"]] for g in groups if g["step"] == row["step"])
+        assert row["prompt_tokens"] - before["prompt_tokens"] == prompts
+        written = row["completions/mean_length"] * (row["rollouts"] - before["rollouts"])
+        assert row["completion_tokens"] - before["completion_tokens"] == pytest.approx(written, abs=0.1)
+
+
+def test_several_processes_and_lengths_the_model_cannot_read_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(SettingsError, match="prompts of 500 and answers of 48 tokens make 548, and 'nano' reads 512"):
+        train(FOUR, tiny(max_prompt_tokens=500), 0, tmp_path / "long")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SettingsError, match="train\\(\\) runs in one process"):
+        train(FOUR, tiny(), 0, tmp_path / "two")
+    assert not list(tmp_path.glob("*/config.json"))
 
 
 def test_every_prompt_is_seen_once_an_epoch(run):

@@ -5,6 +5,7 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
+from .calls import match_calls
 from .data import SolvedSample, tool_name
 from .errors import DataError, PoolError, SettingsError
 
@@ -14,13 +15,14 @@ SOURCES = ("gold", "own", "random", "corrupted")
 class DemoBank:
     """Chooses demonstrations for a sample from the samples of the training split.
 
-    Admissible for a sample: another query, and no call argument in common, so that a demonstration shows the form of an
-    answer and never the answer. Samples that call a tool which the sample lists go first. The abstract says
+    Admissible for a sample: another query, other calls, and no call argument in common, so that a demonstration shows
+    the form of an answer and never the answer. (So a sample whose answer is "no call" gets none that makes no call.)
+    Samples that call a tool which the sample lists go first. The abstract says
     "high-quality few-shot demonstrations" and no more, so the sources are our assumptions:
 
         gold        same family, with the gold calls (the default)
         own         same family, with what the policy itself wrote when it first solved that sample in training
-        random      any other family, with the gold calls
+        random      any other family, with the gold calls (on real data a family is a source: none in a single one)
         corrupted   same family, each argument's value taken from another admissible sample: the right form, wrong
         values
 
@@ -73,6 +75,7 @@ class DemoBank:
         return [
             s for s, own in pool
             if s.id != sample.id and s.messages[-1]["content"] != query and not values & own
+            and (own or not match_calls(s.calls, sample.calls).ok)  # with an argument left, the calls differ
         ]  # fmt: skip
 
     def without_demonstration(self, samples):
@@ -94,16 +97,24 @@ class DemoBank:
         """Restore what `save` wrote.
 
         Raises:
-            PoolError: no such file, or one that is cut.
+            PoolError: no such file, one that is cut or holds something else, or one of another data set.
         """
         try:
-            self._own = {id: tuple(own) for id, own in json.loads(Path(path).read_text()).items()}
-        except (OSError, json.JSONDecodeError) as error:
+            own = {id: (int(step), str(text)) for id, (step, text) in json.loads(Path(path).read_text()).items()}
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise PoolError(f"cannot read the demonstrations in {path}: {error}") from error
+        known = {sample.id for pairs in self._by_family.values() for sample, _ in pairs}
+        if unknown := sorted(set(own) - known):
+            raise PoolError(f"the demonstrations in {path} are of another data set: no sample {unknown[0]!r} here")
+        self._own = own
 
 
 def _argument_values(sample):
-    return {(name, repr(value)) for call in sample.calls for name, value in call["arguments"].items()}
+    """{(name, value as text)}, with 1 and 1.0 alike, since the judge takes them for equal."""
+    return {
+        (name, repr(int(value) if isinstance(value, float) and value.is_integer() else value))
+        for call in sample.calls for name, value in call["arguments"].items()
+    }  # fmt: skip
 
 
 def _corrupted(sample, others, rng):

@@ -222,7 +222,7 @@ def plot_arms(table, value, title):
 
 
 def plot_race(runs, accuracy=0.9):
-    """Who gets there first? Rollouts until `accuracy` on the hard families, a dot per seed; a cross: that seed never."""
+    """Who gets there first? Rollouts until `accuracy` on the hard families, a dot per seed; a cross: never."""
     spent = {label: [rollouts_to(run, accuracy) for run in folders] for label, folders in runs.items()}
     most = max(read_log(run)[-1]["rollouts"] for folders in runs.values() for run in folders)
     figure, axis = plt.subplots(figsize=(8.5, 0.42 * len(runs) + 1))

@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields, replace
 
 from .demonstrations import SOURCES
 from .errors import SettingsError
-from .hard_sampling import HARD_WINDOW, RETESTS
 from .rewards import get_reward
 from .rivals import RULES
+from .sample_pool import HARD_WINDOW, RETESTS
 
 
 @dataclass(frozen=True)
@@ -134,24 +134,36 @@ RECIPES = {
         Recipe("grpo", "vanilla GRPO: KL 0.04, clip 0.2 on both sides, constant learning rate, groups of 10"),
         Recipe(
             "hard_sampling",
-            "grpo, and hard samples are served with a demonstration and re-tested",
+            "grpo, and hard samples are served with a demonstration (abstract) and re-tested (our assumption)",
             hard_samples="demonstrate",
         ),
-        Recipe("lr_decay", "grpo, and the learning rate decays by 0.9 each round of 20 steps", lr_decay=0.9),
+        Recipe(
+            "lr_decay",
+            "grpo, and the learning rate decays exponentially (abstract), by 0.9 each round of 20 steps (ours)",
+            lr_decay=0.9,
+        ),
         Recipe(
             "hard_sampling_decay",
             "hard_sampling and lr_decay together: the paper's first idea as a whole",
             hard_samples="demonstrate",
             lr_decay=0.9,
         ),
-        Recipe("exclude_hard", "grpo, and hard samples are dropped for good", hard_samples="exclude_hard"),
+        Recipe(
+            "exclude_hard",
+            "grpo, and hard samples are dropped for good (what backfired, by second-hand notes)",
+            hard_samples="exclude_hard",
+        ),
         Recipe(
             "rollouts_32",
-            "grpo in groups of 32, fewer prompts per step so that the rollouts are as many",
+            "grpo in groups of 32 (second-hand notes), fewer prompts per step so that the rollouts are as many",
             num_generations=32,
             equal_rollouts=True,
         ),
-        Recipe("rollouts_32_equal_prompts", "grpo in groups of 32 at 3.2 times the rollouts", num_generations=32),
+        Recipe(
+            "rollouts_32_equal_prompts",
+            "grpo in groups of 32 (second-hand notes) at 3.2 times the rollouts",
+            num_generations=32,
+        ),
         Recipe(
             "difficulty_filter",
             "grpo on samples of middling pass rate only (after arXiv 2504.03380)",
@@ -187,9 +199,7 @@ RECIPES = {
         Recipe("clip_symmetric", "clip_higher's control: as many updates, clip range 0.8 to 1.2", num_iterations=2),
         Recipe("invitation", "grpo, and prompts invite an example that earns nothing: the control", invite=True),
         Recipe("exemplify", "grpo, and prompts invite an example of one's own that earns 0.01", **EXEMPLIFY),
-        Recipe(
-            "exemplify_gated", "exemplify, paid only where the answer is right too", gated_bonus=True, **EXEMPLIFY
-        ),
+        Recipe("exemplify_gated", "exemplify, paid only where the answer is right too", gated_bonus=True, **EXEMPLIFY),
         Recipe(
             "exemplify_unscaled",
             "exemplify, advantages not divided by the group's standard deviation",

@@ -100,6 +100,10 @@ class RolloutRecorder:
                     "reasons": dict(Counter(v.reason for v in verdicts[group])),
                     "example": completions[start][:400],
                 }
+                if scheduled and scheduled[start] != sample_id[start]:
+                    line["scheduled"] = scheduled[start]  # the sample whose place this one fills
+                if fallback and fallback[start]:
+                    line["fallback"] = fallback[start]
                 if self.examples:
                     line["examples"] = example_reasons(prompts[group], completions[group], tools[group])
                 file.write(json.dumps(line) + "\n")

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .errors import PoolError
-from .hard_sampling import FALLBACKS, HARD_WINDOW, PromptServer
+from .hard_sampling import PromptServer
 from .prompts import gold_completion, render_prompt
+from .sample_pool import FALLBACKS, HARD_WINDOW, index_of_ids, read_state
 
 VISITS_KEPT = 12  # per sample: what the longest-remembering rule (`greso`) can tell apart
 SUBSTITUTES_TRIED = 1000
@@ -139,10 +140,13 @@ class VisitHistory:
 
     Attributes:
         fallbacks: groups that could not be served as the rule said, by reason.
+
+    Raises:
+        PoolError: ids missing or repeated.
     """
 
     def __init__(self, sample_ids):
-        self._visits = {id: [] for id in sample_ids}
+        self._visits = {id: [] for id in index_of_ids(sample_ids)}
         self.fallbacks = dict.fromkeys(FALLBACKS, 0)
 
     def visits(self, sample_id, before=None):
@@ -161,6 +165,14 @@ class VisitHistory:
         visits = self._of(sample_id)
         visits.append(Visit(step, served, rollouts, correct))
         del visits[:-VISITS_KEPT]
+
+    def explain(self, sample_id):
+        """The visits that a rule decides on, in sentences -> str. Which rule, and what it says, is the server's."""
+        visits = self._of(sample_id)
+        lines = [f"{sample_id}: {len(visits)} visits on record."]
+        return "\n".join(
+            lines + [f"  step {v.step}: served {v.served}, {v.correct} of {v.rollouts} right" for v in visits]
+        )
 
     def end_round(self, step):
         """Nothing to close: rules see the round from the step."""
@@ -189,12 +201,9 @@ class VisitHistory:
         """Restore what `save` wrote.
 
         Raises:
-            PoolError: no such file, or the file of another data set.
+            PoolError: no such file, not a record of visits, or one of another data set.
         """
-        try:
-            state = json.loads(Path(path).read_text())
-        except (OSError, json.JSONDecodeError) as error:
-            raise PoolError(f"cannot read the visits in {path}: {error}") from error
+        state = read_state(path, "record of visits", ("ids", "visits", "fallbacks"))
         if state["ids"] != self._fingerprint():
             raise PoolError(f"the visits in {path} are of another data set: its sample ids differ")
         self._visits = {id: [Visit(*v) for v in visits] for id, visits in zip(self._visits, state["visits"])}

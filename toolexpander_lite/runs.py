@@ -80,7 +80,7 @@ def check_folder(out, identity, resume):
         if part == "profile":
             was, now = ({k: v for k, v in d.items() if k != "steps"} for d in (_filled(Profile, was), now))
         elif part == "recipe":
-            was = _filled(Recipe, was)
+            was, now = ({k: v for k, v in d.items() if k != "about"} for d in (_filled(Recipe, was), now))
         if was != now:
             differs = [k for k in now if was.get(k) != now[k]] if isinstance(now, dict) else [part]
             raise RunError(

@@ -16,6 +16,7 @@ schedule. The run directory it leaves is the contract every table and figure rea
 import errno
 import importlib.util
 import json
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +29,7 @@ from trl import GRPOConfig, GRPOTrainer
 from .demonstrations import DemoBank
 from .errors import ModelError, RunError, SettingsError
 from .evaluate import evaluate
-from .hard_sampling import HARD_WINDOW, HardSamplePool, PoolReward, PromptServer
+from .hard_sampling import PoolReward, PromptServer
 from .hardware import describe_hardware, pick_dtype
 from .models import adapters_to_float32, load_policy, model_hash
 from .nano_world import right_call
@@ -39,6 +40,7 @@ from .recording import RolloutRecorder, Rounds, RunLog, command_line, rewind
 from .rewards import get_reward
 from .rivals import RULES, RivalServer, VisitHistory
 from .runs import check_folder, software_versions, summarize, write_json
+from .sample_pool import HARD_WINDOW, HardSamplePool
 from .self_examples import ExampleBonus
 from .splits import in_training_order, load_splits, training_columns, training_rows
 
@@ -146,13 +148,18 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         progress: called with each row of the log as it is written.
 
     Raises:
-        SettingsError: unknown recipe or profile, or settings that do not fit together.
+        SettingsError: unknown recipe or profile, settings that do not fit together, or more than one process.
         DataError, ModelError: the data or the model cannot be used.
         RunError: `out` cannot be written, holds a run already, or holds another run than the one to resume.
     """
     recipe, profile = get_recipe(recipe), get_profile(profile)
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise SettingsError(f"seed must be a non-negative int, not {seed!r}")
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise SettingsError(
+            "train() runs in one process (one log, one GPU); for several, put hard_sampling's three pieces into a "
+            "GRPOTrainer script of your own and start that with accelerate"
+        )
     out = Path(out or Path("out") / recipe.name / f"seed-{seed}")
     identity = {"recipe": asdict(recipe), "profile": asdict(profile), "seed": seed}
     check_folder(out, identity, resume)
@@ -160,6 +167,7 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
     try:
         set_seed(seed)
         model, tokenizer = load_policy(profile)
+        check_context(model, profile)
         hardware = describe_hardware()
         arguments = grpo_config(recipe, profile, seed, out, hardware)
         pooled = recipe.hard_samples != "keep"
@@ -217,7 +225,7 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
             "train_samples": len(data.train),
             "held_out_samples": len(data.held_out),
             "left_out": data.left_out,
-            **({"no_demonstration_for": demo_bank.without_demonstration(data.train)[:100]} if pooled else {}),
+            **({"no_demonstration_for": demo_bank.without_demonstration(data.train)} if pooled else {}),
         }
         if checkpoint:  # who began the run stays on record, and so does who went on
             begun = json.loads((out / "config.json").read_text())
@@ -270,6 +278,18 @@ def serve_hard_samples(recipe, profile, seed, samples, columns, bank, tokenizer)
     history, rule = VisitHistory(ids), RULES[recipe.hard_samples]
     round_steps = recipe.round_steps * recipe.num_iterations
     return history, RivalServer(rule, history, columns, round_steps, bank, samples, tokenizer, **options)
+
+
+def check_context(model, profile):
+    """Refuse lengths that the model cannot read."""
+    longest = profile.max_prompt_tokens + profile.max_completion_length
+    context = getattr(model.config, "max_position_embeddings", None)
+    if context and longest > context:
+        raise SettingsError(
+            f"profile {profile.name!r}: prompts of {profile.max_prompt_tokens} and answers of "
+            f"{profile.max_completion_length} tokens make {longest}, and {profile.model!r} reads {context}; lower "
+            "max_prompt_tokens or max_completion_length"
+        )
 
 
 def check_invitation(sample, tokenizer, profile):

@@ -13,11 +13,12 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOTrainer
 
 from .demonstrations import DemoBank
-from .hard_sampling import HARD_WINDOW, PoolReward
+from .hard_sampling import PoolReward
 from .hardware import describe_hardware
 from .models import adapters_to_float32
 from .recording import RolloutRecorder
 from .rewards import get_reward
+from .sample_pool import HARD_WINDOW
 from .splits import in_training_order, training_columns, training_rows
 from .train import batch_shape, grpo_config, serve_hard_samples
 
