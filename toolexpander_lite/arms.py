@@ -23,7 +23,10 @@ SEARCHED = {
     "hint-kl0": ("hint", {"beta": 0.0}),
 }  # fmt: skip
 # Arms without a search of their own take the rate of the arm they are a variant of.
-RATE_OF = {"rollouts_32_equal_prompts": "rollouts_32"}
+RATE_OF = {
+    "rollouts_32_equal_prompts": "rollouts_32", "rollouts_32-kl0": "rollouts_32", "icl_seeding-kl0": "icl_seeding",
+    "replace-kl0": "hard_sampling-kl0",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,14 +102,18 @@ def hard_sampling_arms():
     rates = chosen_rates()
 
     def arm(variant, recipe, seeds, rate_of=None, **changes):
-        rate = rates.get(rate_of or (variant if variant in SEARCHED else recipe))
+        rate = rates.get(rate_of or (variant if variant in (*SEARCHED, *RATE_OF) else recipe))
         return Arm(variant, recipe, tuple(range(seeds)), changes, {"--learning-rate": rate})
 
     arms = [arm(name, name, 10) for name in ("grpo", "hard_sampling", "hard_sampling_decay", "lr_decay")]
     rivals = ("exclude_hard", "rollouts_32", "difficulty_filter", "greso", "icl_seeding", "hint")
     arms += [arm(name, name, 5) for name in (*rivals, "rollouts_32_equal_prompts")]
     arms += [arm(f"{name}-kl0", name, 5, beta=0.0) for name in ("grpo", "hard_sampling", "hint")]
+    # Two rivals without the KL term too, so that they are not compared across it.
+    arms += [arm(f"{name}-kl0", name, 3, beta=0.0) for name in ("rollouts_32", "icl_seeding")]
     arms.append(arm("hard_sampling-kl0.01", "hard_sampling", 5, beta=0.01))
+    # The KL term at the rate of the arms without it.
+    arms.append(arm("hard_sampling-lr1e-3", "hard_sampling", 3, "hard_sampling-kl0"))
     # One switch at a time, on hard sampling without the KL term: there it works, so a switch that matters shows.
     works = "hard_sampling-kl0"
     switches = {
@@ -124,7 +131,7 @@ def hard_sampling_arms():
     arms.append(arm(f"{works}-2-updates", "hard_sampling", 3, works, beta=0.0, num_iterations=2))
     arms.append(Arm(f"{works}-gamma0.9-lr2e-3", "hard_sampling", (0, 1, 2), {"beta": 0.0, "lr_decay": 0.9},
                     {"--learning-rate": "2e-3"}))  # fmt: skip
-    return [*arms, arm("replace-kl0", "replace", 3, works, beta=0.0)]
+    return [*arms, arm("replace-kl0", "replace", 3, beta=0.0)]
 
 
 # Of the map's warm starts: share of codes in plain rows, and of rows that follow their demonstrations' style.
