@@ -91,7 +91,8 @@ class Plan:
     def evaluate(self, name, model):
         """Held-out accuracy on more prompts than a run looks at -> "done", "stopped" or "failed"."""
         file = self.out / "evaluations" / f"{name}.json"
-        if file.exists():
+        scored = {"steps": self.steps, "prompts_at_most": self.eval_prompts}
+        if file.exists() and scored.items() <= json.loads(file.read_text()).items():
             return "done"
         if isinstance(model, Path) and not model.exists():
             return "left out: its weights are not on this machine"
@@ -108,7 +109,7 @@ class Plan:
                 log.write(done.stderr)
             return "failed"
         file.parent.mkdir(exist_ok=True)
-        write_json(file, {"model": str(model), "prompts_at_most": self.eval_prompts, **json.loads(done.stdout)})
+        write_json(file, {"model": str(model), **scored, **json.loads(done.stdout)})
         return "done"
 
 

@@ -481,7 +481,10 @@ def test_learning_rate_decays_by_round_and_goes_on_after_a_resume(tmp_path):
      ({"demos": 0}, "at least 1"), ({"hard_samples": "drop"}, "hard_samples is 'drop'; choose one of keep"),
      ({"hard_samples": True}, "hard_samples is True"), ({"demo_source": "best"}, "demo_source is 'best'; choose"),
      ({"reward": "graded"}, "demonstrate counts right rollouts; use reward='conjunctive'"),
-     ({"hard_samples": "greso", "reward": "graded"}, "greso counts right rollouts")],
+     ({"hard_samples": "greso", "reward": "graded"}, "greso counts right rollouts"),
+     ({"hard_samples": "keep", "reward": "graded", "gated_bonus": True}, "gated_bonus asks whether a call is right"),
+     ({"hard_samples": "hint", "invite": True}, "a hint begins the answer"),
+     ({"lr_decay": float("nan")}, "must lie in")],
 )  # fmt: skip
 def test_recipe_errors(changes, words):
     with pytest.raises(ValueError, match=words):

@@ -213,3 +213,24 @@ def test_the_invitation_stands_in_the_system_turn_and_shows_no_valid_example():
     assert INVITATION in invited[0]["content"] and INVITATION not in plain[0]["content"]
     assert plain[1:] == invited[1:]
     assert judge_example(INVITATION + ANSWER, "", sample.tools).reason != "ok"
+
+
+@pytest.mark.parametrize(
+    "parameters, value",
+    [({"properties": {"x": {"type": "integer", "multipleOf": 0.01}}}, 10**400), ({"$ref": "#"}, 1),
+     ({"properties": {"x": {"type": "string", "pattern": "^(a+)+$"}}}, "a" * 40 + "!")],
+)  # fmt: skip
+def test_no_schema_and_no_completion_stop_the_judge(parameters, value):
+    """A number too large for the arithmetic, a schema that refers to itself, a pattern that backtracks for hours."""
+    tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+    call = json.dumps({"name": "f", "arguments": {"x": value}})
+    text = f"<think><example>what is this one\n<tool_call>\n{call}\n</tool_call>\nthis one is that</example></think>"
+    assert judge_example(text, "another question altogether", [tool]).reason == "ok"
+
+
+def test_a_property_may_be_called_pattern_and_is_still_checked():
+    tool = {"type": "function", "function": {"name": "f", "parameters": {
+        "type": "object", "properties": {"pattern": {"type": "string"}}}}}  # fmt: skip
+    call = '{"name": "f", "arguments": {"pattern": 1}}'
+    text = f"<think><example>what is this\n<tool_call>\n{call}\n</tool_call>\nthis one is that</example></think>"
+    assert judge_example(text, "another question altogether", [tool]).reason == "bad_arguments"

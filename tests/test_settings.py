@@ -14,6 +14,7 @@ from toolexpander_lite.hardware import Hardware
 from toolexpander_lite.nano_policy import build_tokenizer
 from toolexpander_lite.nano_world import FAMILIES, nano_samples
 from toolexpander_lite.profiles import PROFILES, Profile, get_profile
+from toolexpander_lite.prompts import render_prompt
 from toolexpander_lite.recipes import RECIPES, Recipe, get_recipe, parse_settings
 from toolexpander_lite.rivals import RULES
 from toolexpander_lite.runs import check_folder
@@ -168,6 +169,25 @@ def test_real_data_keeps_training_rows_back_for_validation(monkeypatch):
     assert len(tested.held_out) == 10 and {s.split for s in tested.held_out} == {"test"}
     with pytest.raises(DataError, match="all 40 training rows .* are trained on; lower train_prompts"):
         load_splits(get_profile(profile, train_prompts=40), 0, build_tokenizer())
+
+
+def test_recipes_with_and_without_the_invitation_get_the_same_rows(monkeypatch):
+    """A row whose prompt is too long with the invitation only is left out for all, else arms would not compare."""
+    tool = {"type": "function", "function": {"name": "call", "parameters": {"type": "object"}}}
+    samples = [
+        ToolSample(f"s{n}", "real", [{"role": "user", "content": "city " * n}], [tool],
+                   [{"name": "call", "arguments": {}}], "test" if n % 5 == 0 else "train")
+        for n in range(40)
+    ]  # fmt: skip
+    monkeypatch.setattr(splits, "load_samples", lambda *a, **o: SimpleNamespace(samples=samples, dropped={}))
+    tokenizer = build_tokenizer(examples=True)
+    lengths = {s.id: [len(tokenizer(render_prompt(s, tokenizer, invite=i)).input_ids) for i in (False, True)]
+               for s in samples}  # fmt: skip
+    limit = lengths["s20"][0]  # fits without the invitation, does not with it
+    assert lengths["s20"][1] > limit
+    data = load_splits(get_profile("smol", max_prompt_tokens=limit), 0, tokenizer)
+    kept = {s.id for s in data.train + data.held_out}
+    assert kept == {id for id, (_, invited) in lengths.items() if invited <= limit} and "s20" not in kept
 
 
 # Optimizer and vLLM

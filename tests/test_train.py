@@ -208,15 +208,20 @@ def test_bad_input_gets_one_clear_error(arguments, error, words, tmp_path):
         ({}, {"micro_batch": 1}, (16, 1)),
         ({}, {"micro_batch": 1000}, (16, 160)),
         ({"num_generations": 7}, {}, (16, 112)),
-        ({"num_generations": 7, "equal_rollouts": True}, {}, (22, 154)),  # 160 // 7
+        ({"num_generations": 8, "equal_rollouts": True}, {}, (20, 160)),
         ({"num_generations": 32, "equal_rollouts": True}, {}, (5, 160)),
         ({"num_generations": 32}, {}, (16, 128)),  # 512 in four parts
-        ({"num_generations": 32, "equal_rollouts": True}, {"prompts_per_step": 2, "micro_batch": 10}, (1, 8)),
+        ({"num_generations": 20, "equal_rollouts": True}, {"prompts_per_step": 2, "micro_batch": 8}, (1, 5)),
         ({"equal_rollouts": True}, {"prompts_per_step": 3}, (3, 30)),
     ],
 )
 def test_batch_shape_takes_the_largest_part_that_fits(recipe, profile, shape):
     assert batch_shape(get_recipe("grpo", **recipe), get_profile("nano", **profile)) == shape
+
+
+def test_equal_rollouts_are_equal_or_refused():
+    with pytest.raises(SettingsError, match="2 prompts of 10 rollouts a step make no whole groups of 32"):
+        batch_shape(get_recipe("rollouts_32"), get_profile("nano", prompts_per_step=2))
 
 
 @pytest.mark.parametrize(
@@ -356,3 +361,12 @@ def test_command_line_errors_are_one_line(tmp_path, capsys):
     assert error.startswith("error: unknown recipe 'nope'") and error.count("\n") == 1
     shutil.rmtree(tmp_path / "x", ignore_errors=True)
     assert main(["runs", str(tmp_path)]) == 2
+
+
+def test_a_complete_run_without_checkpoints_is_not_begun_again(run, tmp_path):
+    """Committed runs have none: --resume must not empty their logs."""
+    copy = shutil.copytree(run, tmp_path / "again", ignore=shutil.ignore_patterns("checkpoints"))
+    before = {file.name: file.read_bytes() for file in copy.iterdir() if file.is_file()}
+    with pytest.raises(RunError, match="is complete, but its checkpoints are not here"):
+        train(FOUR, tiny(), 0, copy, resume=True)
+    assert {file.name: file.read_bytes() for file in copy.iterdir() if file.is_file()} == before

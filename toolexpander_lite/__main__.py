@@ -66,7 +66,7 @@ def _evaluate(arguments):
     changes = _changes(arguments, ("model", "data", "data_path", "eval_prompts"))
     profile = get_profile(arguments.profile, **changes)
     model, tokenizer = load_policy(profile)
-    data = load_splits(profile, 0, tokenizer, arguments.invite)
+    data = load_splits(profile, 0, tokenizer)
     bank = DemoBank(data.train) if data.hard_families else None
     length = profile.max_completion_length
     scores = evaluate(model, tokenizer, data.held_out, length, bank, data.hard_families, invite=arguments.invite)

@@ -8,6 +8,7 @@ from pathlib import Path
 from .calls import match_calls
 from .data import SolvedSample, tool_name
 from .errors import DataError, PoolError, SettingsError
+from .files import write_whole
 
 SOURCES = ("gold", "own", "random", "corrupted")
 
@@ -91,7 +92,7 @@ class DemoBank:
 
     def save(self, path):
         """Write the policy's own solutions as JSON."""
-        Path(path).write_text(json.dumps(self._own))
+        write_whole(path, json.dumps(self._own))
 
     def load(self, path):
         """Restore what `save` wrote.

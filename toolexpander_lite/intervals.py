@@ -28,8 +28,8 @@ def paired_difference(ours, theirs):
     """Mean of ours - theirs over the seeds both have -> (mean, low, high, number of seeds).
 
     Args:
-        ours, theirs: {seed: value}. Runs of one seed see the same prompts in the same order, so their difference is
-            less noisy than the two means.
+        ours, theirs: {seed: value}. Runs of one seed and one group size see the same prompts in the same order, so
+            their difference is less noisy than the two means.
 
     Raises:
         ValueError: no common seed.

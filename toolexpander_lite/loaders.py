@@ -133,7 +133,10 @@ def load_samples(source, path=None, limit=None, seed=0):
     file = Path(path) if path is not None else _fetch(source) if spec.files else None
     address = spec.address if path is None else str(path)
     if source == "seal-tools":
-        catalogue = {tool["api_name"]: tool for tool in read_rows(file.with_name("tool.jsonl")) if tool}
+        try:
+            catalogue = {tool["api_name"]: tool for tool in read_rows(file.with_name("tool.jsonl")) if tool}
+        except (KeyError, TypeError):
+            raise DataError(f"{file.with_name('tool.jsonl')}: a row is no tool with an api_name") from None
     rows = read_rows(file) if file else hub_rows(spec.hub, spec.revision, spec.config)
     samples, dropped = [], Counter()
     for index, row in enumerate(rows):

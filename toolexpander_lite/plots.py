@@ -73,6 +73,27 @@ def draw_curves(axis, runs, name, x="step", window=1, title=None, colour=None):
     axis.grid(alpha=0.25)
 
 
+def plot_costs(runs, name, costs=("rollouts", "completion_tokens", "prompt_tokens", "seconds"), title=""):
+    """One quantity over several costs of getting there, a panel each: means over seeds, a line style per label."""
+    figure, axes = plt.subplots(2, -(-len(costs) // 2), figsize=(11, 6.4), squeeze=False, sharey=True)
+    for axis, x in zip(axes.flat, costs):
+        for number, (label, folders) in enumerate(runs.items()):
+            curves = [curve(folder, name, x) for folder in folders]
+            grid = np.unique(np.concatenate([xs for xs, _ in curves]))
+            grid = grid[grid <= min(xs[-1] for xs, _ in curves)]
+            mean = np.mean([np.interp(grid, xs, ys) for xs, ys in curves], 0)
+            axis.plot(grid, mean, color=COLOURS[number % 10], linestyle=("-", "--", "-.", ":")[number % 4],
+                      linewidth=2, label=_label(label, folders))  # fmt: skip
+        axis.set_xlabel(x.replace("_", " "))
+        axis.grid(alpha=0.25)
+        axis.locator_params(axis="x", nbins=6)
+    for axis in axes[:, 0]:
+        axis.set_ylabel(title)
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="lower center", ncols=3, frameon=False, fontsize=9)
+    figure.tight_layout(rect=(0, 0.03 * -(-len(runs) // 3) + 0.02, 1, 1))
+    return figure
+
+
 def plot_training(runs, panels, x="step", columns=3, window=1):
     """A grid of curves; `panels`: {log quantity: title}."""
     rows = -(-len(panels) // columns)

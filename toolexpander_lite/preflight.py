@@ -201,7 +201,7 @@ def preflight(profile="nano", recipe="grpo", seed=0, out="out", steps=1):
         set_seed(seed)
         grpo_config(recipe, profile, seed, Path(out), hardware)
         model, tokenizer = load_policy(profile)
-        samples = load_splits(profile, seed, tokenizer, recipe.invite).train
+        samples = load_splits(profile, seed, tokenizer).train
         if recipe.invite:
             check_invitation(samples[0], tokenizer, profile)
     except KitError as error:

@@ -95,6 +95,12 @@ class Recipe:
         if self.hard_samples != "keep" and self.reward != "conjunctive":
             raise SettingsError(f"recipe {self.name!r}: {self.hard_samples} counts right rollouts; use "
                                 "reward='conjunctive'")  # fmt: skip
+        if self.gated_bonus and self.reward != "conjunctive":
+            raise SettingsError(f"recipe {self.name!r}: gated_bonus asks whether a call is right; use "
+                                "reward='conjunctive'")  # fmt: skip
+        if self.hard_samples == "hint" and self.invite:
+            raise SettingsError(f"recipe {self.name!r}: a hint begins the answer and leaves no room for an example; "
+                                "set invite=False")  # fmt: skip
         if self.num_generations < 2:
             raise SettingsError(
                 f"recipe {self.name!r}: num_generations is {self.num_generations}; a group needs 2 or more"

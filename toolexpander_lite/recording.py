@@ -9,6 +9,7 @@ from pathlib import Path
 
 from transformers import TrainerCallback
 
+from .files import write_whole
 from .rewards import group_outcomes, judge_all
 from .runs import read_jsonl
 from .self_examples import example_reasons
@@ -111,7 +112,11 @@ class RolloutRecorder:
 
 
 class RunLog(TrainerCallback):
-    """Writes log.jsonl: TRL's metrics of each optimizer step, cumulative counts, the pool's, and evaluations."""
+    """Writes log.jsonl: TRL's metrics of each optimizer step, cumulative counts, the pool's, and evaluations.
+
+    "seconds" is the time inside steps: sampling, rewards and updates. Evaluations, checkpoints and the rendering of
+    prompts, which the loader does before a step begins, are not in it (a few hundredths of a nano step).
+    """
 
     def __init__(self, path, counts, evaluate_policy, every, progress, pool=None):
         self.path, self.counts, self.evaluate_policy, self.pool = path, counts, evaluate_policy, pool
@@ -170,7 +175,7 @@ class Rounds(TrainerCallback):
         """Drop the line of an unfinished round, which a shorter run wrote at its last step."""
         rounds = read_jsonl(self.path) if self.path.exists() else []
         whole = [row for row in rounds if row["step"] % self.round_steps == 0 or row["step"] == state.max_steps]
-        self.path.write_text("".join(json.dumps(row) + "\n" for row in whole))
+        write_whole(self.path, "".join(json.dumps(row) + "\n" for row in whole))
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         # Not `on_step_end`: all of those run before any log, and a step's row shows the pool before the round closes.
@@ -213,7 +218,7 @@ def rewind(out, checkpoint):
     for name in ("log.jsonl", "rollouts.jsonl", "rounds.jsonl"):
         if (out / name).exists():
             kept = [row for row in read_jsonl(out / name) if row["step"] <= step]
-            (out / name).write_text("".join(json.dumps(row) + "\n" for row in kept))
+            write_whole(out / name, "".join(json.dumps(row) + "\n" for row in kept))
             if name == "log.jsonl" and kept:
                 counts = {key: kept[-1][key] for key in counts}
     (out / "summary.json").unlink(missing_ok=True)

@@ -6,9 +6,49 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from .difficulty_map import map_cells, map_lines, map_table
+from .figures import readme_figures
 from .intervals import bootstrap_interval, paired_difference, share_interval
-from .plots import draw_curves, plot_groups
 from .runs import REPOSITORY, evaluations, find_runs, has_collapsed, load_study, read_log, rollouts_to
+
+KEY_ARMS = {  # arm: what it is, for the README
+    "grpo": "vanilla GRPO",
+    "rollouts_32": "32 rollouts a prompt, fewer prompts",
+    "exclude_hard": "hard samples dropped",
+    "hint": "hard samples continued from a prefix of their solution (after SEELE)",
+    "hard_sampling": "hard samples demonstrated and re-tested",
+    "hard_sampling_decay": "the same with learning rate decay: the paper's first idea",
+    "hard_sampling-kl0": "the same without KL term and decay",
+}
+KEY_EXAMPLES = {
+    "nano-rare-invitation": "invited, paid nothing",
+    "nano-rare-exemplify": "invited, paid 0.01 for writing one: the paper's second idea",
+}
+STUDIES_TOLD = {  # study: its title and what is to be known of its table
+    "nano-hard-sampling": (
+        "Hard sampling, its parts and its rivals",
+        "120 steps. `-kl0`: without the KL term. Learning rates: one search on other seeds and other prompts; an arm "
+        "without a search of its own has the rate of the arm it is a variant of (`arms.RATE_OF`; the switches of "
+        "`hard_sampling-kl0` that of it), but for those with a rate in their name, our choice. Best arm first.",
+    ),
+    "nano-map": (
+        "The map of difficulty",
+        "`alone`, `with one demonstration`: mean probability of the gold answer on held-out hard questions before "
+        "training. Without the KL term; from easy to hopeless.",
+    ),
+    "nano-examples": (
+        "Self-Exemplifying Thinking: what an example of one's own earns",
+        "120 steps, without the KL term except in `-kl`; `<policy>-<recipe>`, see notebook 03; evaluated with the "
+        "invitation. Other frozen policies than above: they know an invitation. `nano-rarest` gets next to nothing "
+        "from an example and finds the codes by another road (notebook 03).",
+    ),
+    "nano-ablation": (
+        "Both ideas: each part added to `grpo`, each taken from `toolexpander`",
+        "120 steps, on `nano-rare`; evaluated with the prompts each arm trains on.",
+    ),
+    "nano-ablation-long": ("600 steps at two rates", "Has a collapse its chance? On `nano-rare`."),
+    "nano-sensitivity": ("One value of `set` changed at a time", "120 steps, on `nano-rare`."),
+}
 
 BEGIN, END = "<!-- results: made by `python -m toolexpander_lite report` -->", "<!-- end of results -->"
 
@@ -68,33 +108,89 @@ def arms_table(folder, baseline="grpo"):
     return pd.DataFrame(rows).sort_values(["hard", "variant"], ascending=[False, True]).reset_index(drop=True)
 
 
-def results_markdown(assets):
-    """The README's results section: the baseline table, then the real model and the speed, from `assets` alone."""
+def summary_markdown(assets):
+    """The README's results, from `assets` alone: a few arms, the map in a sentence, the real model and the speed."""
     assets = Path(assets)
+    arms, told = arms_table(assets / "runs" / "nano-hard-sampling"), []
+    examples = arms_table(assets / "runs" / "nano-examples")
+    for table, names in ((arms, KEY_ARMS), (examples, KEY_EXAMPLES)):
+        lines = [
+            "| arm | in words | seeds | hard families at the end (95 % interval) | seeds at 0.95 | rollouts to 0.9 |",
+            "|---|---|---|---|---|---|",
+        ]
+        for name, words in names.items():
+            row = table[table.variant == name].iloc[0]
+            reached = f"{row['to_0.9']:,.0f}" if row["to_0.9"] == row["to_0.9"] else "never"
+            lines.append(
+                f"| `{name}` | {words} | {row.seeds} | {row.hard:.2f} ({row.low:.2f}-{row.high:.2f}) | "
+                f"{row.solved} of {row.seeds} | {reached} |"
+            )
+        told.append("\n".join(lines))
+    return "\n".join([
+        "**Demonstrations for hard samples** (study `nano-hard-sampling`; equal rollouts, each arm at the learning "
+        "rate of one search on other seeds and prompts):",
+        "", told[0], "",
+        "**Examples the model writes for itself** (study `nano-examples`; another frozen policy, which is invited to "
+        "write them and at first rarely does; no KL term, one learning rate):",
+        "", told[1], "",
+        *map_sentences(assets / "runs" / "nano-map"),
+        *real_model_lines(assets / "runs" / "smol")[:1],
+        *speed_lines(assets / "benchmarks"),
+        "- **All arms, all tables:** [assets/RESULTS.md](assets/RESULTS.md).",
+    ])  # fmt: skip
+
+
+def map_sentences(folder):
+    """What the map says, as a Markdown list item; none before its first run."""
+    if not find_runs(folder):
+        return []
+    cells = map_cells(map_table(folder))
+    solved = {recipe: (cells[recipe] >= 0.9).sum() for recipe in ("grpo", "hard_sampling")}
+    lucky = cells[cells.grpo >= 0.9].lucky
+    least = f"; the hardest of those had {lucky.min():.2g} lucky successes to expect in a run" if len(lucky) else ""
+    return [
+        f"- **The map.** {len(cells)} base policies, P(gold) {cells.alone.max():.0e} to {cells.alone.min():.0e} on "
+        f"hard questions asked alone ({cells.seeds.min()} to {cells.seeds.max()} seeds each): vanilla GRPO ends at 0.9 "
+        f"or more on {solved['grpo']} of them{least}; hard sampling on {solved['hard_sampling']}. Notebook 02 has the "
+        "picture."
+    ]
+
+
+def results_markdown(assets):
+    """assets/RESULTS.md: every arm of every study with a table of its own, the real model, the benchmarks."""
+    assets = Path(assets)
+    runs = assets / "runs"
     lines = [
+        "# All results",
+        "",
+        "Made by `python -m toolexpander_lite report` from the logs in `assets/runs` and `assets/benchmarks`; nothing "
+        "is typed in. Accuracy is greedy, on held-out questions, at the end of a run; *hard*: on hard families, asked "
+        "alone. Intervals are 95 % bootstrap intervals over seeds.",
+        "",
+        "## Vanilla GRPO (`nano-baseline`)",
+        "",
+        "KL weight 0.04, clip 0.2 on both sides, constant learning rate, ten rollouts per prompt, 16 prompts a step. "
+        "*Stalled*: on the hard families the last evaluation is at most 0.05 above the first. *Collapsed*: the last "
+        "accuracy over all families is below half of the run's own peak. *Demonstrations lost*: the same rule, applied "
+        "to the accuracy on hard questions with one demonstration in front.",
+        "",
         "| variant | steps | rollouts | easy (worst seed) | hard (best seed) | hard, one demonstration (worst seed) "
         "| stalled | collapsed | demonstrations lost |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in study_table(assets / "runs" / "nano-baseline").itertuples():
+    for row in study_table(runs / "nano-baseline").itertuples():
         lines.append(
             f"| `{row.variant}` | {row.steps} | {row.rollouts:,} | {row.easy:.2f} ({row.easy_worst:.2f}) | "
             f"{row.hard:.2f} ({row.hard_best:.2f}) | {row.few_shot:.2f} ({row.few_shot_worst:.2f}) | "
             f"{row.stalled} of {row.seeds} | {row.collapsed} of {row.seeds} | {row.lost} of {row.seeds} |"
         )
-    lines += [
-        "",
-        "**Hard sampling, its parts and its rivals** (`nano-hard-sampling`, 120 steps; `-kl0`: without the KL term; "
-        "every arm at the learning rate that one search on other seeds and other prompts chose for it, the switches of "
-        "`hard_sampling-kl0` at its rate, but for `lr2e-3`, our choice; intervals are bootstrapped over seeds; best "
-        "arm first):",
-        *arms_lines(assets / "runs" / "nano-hard-sampling"),
-        "**Self-Exemplifying Thinking: what an example of one's own earns** (`nano-examples`, 120 steps, without the "
-        "KL term except in `-kl`; `<policy>-<recipe>`, see notebook 03; evaluated with the invitation):",
-        *arms_lines(assets / "runs" / "nano-examples"),
-    ]
-    return "\n".join([*lines, *real_model_lines(assets / "runs" / "smol"), agreement_line(assets / "benchmarks"),
-                      *speed_lines(assets / "benchmarks")])  # fmt: skip
+    for name, (title, words) in STUDIES_TOLD.items():
+        if find_runs(runs / name):
+            table = map_lines(runs / name) if name == "nano-map" else arms_lines(runs / name)
+            lines += ["", f"## {title} (`{name}`)", "", words, *table[:-1]]
+    lines += ["", "## A real LLM, and the benchmarks", "", *real_model_lines(runs / "smol"),
+              agreement_line(assets / "benchmarks"), *speed_lines(assets / "benchmarks"), ""]  # fmt: skip
+    return "\n".join(lines)
 
 
 def arms_lines(folder):
@@ -182,57 +278,8 @@ def agreement_line(benchmarks):
     )
 
 
-def readme_figures(runs):
-    """The README's pictures -> {name: figure}: where vanilla GRPO stalls, what its groups teach, arms, examples."""
-    variants = find_runs(Path(runs) / "nano-baseline")
-    chosen = {
-        "easy families": "eval/zero_shot_easy",
-        "hard families": "eval/zero_shot_hard",
-        "hard, with one demonstration": "eval/few_shot_hard",
-    }
-    folders = variants["grpo-lr1e-3-600steps"]
-    figure, axis = plt.subplots(figsize=(7.2, 3.8))
-    for colour, (label, name) in zip(("#55a868", "#c44e52", "#dd8452"), chosen.items()):
-        draw_curves(axis, {label: folders}, name, colour=colour)
-    axis.set(
-        title="Vanilla GRPO on the nano world, learning rate 1e-3, 600 steps",
-        ylabel="held-out accuracy",
-        ylim=(-0.03, 1.05),
-    )
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3, fontsize=8, frameon=False)
-    figure.tight_layout()
-    arms = find_runs(Path(runs) / "nano-hard-sampling")
-    arms = {name: folders for name, folders in arms.items() if "-" not in name or name.endswith(("-kl0", "-kl0.01"))}
-    own = [name for name in arms if name.startswith(("grpo", "hard_sampling", "lr_decay", "replace"))]
-    compared, axes = plt.subplots(1, 2, figsize=(11, 5), sharey=True)
-    for axis, title, names in zip(
-        axes, ("Vanilla GRPO, hard sampling, its parts", "What others do"), (own, [n for n in arms if n not in own])
-    ):
-        draw_curves(axis, {name: arms[name] for name in names}, "eval/zero_shot_hard", "rollouts", title=title)
-        axis.set(ylim=(-0.03, 1.05), xlim=(0, 20_000))
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize=8, frameon=False)
-    axes[0].set_ylabel("held-out accuracy, hard families alone")
-    compared.tight_layout()
-    examples = find_runs(Path(runs) / "nano-examples")
-    prefix = "nano-rare-"
-    rules = {n.removeprefix(prefix): f for n, f in examples.items() if n.startswith(prefix) and not n.endswith("-kl")}
-    paid, axes = plt.subplots(1, 2, figsize=(9.6, 3.8))
-    for axis, (name, title) in zip(axes, (("examples/rate", "Rollouts with an example of their own"),
-                                          ("eval/zero_shot_hard", "Hard families, held out"))):  # fmt: skip
-        draw_curves(axis, rules, name, "rollouts", title=title)
-        axis.set_ylim(-0.03, 1.05)
-    paid.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=3, fontsize=8, frameon=False)
-    paid.tight_layout(rect=(0, 0.14, 1, 1))
-    return {
-        "readme-accuracy": figure,
-        "readme-examples": paid,
-        "readme-groups": plot_groups({"vanilla GRPO": folders}),
-        "readme-hard-sampling": compared,
-    }
-
-
 def rebuild(repository=REPOSITORY):
-    """Rewrite README.md's results and assets/figures/*.png -> list of the files written."""
+    """Rewrite README.md's results, assets/RESULTS.md and assets/figures/*.png -> list of the files written."""
     repository = Path(repository)
     runs, figures = repository / "assets" / "runs", repository / "assets" / "figures"
     figures.mkdir(exist_ok=True)
@@ -244,5 +291,7 @@ def rebuild(repository=REPOSITORY):
     readme = repository / "README.md"
     text = readme.read_text(encoding="utf-8")
     head, tail = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
-    readme.write_text(f"{head}\n{results_markdown(repository / 'assets')}\n{tail}", encoding="utf-8", newline="\n")
-    return [*written, readme]
+    readme.write_text(f"{head}\n{summary_markdown(repository / 'assets')}\n{tail}", encoding="utf-8", newline="\n")
+    results = repository / "assets" / "RESULTS.md"
+    results.write_text(results_markdown(repository / "assets"), encoding="utf-8", newline="\n")
+    return [*written, readme, results]

@@ -15,10 +15,10 @@ import hashlib
 import json
 import random
 from collections import Counter
-from pathlib import Path
 from typing import NamedTuple
 
 from .errors import PoolError
+from .files import write_whole
 from .hard_sampling import PromptServer
 from .prompts import gold_completion, render_prompt
 from .sample_pool import FALLBACKS, HARD_WINDOW, index_of_ids, read_state
@@ -195,7 +195,7 @@ class VisitHistory:
     def save(self, path):
         """Write the record as JSON."""
         state = {"ids": self._fingerprint(), "visits": list(self._visits.values()), "fallbacks": self.fallbacks}
-        Path(path).write_text(json.dumps(state))
+        write_whole(path, json.dumps(state))
 
     def load(self, path):
         """Restore what `save` wrote.

@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from .errors import RunError
+from .files import write_whole
 from .profiles import Profile
 from .recipes import Recipe
 
@@ -27,7 +28,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def write_json(path, value):
-    Path(path).write_text(json.dumps(value, indent=1) + "\n")
+    write_whole(path, json.dumps(value, indent=1) + "\n")
 
 
 def software_versions():
@@ -148,23 +149,30 @@ def summarize(run):
 
 
 def sample_outcomes(run, window=10):
-    """Who is hard? One row per visit of a prompt -> DataFrame: step, sample_id, family, rollouts, correct, hard.
+    """Who is hard? A row per visit of a prompt -> DataFrame: step, sample_id, family, served, rollouts, correct, hard.
 
-    `hard` is the paper's definition: at least `window` rollouts in this visit and none of them right. Needs
-    rollouts.jsonl, which a run leaves on disk and which is not committed.
+    `hard` is the paper's definition: asked plainly, at least `window` rollouts in this visit, and none of them right.
+
+    Raises:
+        RunError: no rollouts.jsonl (a run leaves it on disk, and it is not committed), or an empty one.
     """
+    file = Path(run) / "rollouts.jsonl"
+    groups = read_jsonl(file) if file.exists() else []
+    if not groups:
+        raise RunError(f"no rollouts in {file}; they are not committed, so make the run yourself")
     rows = [
         {
             "step": g["step"],
             "sample_id": g["sample_id"],
             "family": g["family"],
+            "served": g["served"],
             "rollouts": len(g["rewards"]),
             "correct": g["reasons"].get("ok", 0),
         }
-        for g in read_jsonl(Path(run) / "rollouts.jsonl")
+        for g in groups
     ]
     table = pd.DataFrame(rows)
-    table["hard"] = (table["rollouts"] >= window) & (table["correct"] == 0)
+    table["hard"] = (table["served"] == "plain") & (table["rollouts"] >= window) & (table["correct"] == 0)
     return table
 
 

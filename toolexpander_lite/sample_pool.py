@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import PoolError
+from .files import write_whole
 
 PLAIN, DEMONSTRATED, RETEST = 0, 1, 2
 MODES = ("plain", "demonstrated", "retest")
@@ -206,7 +207,7 @@ class HardSamplePool:
         }
         for name in ARRAYS:
             state[name] = getattr(self, f"_{name}").tolist()
-        Path(path).write_text(json.dumps(state))
+        write_whole(path, json.dumps(state))
 
     def load(self, path):
         """Restore what `save` wrote.

@@ -134,7 +134,7 @@ def _allows(tool, arguments):
     try:
         validator = _validator(json.dumps(tool["function"].get("parameters", {})))
         return validator is None or validator.is_valid(arguments)
-    except Unresolvable:
+    except (Unresolvable, RecursionError, OverflowError, re.error):
         return True
 
 
@@ -146,7 +146,21 @@ def _validator(parameters):
     except SchemaError:
         return None
     # An empty registry: a "$ref" to another document fails instead of being fetched from the network.
-    return Draft202012Validator(schema, registry=Registry())
+    return Draft202012Validator(_without_patterns(schema), registry=Registry())
+
+
+def _without_patterns(schema):
+    """A schema less its regular expressions: one that backtracks would let a completion hold up training."""
+    if isinstance(schema, list):
+        return [_without_patterns(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    named = ("properties", "$defs", "definitions")  # whose keys are names, not keywords
+    return {
+        key: {name: _without_patterns(part) for name, part in value.items()}
+        if key in named and isinstance(value, dict) else _without_patterns(value)
+        for key, value in schema.items() if key not in ("pattern", "patternProperties")
+    }  # fmt: skip
 
 
 def _shared(call, others):

@@ -21,10 +21,10 @@ class Splits:
     left_out: dict
 
 
-def load_splits(profile, seed, tokenizer, invite=False):
+def load_splits(profile, seed, tokenizer):
     """The samples a profile asks for -> `Splits`. The held-out ones of the test split are the same for all seeds.
 
-    `invite`: prompts will carry the invitation, so that their length counts with it.
+    All recipes get the same rows: the length of a prompt counts with the invitation, whether the recipe invites or not.
 
     Raises:
         DataError: no row of a split fits into the profile's lengths.
@@ -43,7 +43,7 @@ def load_splits(profile, seed, tokenizer, invite=False):
     report = load_samples(profile.data, path=profile.data_path)
     fitting, left_out = {"train": [], "test": []}, Counter(report.dropped)
     for sample in report.samples:
-        if len(tokenizer(render_prompt(sample, tokenizer, invite=invite)).input_ids) > profile.max_prompt_tokens:
+        if len(tokenizer(render_prompt(sample, tokenizer, invite=True)).input_ids) > profile.max_prompt_tokens:
             left_out["prompt_too_long"] += 1
         elif len(tokenizer(gold_completion(sample)).input_ids) >= profile.max_completion_length:
             left_out["answer_too_long"] += 1

@@ -74,8 +74,10 @@ class ToolRegistry:
 
         The call is checked and run in a worker thread, which works on every platform and inside
         notebooks, where signals do not. A worker that overruns is stopped between two Python
-        instructions; one that sits in C code (`time.sleep`, a huge power) can only be left to finish by
-        itself. This is a guard against slow tools, not a sandbox: register no function that may do harm.
+        instructions; one that sleeps in C code is left to finish by itself. One that computes in C code without
+        letting go of the interpreter (a huge power, a schema `pattern` that backtracks) blocks this call too, however
+        long it takes. This is a guard against slow tools, not a sandbox: register no function that may do harm, bound
+        the numbers and texts in its schema, and give no `pattern` that backtracks.
 
         Args:
             timeout: seconds.

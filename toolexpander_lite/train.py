@@ -69,10 +69,18 @@ def batch_shape(recipe, profile):
     """(prompts per step, rollouts per forward pass): the profile's, fitted to the recipe's group size.
 
     The second is the largest divisor of a step's rollouts that is at most the profile's `micro_batch`.
+
+    Raises:
+        SettingsError: `equal_rollouts`, and a step's rollouts are no multiple of the group size.
     """
     prompts = profile.prompts_per_step
     if recipe.equal_rollouts:
-        prompts = max(1, prompts * HARD_WINDOW // recipe.num_generations)
+        prompts, rest = divmod(prompts * HARD_WINDOW, recipe.num_generations)
+        if rest:
+            raise SettingsError(
+                f"recipe {recipe.name!r}: {profile.prompts_per_step} prompts of {HARD_WINDOW} rollouts a step make no "
+                f"whole groups of {recipe.num_generations}; choose another prompts_per_step or equal_rollouts=False"
+            )
     rollouts = prompts * recipe.num_generations
     return prompts, next(n for n in range(min(profile.micro_batch, rollouts), 0, -1) if rollouts % n == 0)
 
@@ -172,14 +180,18 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         arguments = grpo_config(recipe, profile, seed, out, hardware)
         pooled = recipe.hard_samples != "keep"
         checkpoint = last_checkpoint(out / "checkpoints", pooled) if resume else None
+        if resume and not checkpoint and (out / "summary.json").exists():
+            raise RunError(
+                f"{out} is complete, but its checkpoints are not here, so it cannot go on; choose another folder"
+            )
         counts = rewind(out, checkpoint)
-        data = load_splits(profile, seed, tokenizer, recipe.invite)
+        data = load_splits(profile, seed, tokenizer)
         if recipe.invite:
             check_invitation(data.train[0], tokenizer, profile)
         bank = DemoBank(data.train) if data.hard_families else None
         reward, pool, demo_bank = get_reward(recipe.reward), None, None
         per_step, _ = batch_shape(recipe, profile)
-        # One order for all recipes, so that runs of one seed differ in nothing but the recipe.
+        # One order for all recipes of a group size, so that runs of one seed differ in nothing but the recipe.
         columns = training_columns(data.train) if pooled else training_rows(data.train, tokenizer, recipe.invite)
         rows = in_training_order(columns, profile.steps * per_step, seed, gap=2 * per_step)
         if pooled:
