@@ -581,4 +581,5 @@ def test_hints_are_judged_with_what_follows_them(tmp_path, monkeypatch):
     assert pool["round"] == 1 and pool["step"] == 2
     # One prompt per family: nothing could be shown for any of them, and the record says so.
     ids = {s.id for s in nano_samples("train", 1, 0)}
-    assert set(json.loads((run / "config.json").read_text())["no_demonstration_for"]) == ids
+    config = json.loads((run / "config.json").read_text())
+    assert set(config["no_demonstration_for"]) == ids and config["without_demonstration"] == len(ids)

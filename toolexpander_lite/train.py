@@ -196,6 +196,7 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         rows = in_training_order(columns, profile.steps * per_step, seed, gap=2 * per_step)
         if pooled:
             demo_bank = DemoBank(data.train, recipe.demo_source)
+            lonely = demo_bank.without_demonstration(data.train)
             pool, server = serve_hard_samples(recipe, profile, seed, data.train, columns, demo_bank, tokenizer)
             if checkpoint:
                 pool.load(Path(checkpoint) / "pool.json")
@@ -237,7 +238,7 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
             "train_samples": len(data.train),
             "held_out_samples": len(data.held_out),
             "left_out": data.left_out,
-            **({"no_demonstration_for": demo_bank.without_demonstration(data.train)} if pooled else {}),
+            **({"without_demonstration": len(lonely), "no_demonstration_for": lonely[:100]} if pooled else {}),
         }
         if checkpoint:  # who began the run stays on record, and so does who went on
             begun = json.loads((out / "config.json").read_text())
