@@ -45,7 +45,7 @@ def kl_slope(logp, logp_reference):
     would hardly ever write is pulled down by no more than beta, however far the policy has gone; one that the policy
     has all but given up is pushed up without bound, in the rare case that it is sampled.
     """
-    return -np.expm1(np.asarray(logp_reference, dtype=float) - np.asarray(logp, dtype=float))
+    return 1 - np.exp(np.asarray(logp_reference, dtype=float) - np.asarray(logp, dtype=float))
 
 
 def plot_clip(epsilon=0.2, epsilon_high=0.2, ratio=1.0):
