@@ -116,6 +116,7 @@ def test_live_picture_says_which_step_it_shows(runs, monkeypatch):
     live = LivePlot(runs["paid"][0], {"examples/rate": "rate"}, every=5, window=2)
     live({"step": 4})
     live({"step": 10})
-    (figure,) = shown
+    LivePlot(runs["paid"][0], {"reward": "not logged yet"})({"step": 0})
+    figure, _ = shown
     assert figure.legends[0].texts[0].get_text() == "this run, at step 10"
     assert figure.axes[0].get_title().endswith("(mean of 2 steps)")

@@ -286,7 +286,8 @@ class LivePlot:
         from IPython.display import display
 
         figure = plot_training({"this run": [self.run]}, self.panels, window=self.window)
-        figure.legends[0].texts[0].set_text(f"this run, at step {row['step']}")
+        for text in figure.legends[0].texts:  # at step 0 there may be nothing in the first panel, so no legend
+            text.set_text(f"this run, at step {row['step']}")
         if self.handle is None:
             self.handle = display(figure, display_id=True)
         else:
