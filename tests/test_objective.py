@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from toolexpander_lite.objective import clip_explorer, clipped_objective, is_clipped, kl_estimate, plot_clip
+from toolexpander_lite.objective import clip_explorer, clipped_objective, is_clipped, kl_estimate, kl_slope, plot_clip
 
 
 @pytest.mark.parametrize(
@@ -41,18 +41,30 @@ def test_kl_estimate_is_right_on_average_and_never_negative():
     assert (estimates >= 0).all() and kl_estimate(-1.0, -1.0) == 0
 
 
+def test_pull_of_the_kl_term_is_the_slope_of_its_estimate_and_saturates():
+    logp = torch.log(torch.tensor([0.001, 0.01, 0.1, 0.9, 1e-5], dtype=torch.float64)).requires_grad_()
+    reference = np.log(0.001)
+    estimate = torch.exp(reference - logp) - (reference - logp) - 1
+    (slope,) = torch.autograd.grad(estimate.sum(), logp)
+    numbers = logp.detach().numpy()
+    assert np.allclose(kl_slope(numbers, reference), slope.numpy())
+    assert kl_slope(numbers, reference) == pytest.approx([0, 0.9, 0.99, 1 - 1 / 900, -99])
+    assert np.diff(kl_estimate(numbers, reference)[:4]).min() > 1, "the penalty itself goes on growing"
+
+
 def test_pictures_are_drawn():
     figure = plot_clip(0.2, 0.28, 1.25)
     notes = [t.get_text() for axis in figure.axes for t in axis.texts]
-    assert notes == ["r = 1.25\nslope +1", "r = 1.25\nslope -1"]
+    assert notes == ["$\\rho$ = 1.25\nslope +1", "$\\rho$ = 1.25\nslope -1"]
     plt.close(figure)
 
 
 def test_moving_a_slider_redraws_the_picture():
+    others = plt.get_fignums()
     epsilon, epsilon_high, ratio, picture = clip_explorer().children
     assert [s.description for s in (epsilon, epsilon_high, ratio)] == ["epsilon", "epsilon_high", "ratio"]
     before = bytes(picture.value)
     assert before.startswith(b"\x89PNG")
     epsilon_high.value = 0.5
     assert bytes(picture.value).startswith(b"\x89PNG") and bytes(picture.value) != before
-    assert not plt.get_fignums()
+    assert plt.get_fignums() == others, "no figure is left open"

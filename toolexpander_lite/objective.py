@@ -1,9 +1,9 @@
 """The GRPO objective, term by term, in plain numpy: to compute by hand and to look at. Training uses TRL's own.
 
-Per token, with ratio r = p_new / p_old and advantage A (DeepSeekMath, arXiv 2402.03300, equation 3; the asymmetric
+Per token, with ratio rho = p_new / p_old and advantage A (DeepSeekMath, arXiv 2402.03300, equation 3; the asymmetric
 range is DAPO's, arXiv 2503.14476):
 
-    min(r A, clip(r, 1 - epsilon, 1 + epsilon_high) A)  -  beta * KL(new || reference)
+    min(rho A, clip(rho, 1 - epsilon, 1 + epsilon_high) A)  -  beta * KL(new || reference)
 """
 
 import io
@@ -38,6 +38,16 @@ def kl_estimate(logp, logp_reference):
     return np.exp(difference) - difference - 1
 
 
+def kl_slope(logp, logp_reference):
+    """What the KL term pulls with: the slope of `kl_estimate` in `logp`, 1 - e^d -> float array, below 1.
+
+    Times beta, the force on the log-probability of a sampled token, down where positive. A token that the reference
+    would hardly ever write is pulled down by no more than beta, however far the policy has gone; one that the policy
+    has all but given up is pushed up without bound, in the rare case that it is sampled.
+    """
+    return 1 - np.exp(np.asarray(logp_reference, dtype=float) - np.asarray(logp, dtype=float))
+
+
 def plot_clip(epsilon=0.2, epsilon_high=0.2, ratio=1.0):
     """The clipped term over the ratio for A = 1 and A = -1, and where a token stands -> figure."""
     ratios = np.linspace(0, 2, 401)
@@ -45,17 +55,18 @@ def plot_clip(epsilon=0.2, epsilon_high=0.2, ratio=1.0):
     for axis, (advantage, colour) in zip(axes, CLIP_COLOURS.items()):
         values = clipped_objective(ratios, advantage, epsilon, epsilon_high)
         flat = is_clipped(ratios, advantage, epsilon, epsilon_high)
-        axis.plot(ratios, ratios * advantage, color="#aaaaaa", linestyle=":", label="not clipped: r A")
+        axis.plot(ratios, ratios * advantage, color="#aaaaaa", linestyle=":", label=r"not clipped: $\rho$ A")
         axis.plot(ratios, values, color=colour, linewidth=2.5, label="what is maximised")
         axis.fill_between(ratios, -2, 2, where=flat, color="#dddddd", label="flat: no gradient")
         axis.axvline(1, color="black", linewidth=0.8)
         here = float(clipped_objective(ratio, advantage, epsilon, epsilon_high))
         axis.plot([ratio], [here], "o", color="black", markersize=8)
         stuck = bool(is_clipped(ratio, advantage, epsilon, epsilon_high))
-        axis.annotate(f"r = {ratio:.2f}\n{'no gradient' if stuck else f'slope {advantage:+.0f}'}", (ratio, here),
+        axis.annotate(f"$\\rho$ = {ratio:.2f}\n{'no gradient' if stuck else f'slope {advantage:+.0f}'}", (ratio, here),
                       textcoords="offset points", xytext=(10, -30 if advantage > 0 else 14), fontsize=9)  # fmt: skip
         title = "good rollout, A = +1: make it likelier" if advantage > 0 else "bad rollout, A = -1: make it rarer"
-        axis.set(title=title, xlabel="ratio r = p_new / p_old", ylim=(-2.05, 0.1) if advantage < 0 else (-0.1, 2.05))
+        limits = (-2.05, 0.1) if advantage < 0 else (-0.1, 2.05)
+        axis.set(title=title, xlabel=r"ratio $\rho$ = p_new / p_old", ylim=limits)
     axes[0].legend(frameon=False, fontsize=8, loc="upper left")
     figure.tight_layout()
     return figure

@@ -220,6 +220,33 @@ def plot_shots(run, hard_families):
     return figure
 
 
+def plot_seeds(runs, panels, x="rollouts", window=1):
+    """Every seed a line of its own style: a column per label, a row per quantity of `panels` {log quantity: title}.
+
+    For what either happens or does not: a mean over such seeds is a run that nobody made. Quantities are shares.
+    """
+    styles = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+    size = (2.3 * len(runs) + 0.6, 1.8 * len(panels) + 0.9)
+    figure, axes = plt.subplots(len(panels), len(runs), figsize=size, squeeze=False, sharex=True, sharey=True)
+    for column, (group, folders) in zip(axes.T, runs.items()):
+        column[0].set_title(group, fontsize=9)
+        for axis, name in zip(column, panels):
+            for number, folder in enumerate(folders):
+                xs, ys = curve(folder, name, x)
+                ys = ys if name.startswith("eval/") else smooth(ys, window)
+                axis.plot(xs, ys, color=COLOURS[number % 10], linestyle=styles[number % 5], label=Path(folder).name)
+            axis.grid(alpha=0.25)
+        column[-1].set_xlabel(x, fontsize=9)
+    axes[0, 0].set_ylim(-0.04, 1.04)
+    for axis, title in zip(axes[:, 0], panels.values()):
+        axis.set_ylabel(title, fontsize=8)
+    longest = max(axes[0], key=lambda axis: len(axis.lines))
+    handles, labels = longest.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False, fontsize=9)
+    figure.tight_layout(rect=(0, 0.3 / size[1], 1, 1))
+    return figure
+
+
 def plot_arms(table, value, title):
     """Every seed a dot, the mean a bar with its 95 % bootstrap interval; one line per arm, best on top.
 
@@ -236,6 +263,7 @@ def plot_arms(table, value, title):
         axis.plot(values, place + np.array(jitter), "o", color="#222222", markersize=3.5, alpha=0.7)
     axis.set_yticks(range(len(order)), [f"{v} ({(table.variant == v).sum()} seeds)" for v in order], fontsize=9)
     axis.set_title(title, fontsize=11)
+    axis.set_xlabel("accuracy")
     axis.set_xlim(-0.03, 1.03)
     axis.grid(axis="x", alpha=0.25)
     figure.tight_layout()
@@ -266,10 +294,11 @@ class LivePlot:
         run: the run directory that `train` writes to.
         panels: as for `plot_training`.
         every: rows of the log between two drawings.
+        window: steps of the running mean over what is logged at each step; it smooths, and it lags.
     """
 
-    def __init__(self, run, panels, every=5):
-        self.run, self.panels, self.every = run, panels, every
+    def __init__(self, run, panels, every=5, window=10):
+        self.run, self.panels, self.every, self.window = run, panels, every, window
         self.handle = None
 
     def __call__(self, row):
@@ -277,7 +306,9 @@ class LivePlot:
             return
         from IPython.display import display
 
-        figure = plot_training({f"step {row['step']}": [self.run]}, self.panels, window=10)
+        figure = plot_training({"this run": [self.run]}, self.panels, window=self.window)
+        for text in figure.legends[0].texts:  # at step 0 there may be nothing in the first panel, so no legend
+            text.set_text(f"this run, at step {row['step']}")
         if self.handle is None:
             self.handle = display(figure, display_id=True)
         else:

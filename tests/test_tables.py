@@ -1,0 +1,122 @@
+"""The notebooks' tables, on runs and completions made by hand, and on the committed ones."""
+
+import json
+import math
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+
+from toolexpander_lite.models import load_policy
+from toolexpander_lite.nano_world import nano_samples
+from toolexpander_lite.plots import LivePlot, plot_seeds
+from toolexpander_lite.profiles import get_profile
+from toolexpander_lite.prompts import gold_completion
+from toolexpander_lite.runs import REPOSITORY
+from toolexpander_lite.tables import (
+    bonus_only,
+    completions_table,
+    contents_table,
+    example_rates,
+    invitation_table,
+    real_model_table,
+    seeds_table,
+)
+
+
+def write_run(folder, rates, hard, right=None, senseless=None, easy=1.0):
+    """A run of one evaluation per step: example rates, and hard accuracies after 10, 20, ... rollouts."""
+    folder.mkdir(parents=True)
+    rows = []
+    for step, (rate, accuracy) in enumerate(zip(rates, hard)):
+        scores = {"zero_shot": 0.5, "zero_shot_hard": accuracy, "zero_shot_easy": easy, "examples": rate,
+                  "uninvited": {"zero_shot_hard": accuracy / 2}}  # fmt: skip
+        row = {"step": step, "rollouts": 10 * step, "examples/rate": rate, "completions/mean_length": 20.0,
+               "completions/clipped_ratio": 0.0, "eval": scores}  # fmt: skip
+        if right is not None:
+            row |= {"examples/right": right, "examples/senseless": senseless}
+        rows.append(json.dumps(row))
+    (folder / "log.jsonl").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return {
+        "paid": [write_run(tmp_path / "paid" / "seed-0", [0.0] * 5 + [0.8] * 10, [0.0, 0.95] + [1.0] * 13, 0.1, 0.9),
+                 write_run(tmp_path / "paid" / "seed-7", [0.02] * 12, [0.0] * 12, 1.0, 0.0, easy=0.7)],
+        "quiet": [write_run(tmp_path / "quiet" / "seed-1", [0.0] * 3, [0.0, 0.2, 0.9])],
+    }  # fmt: skip
+
+
+def test_seed_by_seed_who_solved_and_who_writes(runs):
+    table = seeds_table(runs)
+    assert table[["arm", "seed"]].values.tolist() == [["paid", 0], ["paid", 7], ["quiet", 1]]
+    assert table["rollouts to 0.9"].fillna(-1).tolist() == [10, -1, 20]
+    assert table["example rate"].tolist() == pytest.approx([0.8, 0.02, 0.0])
+
+
+def test_contents_are_averaged_over_runs_that_write_examples_only(runs):
+    paid, quiet = contents_table(runs).to_dict("records")
+    assert (paid["seeds"], paid["seeds that write"], paid["seeds mostly senseless"]) == (2, 1, 1)
+    assert (paid["right"], paid["senseless"]) == (0.1, 0.9), "seed 7 writes one now and then: it does not count"
+    assert (paid["easy"], paid["easy, worst seed"]) == (0.85, 0.7), "but its easy families do"
+    assert quiet["seeds that write"] == 0 and math.isnan(quiet["senseless"])
+
+
+def test_invitation_is_compared_at_the_last_evaluation(runs):
+    paid, quiet = invitation_table(runs).to_dict("records")
+    assert (paid["invited"], paid["not invited"]) == (0.5, 0.25)
+    assert (quiet["invited"], quiet["answers with an example, invited"]) == (0.9, 0.0)
+
+
+def test_groups_that_only_the_bonus_tells_apart():
+    row = {"groups/all_fail": 0.5, "groups/all_pass": 0.25, "frac_reward_zero_std": 0.25}
+    assert bonus_only([row]) == pytest.approx(2 / 3)
+    assert bonus_only([{**row, "frac_reward_zero_std": 0.75}]) == 0
+    assert math.isnan(bonus_only([{"groups/all_fail": 0, "groups/all_pass": 0, "frac_reward_zero_std": 0}]))
+
+
+def test_a_hostile_completion_is_shown_as_text():
+    sample = nano_samples("test", 1)[0]
+    table = completions_table([sample], ["a prompt"], ["<script>alert(1)</script>" + gold_completion(sample)])
+    assert "<script>" not in table and "&lt;script&gt;" in table
+    assert "<td style='text-align:left;vertical-align:top'>none</td>" in table
+
+
+def test_rates_count_what_was_sampled():
+    model, tokenizer = load_policy(get_profile("nano-common"), device="cpu")
+    torch.manual_seed(0)
+    rates = example_rates(model, tokenizer, nano_samples("train", 1), visits=2, begun_visits=2)
+    assert rates["rollouts"] == rates["examples begun for it"] == 24
+    assert 0 < rates["of these valid"] <= 24 and 0 <= rates["right, given a valid example"] <= 1
+    assert rates["with an example of its own"] < 0.5, "it rarely writes one unless one is begun"
+
+
+def test_real_model_table_starts_from_the_published_model():
+    table = real_model_table(REPOSITORY / "assets" / "runs" / "smol")
+    assert table.policy[0] == "as published" and table.right[0].startswith("0 of ")
+    assert set(table["held-out rows"]) == {"toolrl", "seal-tools"}
+
+
+def test_every_seed_is_a_line_of_its_own_under_its_arm(runs):
+    figure = plot_seeds(runs, {"examples/rate": "rate", "eval/zero_shot_hard": "hard"}, window=2)
+    top, below = figure.axes[:2], figure.axes[2:]
+    assert [axis.get_title() for axis in top] == ["paid", "quiet"]
+    assert [len(axis.lines) for axis in top] == [2, 1]
+    assert len({line.get_linestyle() for line in top[0].lines}) == 2
+    assert below[1].lines[0].get_ydata().tolist() == [0.0, 0.2, 0.9], "evaluations are not smoothed"
+    assert [text.get_text() for text in figure.legends[0].texts] == ["seed-0", "seed-7"]
+    plt.close(figure)
+
+
+def test_live_picture_says_which_step_it_shows(runs, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda figure, display_id: shown.append(figure))
+    live = LivePlot(runs["paid"][0], {"examples/rate": "rate"}, every=5, window=2)
+    live({"step": 4})
+    live({"step": 10})
+    LivePlot(runs["paid"][0], {"reward": "not logged yet"})({"step": 0})
+    figure, _ = shown
+    assert figure.legends[0].texts[0].get_text() == "this run, at step 10"
+    assert figure.axes[0].get_title().endswith("(mean of 2 steps)")
