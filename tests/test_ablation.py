@@ -33,6 +33,7 @@ def test_an_effect_is_the_mean_of_paired_differences(tmp_path):
     # Differences .5, .8, .3: no resample of the three has a mean outside of .3 to .8.
     assert row.differences == pytest.approx((0.5, 0.8, 0.3)) and row.verdict == "leaning"
     assert row.gain == pytest.approx(1.6 / 3) and 0.3 <= row.low < row.gain < row.high < 0.81
+    assert effects_table(tmp_path, "grpo", []).empty
     easy = effects_table(tmp_path, "grpo", ["part", "not there"], "zero_shot_easy")
     assert len(easy) == 1 and easy.gain.iloc[0] == 0 and easy.verdict.iloc[0] == "could not be tested here"
     with pytest.raises(RunError, match="no complete run of 'set'"):

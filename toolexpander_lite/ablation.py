@@ -95,9 +95,11 @@ def effects_table(folder, baseline, variants=None, value="zero_shot_hard", expec
     groups = dict(list(study.groupby("variant")))
     if baseline not in groups:
         raise RunError(f"no complete run of {baseline!r} below {folder}, so there is nothing to compare with")
-    scores = {name: seed_values(groups[name], value) for name in [*(variants or groups), baseline] if name in groups}
+    if variants is None:
+        variants = [name for name in groups if name != baseline]
+    scores = {name: seed_values(groups[name], value) for name in [*variants, baseline] if name in groups}
     rows = []
-    for name in variants or [name for name in scores if name != baseline]:
+    for name in variants:
         common = sorted(set(scores.get(name, ())) & set(scores[baseline]))
         if not common:
             continue

@@ -100,9 +100,9 @@ def claims_table(runs, claims=CLAIMS, again=AGAIN):
     """Each claim with its comparison and our verdict -> DataFrame, one row per claim.
 
     Columns: claim, source, measured by, with, against; rates, the learning rates of the two sides, one if they are the
-    same; seeds (of "often": runs), gain, low, high, verdict, see `ablation.effects_table`. Of "often": gain is the
-    share of such runs and low, high its Wilson interval; "seen" if that lies above `LITTLE`, "leaning" if the share
-    does. Last column: the command that makes the row's runs once more, below the folder `again`; "" if none is known.
+    same; seeds (of "often": runs), ours, theirs, gain, low, high, verdict, see `ablation.effects_table`; command, which
+    makes the row's runs once more below the folder `again`, "" if none is known. Of "often": gain is the share of such
+    runs and low, high its Wilson interval; "seen" if that lies above `LITTLE`, "leaning" if the share does.
 
     `runs`: the folder that holds the studies.
     """
@@ -112,8 +112,8 @@ def claims_table(runs, claims=CLAIMS, again=AGAIN):
         found = _often(folder, claim) if claim.expects == "often" else _compared(folder, claim)
         rows.append({
             "claim": claim.text, "source": claim.source, "measured by": MEASURED_BY.get(claim.value, claim.value),
-            "with": claim.ours, "against": claim.theirs, "rates": "", "seeds": 0, "gain": float("nan"),
-            "low": float("nan"), "high": float("nan"), "verdict": "not run yet", **found,
+            "with": claim.ours, "against": claim.theirs, "rates": "", "seeds": 0,
+            **dict.fromkeys(("ours", "theirs", "gain", "low", "high"), float("nan")), "verdict": "not run yet", **found,
             "command": _command(folder, claim, again),
         })  # fmt: skip
     return pd.DataFrame(rows)
@@ -130,7 +130,7 @@ def _compared(folder, claim):
     rates = [study.learning_rate[study.variant == name].iloc[0] for name in (claim.ours, claim.theirs)]
     return {
         "rates": " against ".join(dict.fromkeys(f"{rate:g}" for rate in rates)),
-        **{name: found[name] for name in ("seeds", "gain", "low", "high", "verdict")},
+        **{name: found[name] for name in ("seeds", "ours", "theirs", "gain", "low", "high", "verdict")},
     }
 
 
@@ -144,9 +144,11 @@ def _often(folder, claim):
     count, share = len(study), study[claim.value].mean()
     low, high = share_interval(int(study[claim.value].sum()), count)
     judged = "seen" if low > LITTLE else "leaning" if share > LITTLE else "not seen"
+    if count < FEW:
+        judged = "too few seeds"
     return {
         "with": ", ".join(variants), "rates": ", ".join(f"{rate:g}" for rate in sorted(set(study.learning_rate))),
-        "seeds": count, "gain": share, "low": low, "high": high, "verdict": judged if count >= FEW else "too few seeds",
+        "seeds": count, "ours": share, "gain": share, "low": low, "high": high, "verdict": judged,
     }  # fmt: skip
 
 
