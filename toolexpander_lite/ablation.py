@@ -21,7 +21,7 @@ FEW = 3  # seeds: with fewer there is no verdict
 CHANCE = 1 / 16  # how often coin flips may agree as well as the seeds do: five of five (or nine of ten) pass
 LITTLE = 0.1  # of accuracy: what "hardly" means in a claim
 EDGE = 0.05  # where both sides are this near to 0, or to 1, a difference has no room
-COLOURS = {
+VERDICT_COLOURS = {
     "seen": "#2a8c4a", "leaning": "#8fce9f", "not seen": "#777777", "leaning against": "#e7a3a5", "reversed": "#c44e52",
     "could not be tested here": "#bbbbbb", "too few seeds": "#bbbbbb",
 }  # fmt: skip
@@ -133,7 +133,7 @@ def plot_effects(tables, xlabel="paired difference in hard-family accuracy, held
     for axis, (title, table) in zip(axes[:, 0], tables.items()):
         places = np.arange(len(table))[::-1]
         for place, row in zip(places, table.itertuples()):
-            colour = COLOURS[row.verdict]
+            colour = VERDICT_COLOURS[row.verdict]
             shown.add(row.verdict)
             axis.plot([row.low, row.high], [place, place], color=colour, linewidth=7, alpha=0.4, solid_capstyle="butt")
             axis.plot(row.gain, place, "o", color=colour, markersize=8, markerfacecolor=_fill(row.verdict))
@@ -146,8 +146,8 @@ def plot_effects(tables, xlabel="paired difference in hard-family accuracy, held
         axis.grid(axis="x", alpha=0.25)
     axes[-1, 0].set_xlabel(xlabel)
     handles = [
-        Line2D([], [], marker="o", linestyle="", color=COLOURS[name], markerfacecolor=_fill(name), label=name)
-        for name in COLOURS if name in shown
+        Line2D([], [], marker="o", linestyle="", color=VERDICT_COLOURS[name], markerfacecolor=_fill(name), label=name)
+        for name in VERDICT_COLOURS if name in shown
     ]  # fmt: skip
     figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False, fontsize=8)
     figure.tight_layout(rect=(0, (0.25 + 0.2 * (len(handles) > 4)) / figure.get_figheight(), 1, 1))
@@ -155,7 +155,7 @@ def plot_effects(tables, xlabel="paired difference in hard-family accuracy, held
 
 
 def _fill(found):
-    return "white" if found in ("too few seeds", "could not be tested here") else COLOURS[found]
+    return "white" if found in ("too few seeds", "could not be tested here") else VERDICT_COLOURS[found]
 
 
 def plot_panels(runs, baseline, x="rollouts", columns=3):

@@ -73,6 +73,7 @@ CLAIMS = (
                    "hard_sampling-kl0", "hard_sampling-kl0-corrupted-demos", ROLLOUTS),
     _hard_sampling("GRPO is better without the KL term", CHOICE, "grpo-kl0", "grpo"),
     _hard_sampling("Hard sampling is better without the KL term", CHOICE, "hard_sampling-kl0", "hard_sampling"),
+    _hard_sampling("... at one learning rate too", "our question", "hard_sampling-kl0", "hard_sampling-lr1e-3"),
     _hard_sampling("32 rollouts instead of 10, at 3.2 times the cost, hardly help", "second-hand",
                    "rollouts_32_equal_prompts", "grpo", "zero_shot_hard", "little"),
     _hard_sampling("Excluding hard samples backfires", "second-hand", "grpo", "exclude_hard", "zero_shot"),

@@ -15,21 +15,23 @@ from .arms import chosen_rates, search_table
 from .runs import find_runs, load_study, rollouts_to
 
 WORKS = "hard_sampling-kl0"  # hard sampling without the KL term: the arm whose switches `nano-hard-sampling` changes
-# Field -> {value: variant of nano-hard-sampling}.
+# Field -> (value, variant of nano-hard-sampling), in order.
 SWITCHES = {
-    "demos": {"1": WORKS, "2": f"{WORKS}-2-demos", "3": f"{WORKS}-3-demos"},
-    "demo_source": {
-        "gold": WORKS, "random": f"{WORKS}-random-demos", "corrupted": f"{WORKS}-corrupted-demos",
-        "own": f"{WORKS}-own-demos",
-    },
-    "retest": {"after_success": WORKS, "round_end": f"{WORKS}-retest-round-end", "never": f"{WORKS}-no-retest"},
-    "fresh_demos": {"fresh": WORKS, "fixed": f"{WORKS}-fixed-demos"},
-    "lr_decay": {"1": WORKS, "0.95": f"{WORKS}-gamma0.95", "0.9": f"{WORKS}-gamma0.9", "0.8": f"{WORKS}-gamma0.8"},
-    "round_steps": {
-        "10": f"{WORKS}-gamma0.9-round10", "20": f"{WORKS}-gamma0.9", "40": f"{WORKS}-gamma0.9-round40",
-    },
-    "beta": {"0": WORKS, "0.01": "hard_sampling-kl0.01", "0.04": "hard_sampling"},
-    "num_iterations": {"1": WORKS, "2": f"{WORKS}-2-updates"},
+    "demos": (("1", WORKS), ("2", f"{WORKS}-2-demos"), ("3", f"{WORKS}-3-demos")),
+    "demo_source": (
+        ("gold", WORKS), ("random", f"{WORKS}-random-demos"), ("corrupted", f"{WORKS}-corrupted-demos"),
+        ("own", f"{WORKS}-own-demos"),
+    ),
+    "retest": (("after_success", WORKS), ("round_end", f"{WORKS}-retest-round-end"), ("never", f"{WORKS}-no-retest")),
+    "fresh_demos": (("fresh", WORKS), ("fixed", f"{WORKS}-fixed-demos")),
+    "lr_decay": (("1", WORKS), *((gamma, f"{WORKS}-gamma{gamma}") for gamma in ("0.95", "0.9", "0.8"))),
+    "round_steps": (
+        ("10", f"{WORKS}-gamma0.9-round10"), ("20", f"{WORKS}-gamma0.9"), ("40", f"{WORKS}-gamma0.9-round40"),
+    ),
+    "beta": (
+        ("0", WORKS), ("0.01", "hard_sampling-kl0.01"), ("0.04", "hard_sampling-lr1e-3"), ("0.04", "hard_sampling"),
+    ),
+    "num_iterations": (("1", WORKS), ("2", f"{WORKS}-2-updates")),
 }  # fmt: skip
 TITLES = {
     "demos": "demonstrations in front of a hard prompt", "demo_source": "whose demonstrations",
@@ -47,7 +49,7 @@ def sensitivity_table(runs):
 
     Columns: study; field, of `Recipe`; value, as text, in order; variant; learning_rate; seed; hard, the final accuracy
     on held-out hard questions; spent, rollouts until 0.9 on them (the whole run's, if never); reached, False if never.
-    Fields of which fewer than two values have runs are left out; an empty table if none is left.
+    Fields of which fewer than two variants have runs are left out; an empty table if none is left.
 
     `runs`: the folder that holds the studies `nano-hard-sampling` and `nano-sensitivity`; either may lack.
     """
@@ -56,7 +58,7 @@ def sensitivity_table(runs):
     if variants := find_runs(folder):
         study = load_study(folder)
         for field, values in SWITCHES.items():
-            groups += [(study, field, value, name) for value, name in values.items() if name in variants]
+            groups += [(study, field, value, name) for value, name in values if name in variants]
     folder = Path(runs) / "nano-sensitivity"
     if variants := find_runs(folder):
         study = load_study(folder)
@@ -74,7 +76,7 @@ def sensitivity_table(runs):
         }))  # fmt: skip
     columns = ["study", "field", "value", "variant", "learning_rate", "seed", "hard", "spent", "reached"]
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
-    tried = table.groupby(["study", "field"])["value"].transform("nunique")
+    tried = table.groupby(["study", "field"])["variant"].transform("nunique")
     return table[tried >= 2].reset_index(drop=True)
 
 
@@ -87,25 +89,24 @@ def plot_sensitivity(table):
     parts = list(table.groupby(["study", "field"], sort=False))
     figure, axes = plt.subplots(2, len(parts), figsize=(4 * len(parts), 3.1), squeeze=False, sharex="col", sharey="row")
     for pair, ((_, field), part) in zip(axes.T, parts):
-        values = list(dict.fromkeys(part["value"]))
-        rates = [part.learning_rate[part["value"] == value].iloc[0] for value in values]
+        variants = part.drop_duplicates("variant")
         for axis, name, scale in zip(pair, ("hard", "spent"), (1, 1000)):
             means = []
-            for place, value in enumerate(values):
-                rows = part[part["value"] == value]
+            for place, variant in enumerate(variants.variant):
+                rows = part[part.variant == variant]
                 spread = place + (np.linspace(-0.08, 0.08, len(rows)) if len(rows) > 1 else np.zeros(1))
                 there = rows.reached.to_numpy(bool) | (name == "hard")
                 for mark, colour, shown in (("o", "#222222", there), ("x", "#c44e52", ~there)):
                     axis.plot(spread[shown], rows[name][shown] / scale, mark, color=colour, markersize=4, zorder=3)
                 means.append(rows[name].mean() / scale)
-            axis.plot(range(len(values)), means, "_", color="#4c72b0", markersize=16, markeredgewidth=2)
-            if all(re.fullmatch(r"[\d.e-]+", value) for value in values):
-                axis.plot(range(len(values)), means, color="#4c72b0", alpha=0.6)
+            axis.plot(range(len(means)), means, "_", color="#4c72b0", markersize=16, markeredgewidth=2)
+            if all(re.fullmatch(r"[\d.e-]+", value) for value in variants["value"]):
+                axis.plot(range(len(means)), means, color="#4c72b0", alpha=0.6)
             axis.grid(alpha=0.25)
-        labels = values
-        if len(set(rates)) > 1 and field != "learning_rate":
-            labels = [f"{value}\n(rate {rate:g})" for value, rate in zip(values, rates)]
-        pair[1].set_xticks(range(len(values)), labels, fontsize=8)
+        labels = list(variants["value"])
+        if variants.learning_rate.nunique() > 1 and field != "learning_rate":
+            labels = [f"{value}\n(rate {rate:g})" for value, rate in zip(labels, variants.learning_rate)]
+        pair[1].set_xticks(range(len(labels)), labels, fontsize=8)
         pair[1].margins(x=0.15)
         pair[0].set_title(TITLES.get(field, field), fontsize=10)
         pair[1].set_xlabel(field, fontsize=9)
