@@ -20,7 +20,7 @@ from .runs import evaluations, has_collapsed, load_study, read_log, rollouts_to
 FEW = 3  # seeds: with fewer there is no verdict
 CHANCE = 1 / 16  # how often coin flips may agree as well as the seeds do: five of five (or nine of ten) pass
 LITTLE = 0.1  # of accuracy: what "hardly" means in a claim
-EDGE = 0.05  # where both sides are this near to 0, or to 1, a difference has no room
+EDGE = 0.05  # both sides this near to 0, or to 1: a floor or a ceiling, and no verdict
 VERDICT_COLOURS = {
     "seen": "#2a8c4a", "leaning": "#8fce9f", "not seen": "#777777", "leaning against": "#e7a3a5", "reversed": "#c44e52",
     "could not be tested here": "#bbbbbb", "too few seeds": "#bbbbbb",
@@ -45,7 +45,8 @@ def verdict(differences, ours, theirs, expects="gain"):
     """What paired differences say of a claim -> str. The rule is our assumption; its numbers are at the module's top.
 
     not run yet / too few seeds: no pair, or fewer than `FEW`.
-    could not be tested here: both sides lie within `EDGE` of 0 or of 1, so that a part had no room to show anything.
+    could not be tested here: both sides lie within `EDGE` of 1, where a gain has no room, or of 0, where a part that
+        does nothing looks like one that does too little for this task.
     seen / reversed: the 95 % interval of the mean is wholly above / below 0, and coin flips would agree as well as the
         signs of the differences in at most `CHANCE` of all cases (sign test, two-sided, without the differences of 0).
     leaning / leaning against: such an interval, but too few seeds, or seeds that do not agree.

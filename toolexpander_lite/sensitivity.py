@@ -106,7 +106,7 @@ def plot_sensitivity(table):
         labels = list(variants["value"])
         if variants.learning_rate.nunique() > 1 and field != "learning_rate":
             labels = [f"{value}\n(rate {rate:g})" for value, rate in zip(labels, variants.learning_rate)]
-        pair[1].set_xticks(range(len(labels)), labels, fontsize=8)
+        pair[1].set_xticks(range(len(labels)), labels, fontsize=7 if len(labels) > 3 else 8)
         pair[1].margins(x=0.15)
         pair[0].set_title(TITLES.get(field, field), fontsize=10)
         pair[1].set_xlabel(field, fontsize=9)
