@@ -1,28 +1,23 @@
-"""Effects, endings, sensitivity and verdicts, against made-up runs whose answers are known."""
+"""Effects, verdicts and endings, against made-up runs whose answers are known."""
 
 import json
-import math
 
 import matplotlib.pyplot as plt
 import pytest
 from test_studies import fake_run
 
 from toolexpander_lite.ablation import (
-    CLAIMS,
+    EDGE,
     LITTLE,
-    Claim,
-    claims_table,
+    ROLLOUTS,
     effects_table,
     endings_table,
     plot_effects,
-    plot_sensitivity,
-    reproduce_command,
-    sensitivity_table,
+    plot_panels,
     verdict,
 )
-from toolexpander_lite.arms import STUDIES
 from toolexpander_lite.errors import RunError
-from toolexpander_lite.runs import REPOSITORY, find_runs
+from toolexpander_lite.runs import find_runs
 
 
 def test_an_effect_is_the_mean_of_paired_differences(tmp_path):
@@ -36,26 +31,59 @@ def test_an_effect_is_the_mean_of_paired_differences(tmp_path):
     row = table.iloc[0]
     assert row.seeds == 3 and row.ours == pytest.approx(1.9 / 3) and row.theirs == pytest.approx(0.1)
     # Differences .5, .8, .3: no resample of the three has a mean outside of .3 to .8.
+    assert row.differences == pytest.approx((0.5, 0.8, 0.3)) and row.verdict == "leaning"
     assert row.gain == pytest.approx(1.6 / 3) and 0.3 <= row.low < row.gain < row.high < 0.81
+    assert effects_table(tmp_path, "grpo", []).empty
     easy = effects_table(tmp_path, "grpo", ["part", "not there"], "zero_shot_easy")
-    assert len(easy) == 1 and easy.gain.iloc[0] == 0
+    assert len(easy) == 1 and easy.gain.iloc[0] == 0 and easy.verdict.iloc[0] == "could not be tested here"
     with pytest.raises(RunError, match="no complete run of 'set'"):
         effects_table(tmp_path, "set")
 
 
-def test_forest_plot_has_a_row_per_variant_coloured_by_its_interval(tmp_path):
-    for seed in range(3):
-        for name, hard in (("grpo", 0.5), ("better", 0.9), ("worse", 0.1), ("same", 0.5)):
+def test_rollouts_saved_are_a_gain_and_a_seed_that_never_arrives_counts_as_the_whole_run(tmp_path):
+    for seed in range(5):
+        fake_run(tmp_path / "paid", seed, 1.0, curve=[(0, 0.0), (4000, 0.95)])
+        fake_run(tmp_path / "unpaid", seed, 0.2 if seed == 0 else 1.0, curve=[(0, 0.0), (9000, 0.9)][: 1 + (seed > 0)])
+        fake_run(tmp_path / "never", seed, 0.2)
+        fake_run(tmp_path / "nor-this", seed, 0.8)
+    row = effects_table(tmp_path, "unpaid", ["paid"], ROLLOUTS).iloc[0]
+    assert row.differences == (19200 - 4000, *[9000 - 4000] * 4)
+    assert row.ours == 4000 and row.theirs == (19200 + 4 * 9000) / 5
+    assert row.verdict == "seen" and effects_table(tmp_path, "paid", ["unpaid"], ROLLOUTS).verdict[0] == "reversed"
+    assert effects_table(tmp_path, "never", ["nor-this"], ROLLOUTS).verdict[0] == "could not be tested here"
+
+
+def test_forest_plot_draws_every_difference_and_colours_by_verdict(tmp_path):
+    for seed in range(5):
+        for name, hard in (("grpo", 0.5), ("better", 0.8 + seed / 50), ("worse", 0.1), ("same", 0.5)):
             fake_run(tmp_path / name, seed, hard)
-    fake_run(tmp_path / "few", 0, 0.9)
-    figure = plot_effects({"parts": effects_table(tmp_path, "grpo")})
+    fake_run(tmp_path / "few", 0, 0.85)
+    table = effects_table(tmp_path, "grpo")
+    figure = plot_effects({"parts": table})
     axis = figure.axes[0]
-    assert [t.get_text() for t in axis.get_yticklabels()] == ["better (3)", "few (1)", "same (3)", "worse (3)"]
-    dots = {round(line.get_xdata()[0], 3): line for line in axis.lines if line.get_marker() == "o"}
-    assert dots[-0.4].get_color() == "#c44e52"
-    hollow = [line for line in axis.lines if line.get_marker() == "o" and line.get_markerfacecolor() == "white"]
-    assert len(hollow) == 1 and hollow[0].get_color() == "#777777", "one seed is no verdict"
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["few (1)", "better (5)", "same (5)", "worse (5)"]
+    seeds = [line for line in axis.lines if line.get_marker() == "."]
+    assert [tuple(line.get_xdata()) for line in seeds] == list(table.differences)
+    means = {round(line.get_xdata()[0], 3): line for line in axis.lines if line.get_marker() == "o"}
+    assert means[-0.4].get_color() != means[0.34].get_color() != means[0.0].get_color()
+    hollow = [line for line in means.values() if line.get_markerfacecolor() == "white"]
+    assert hollow == [means[0.35]], "one seed is no verdict"
+    assert {t.get_text() for t in figure.legends[0].get_texts()} == set(table.verdict)
     plt.close(figure)
+
+
+def test_panels_draw_what_moves_and_list_what_does_not(tmp_path):
+    for seed in range(2):
+        fake_run(tmp_path / "grpo", seed, 0.0)
+        fake_run(tmp_path / "flat", seed, EDGE)
+        fake_run(tmp_path / "learns", seed, seed, curve=[(0, 0.0), (100, 0.5)])
+    figure = plot_panels(find_runs(tmp_path), "grpo")
+    assert [axis.get_title() for axis in figure.axes if axis.axison] == ["learns (2 seeds)"]
+    assert figure.texts[0].get_text() == "grey: grpo (2); not drawn, never above 0.05: flat (2)"
+    drawn = {tuple(line.get_ydata()) for line in figure.axes[0].lines}
+    assert {(0.0, 0.0), (0.0, 0.5, 1.0), (0.0, 0.5, 0.0)} <= drawn, "the baseline and both seeds"
+    plt.close(figure)
+    plt.close(plot_panels({name: find_runs(tmp_path)[name] for name in ("grpo", "flat")}, "grpo"))  # nothing moves
 
 
 def test_endings_average_the_last_batches_and_skip_second_updates(tmp_path):
@@ -76,57 +104,40 @@ def test_endings_average_the_last_batches_and_skip_second_updates(tmp_path):
     assert row.length == pytest.approx(12.5) and row.no_gradient == pytest.approx(0.75)
 
 
-def test_sensitivity_reads_field_and_value_from_the_names_the_study_uses(tmp_path):
-    for arm in STUDIES["nano-sensitivity"]():
-        fake_run(tmp_path / arm.variant, 0, 0.5)
-    table = sensitivity_table(tmp_path)
-    assert len(table) == len(STUDIES["nano-sensitivity"]())
-    found = table.groupby("field")["value"].apply(set).to_dict()
-    assert found["learning_rate"] == {"3e-4", "6e-4", "1e-3", "2e-3"} and found["num_generations"] == {"4", "10", "32"}
-    figure = plot_sensitivity(table)
-    rates = next(axis for axis in figure.axes if axis.get_title() == "learning_rate")
-    assert [t.get_text() for t in rates.get_xticklabels()] == ["3e-4", "6e-4", "1e-3", "2e-3"], "in order of size"
-    plt.close(figure)
+@pytest.mark.parametrize(
+    "differences, expects, said",
+    [
+        ([], "gain", "not run yet"),
+        ([0.5, 0.9], "gain", "too few seeds"),
+        ([0.5, 0.6, 0.7], "gain", "leaning"),  # three of three: one time in four by chance
+        ([0.5, 0.6, 0.7, 0.5], "gain", "leaning"),
+        ([0.01, 0.6, 0.7, 0.5, 0.5], "gain", "seen"),
+        ([0.0, 0.6, 0.7, 0.5, 0.5], "gain", "leaning"),  # one seed says nothing
+        ([-0.1, 0.6, 0.7, 0.5, 0.5], "gain", "leaning"),
+        ([-0.1, *[0.5] * 9], "gain", "seen"),  # nine of ten
+        ([-0.1, -0.1, *[0.5] * 8], "gain", "leaning"),
+        ([-0.5, 0.6, -0.1, 0.1, 0.2], "gain", "not seen"),
+        ([0.0] * 5, "gain", "not seen"),
+        ([-0.5] * 5, "gain", "reversed"),
+        ([-0.5] * 4, "gain", "leaning against"),
+        ([LITTLE / 2, -LITTLE / 2, 0.0, 0.0, 0.0], "little", "seen"),
+        ([0.0] * 3, "little", "leaning"),
+        ([0.2, 0.3, 0.5, 0.2, 0.2], "little", "reversed"),
+        ([-0.3] * 5, "little", "reversed"),
+        ([-0.3] * 3, "little", "leaning against"),
+        ([-0.02, 0.5, 0.0, 0.3, 0.1], "little", "not seen"),
+    ],
+)
+def test_verdicts_by_hand(differences, expects, said):
+    assert verdict(differences, 0.6, 0.4, expects) == said
 
 
 @pytest.mark.parametrize(
-    "seeds, low, high, expects, said",
-    [
-        (0, math.nan, math.nan, "gain", "not run yet"),
-        (2, 0.5, 0.9, "gain", "too few seeds"),
-        (5, 0.01, 0.9, "gain", "seen"),
-        (5, -0.01, 0.9, "gain", "not seen"),
-        (5, 0.0, 0.0, "gain", "not seen"),
-        (5, -0.5, -0.1, "gain", "reversed"),
-        (5, -LITTLE / 2, LITTLE / 2, "little", "seen"),
-        (5, 0.2, 0.5, "little", "reversed"),
-        (5, -0.5, -0.2, "little", "reversed"),
-        (5, -0.02, 0.5, "little", "not seen"),
-    ],
+    "ours, theirs, tested",
+    [(0.0, 0.0, False), (EDGE, 0.0, False), (1.0, 0.97, False), (0.06, 0.0, True), (1.0, 0.0, True), (0.9, 1.0, True)],
 )
-def test_verdicts_by_hand(seeds, low, high, expects, said):
-    assert verdict(seeds, low, high, expects) == said
-
-
-def test_claims_are_judged_by_their_comparison_and_only_when_it_was_run(tmp_path):
-    for seed in range(3):
-        fake_run(tmp_path / "study" / "with", seed, 0.9)
-        fake_run(tmp_path / "study" / "without", seed, 0.2)
-    fake_run(tmp_path / "study" / "elsewhere", 9, 0.9)
-    compared = [("study", "with", "without"), ("none", "x", "y"), ("study", "without", "with"),
-                ("study", "elsewhere", "with")]  # fmt: skip
-    claims = [Claim("a sentence", "abstract", *names) for names in compared]
-    table = claims_table(tmp_path, claims)
-    assert list(table.verdict) == ["seen", "not run yet", "reversed", "not run yet"]
-    assert table.gain[0] == pytest.approx(0.7) and math.isnan(table.gain[1])
-
-
-def test_every_claim_names_arms_of_a_study():
-    for claim in CLAIMS:
-        assert {claim.ours, claim.theirs} <= {arm.variant for arm in STUDIES[claim.study]()}, claim.text
-
-
-def test_the_command_of_a_row_is_the_one_on_record():
-    folder = REPOSITORY / "assets" / "runs" / "nano-hard-sampling"
-    for variant in find_runs(folder):
-        assert f"--out assets/runs/nano-hard-sampling/{variant}/seed-" in reproduce_command(folder, variant)
+def test_at_a_floor_or_a_ceiling_nothing_could_be_tested(ours, theirs, tested):
+    for expects in ("gain", "little"):
+        found = verdict([ours - theirs] * 5, ours, theirs, expects)
+        assert (found == "could not be tested here") != tested
+    assert verdict([ours - theirs] * 2, ours, theirs) == "too few seeds"

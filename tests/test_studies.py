@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from dataclasses import asdict, fields
 from subprocess import CompletedProcess
 
@@ -15,8 +16,8 @@ from toolexpander_lite.intervals import bootstrap_interval, paired_difference
 from toolexpander_lite.profiles import get_profile
 from toolexpander_lite.recipes import Recipe, get_recipe, parse_settings
 from toolexpander_lite.report import arms_table
-from toolexpander_lite.runs import REPOSITORY, find_runs, rollouts_to
-from toolexpander_lite.studies import study_plan
+from toolexpander_lite.runs import REPOSITORY, check_folder, find_runs, rollouts_to
+from toolexpander_lite.studies import reproduce_command, study_plan
 
 RUNS = REPOSITORY / "assets" / "runs"
 
@@ -25,7 +26,8 @@ def fake_run(folder, seed, hard, rate=1e-3, curve=((0, 0.0),)):
     """A run directory with just what tables read: hard accuracies of `curve` at its rollouts, then the last one."""
     run = folder / f"seed-{seed}"
     run.mkdir(parents=True)
-    (run / "config.json").write_text(json.dumps({"seed": seed, "learning_rate": rate}))
+    command = f"python -m toolexpander_lite train --seed {seed} --out {'/'.join(run.parts[-3:])}"
+    (run / "config.json").write_text(json.dumps({"seed": seed, "learning_rate": rate, "command": command}))
     rows = [*curve, (19200, hard)]
     log = [
         {"step": n, "rollouts": r, "eval": {"zero_shot_hard": h, "few_shot_hard": 1.0}} for n, (r, h) in enumerate(rows)
@@ -198,3 +200,67 @@ def test_a_base_policy_is_built_once_and_before_the_runs_that_need_it(monkeypatc
     with pytest.raises(RunError, match="some runs of mine failed"):
         studies.run_study("mine", progress=told.append)
     assert [words[0] for words in called] == ["train", "train"]
+
+
+def test_another_folder_gets_a_second_set_of_runs_from_the_same_base_policies(monkeypatch, tmp_path):
+    mine = [Arm("a", "grpo", (0, 1), {}, {"--model": "out/base"}, {"--code-rate": 0.2})]
+    monkeypatch.setitem(arms.STUDIES, "mine", lambda: mine)
+    monkeypatch.setattr(studies, "REPOSITORY", tmp_path)
+    for seed in (0, 1):
+        fake_run(tmp_path / "assets" / "runs" / "mine" / "a", seed, 0.5)
+    fake_run(tmp_path / "out" / "again" / "mine" / "a", 0, 0.5)
+    assert study_plan("mine").complete.all()
+    assert list(study_plan("mine", runs="out/again").complete) == [True, False]
+    called = []
+
+    def run(words, **_):
+        called.append(words[3:])
+        return CompletedProcess(words, words[3] == "train", "", "no room")
+
+    monkeypatch.setattr(studies.subprocess, "run", run)
+    with pytest.raises(RunError, match="some runs of mine failed"):
+        studies.run_study("mine", progress=lambda _: None, runs="out/again")
+    assert [words[-2:] for words in called] == [["--out", "out/base"], ["--out", "out/again/mine/a/seed-1"]]
+
+
+def test_only_takes_whole_names_or_beginnings(monkeypatch, capsys):
+    monkeypatch.setitem(arms.STUDIES, "mine", lambda: [Arm(n, "grpo", (0,)) for n in ("set", "set-a", "set-b", "grpo")])
+
+    def chosen(only):
+        return list(study_plan("mine", only).variant)
+
+    assert chosen("") == ["set", "set-a", "set-b", "grpo"]
+    assert chosen("set") == ["set"], "the name of an arm means that arm"
+    assert chosen("set-") == ["set-a", "set-b"] and chosen("grpo, set-b,") == ["set-b", "grpo"]
+    assert main(["study", "mine", "--only", "sett", "--dry-run"]) == 2
+    assert "no variant of mine is called 'sett'" in capsys.readouterr().err
+
+
+def test_status_counts_runs_and_hours(monkeypatch, tmp_path):
+    monkeypatch.setitem(arms.STUDIES, "mine", lambda: [Arm("a", "grpo", (0, 1)), Arm("b", "grpo", (0,))])
+    monkeypatch.setitem(arms.STUDIES, "new", lambda: [Arm("a", "grpo", (0,), {}, {"--steps": 600})])
+    monkeypatch.setattr(studies, "REPOSITORY", tmp_path)
+    assert math.isnan(studies.study_status(["new"]).hours_to_run[0]), "nothing to guess from"
+    for folder, seconds in (("mine", 720), ("nano-hard-sampling", 360)):
+        run = fake_run(tmp_path / "assets" / "runs" / folder / "a", 0, 0.5)
+        summary = json.loads((run / "summary.json").read_text())
+        (run / "summary.json").write_text(json.dumps(summary | {"seconds": seconds, "steps": 120}))
+    mine, new = studies.study_status(["mine", "new"]).itertuples()
+    assert (mine.arms, mine.planned, mine.there, mine.hours_there) == (2, 3, 1, 0.2)
+    assert mine.hours_to_run == pytest.approx(2 * 0.2)
+    assert (new.there, new.hours_there) == (0, 0) and new.hours_to_run == pytest.approx(5 * 0.1), "five times the steps"
+
+
+def test_a_row_on_record_is_reproduced_in_a_folder_of_its_own(tmp_path):
+    for study in sorted(path.name for path in RUNS.iterdir()):
+        for variant, runs in find_runs(RUNS / study).items():
+            command = reproduce_command(RUNS / study, variant, tmp_path)
+            words = shlex.split(command)[3:]
+            if words[0] != "train":
+                continue
+            arguments = _parser().parse_args(words)
+            assert arguments.out == f"{tmp_path}/{study}/{variant}/{runs[0].name}" and not arguments.resume
+            check_folder(arguments.out, {}, resume=False)  # raises where a run lies already
+    assert "--out out/again/nano-baseline/" in reproduce_command(RUNS / "nano-baseline", "grpo-lr1e-3")
+    with pytest.raises(RunError, match="no complete run of 'nobody'"):
+        reproduce_command(RUNS / "nano-baseline", "nobody")

@@ -150,10 +150,12 @@ def _study(arguments):
     from .studies import run_study, study_plan
 
     if arguments.dry_run:
-        for row in study_plan(arguments.name, arguments.only).itertuples():
+        for row in study_plan(arguments.name, arguments.only, arguments.runs).itertuples():
             print(row.command or f"# {row.variant} seed {row.seed}: waits for its learning rate, see `arms`")
     else:
-        run_study(arguments.name, arguments.workers, arguments.only, lambda text: print(text, flush=True))
+        run_study(
+            arguments.name, arguments.workers, arguments.only, lambda text: print(text, flush=True), arguments.runs
+        )
 
 
 def _nano_policy(arguments):
@@ -293,7 +295,8 @@ def _parser():
     sub = command("study", _study, "make the runs of a committed study that are not there yet")
     sub.add_argument("name", help="one of " + ", ".join(STUDIES))
     sub.add_argument("--workers", type=int, default=1, help="runs at a time, one thread each")
-    sub.add_argument("--only", default="", help="beginning of the names of the variants to run")
+    sub.add_argument("--only", default="", help="variants to run, by name or beginning, with commas")
+    sub.add_argument("--runs", default="assets/runs", help="folder that holds the studies; another makes a second set")
     sub.add_argument("--dry-run", action="store_true", help="only print the commands")
 
     sub = command("notebooks", _notebooks, "execute the notebooks; copies and figures go to --out")

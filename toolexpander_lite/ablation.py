@@ -1,80 +1,193 @@
-"""What does each part do? Effects, endings, sensitivity and the paper's claims, each computed from run logs.
+"""What does each part do? Effects and endings, computed from run logs, and the rule by which an effect is judged.
 
 An effect is a paired difference: runs of one seed see the same questions in the same order, with the part and without.
 """
 
-import json
-import re
-from dataclasses import dataclass
-from pathlib import Path
+import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.lines import Line2D
+from scipy.stats import binomtest
 
 from .errors import RunError
-from .intervals import paired_difference
-from .runs import evaluations, find_runs, has_collapsed, load_study, read_log
+from .intervals import bootstrap_interval, paired_difference
+from .plots import curve, draw_curves
+from .runs import evaluations, has_collapsed, load_study, read_log, rollouts_to
 
-MANY = 3  # seeds: with fewer, an interval says next to nothing, and no verdict is given
+# The rule of `verdict`, all of it ours.
+FEW = 3  # seeds: with fewer there is no verdict
+CHANCE = 1 / 16  # how often coin flips may agree as well as the seeds do: five of five (or nine of ten) pass
 LITTLE = 0.1  # of accuracy: what "hardly" means in a claim
+EDGE = 0.05  # both sides this near to 0, or to 1: a floor or a ceiling, and no verdict
+VERDICT_COLOURS = {
+    "seen": "#2a8c4a", "leaning": "#8fce9f", "not seen": "#777777", "leaning against": "#e7a3a5", "reversed": "#c44e52",
+    "could not be tested here": "#bbbbbb", "too few seeds": "#bbbbbb",
+}  # fmt: skip
+
+ROLLOUTS = "rollouts_to_0.9"  # not in summary.json: rollouts until 0.9 on the hard families
+FEWER = (ROLLOUTS, "stalled", "collapsed")  # values of which less is better
 
 
-def effects_table(folder, baseline, variants=None, value="zero_shot_hard"):
+def seed_values(runs, value):
+    """One value of each run -> {seed: number}. `runs`: rows of `load_study`; `value`: a field of summary.json.
+
+    Or `ROLLOUTS`: a seed that never reaches 0.9 counts with all its rollouts, so the difference to an arm with such
+    seeds is a lower bound.
+    """
+    if value != ROLLOUTS:
+        return runs.set_index("seed")[value].astype(float).to_dict()
+    return {row.seed: float(rollouts_to(row.run, 0.9) or row.rollouts) for row in runs.itertuples()}
+
+
+def verdict(differences, ours, theirs, expects="gain"):
+    """What paired differences say of a claim -> str. The rule is our assumption; its numbers are at the module's top.
+
+    not run yet / too few seeds: no pair, or fewer than `FEW`.
+    could not be tested here: both sides lie within `EDGE` of 1, where a gain has no room, or of 0, where a part that
+        does nothing looks like one that does too little for this task.
+    seen / reversed: the 95 % interval of the mean is wholly above / below 0, and coin flips would agree as well as the
+        signs of the differences in at most `CHANCE` of all cases (sign test, two-sided, without the differences of 0).
+    leaning / leaning against: such an interval, but too few seeds, or seeds that do not agree.
+    not seen: the interval holds 0.
+
+    Args:
+        differences: one per seed, above 0 where they speak for the part.
+        ours, theirs: the means of the two sides, as shares of what is possible.
+        expects: "gain", or "little" for a claim of hardly any difference: there "above 0" reads "nearer than `LITTLE`
+            to 0", and "below 0" reads "farther away".
+    """
+    differences = np.asarray(differences, dtype=float)
+    if not len(differences):
+        return "not run yet"
+    if len(differences) < FEW:
+        return "too few seeds"
+    if max(ours, theirs) <= EDGE or min(ours, theirs) >= 1 - EDGE:
+        return "could not be tested here"
+    low, high = bootstrap_interval(differences)
+    pro, contra, speaks_for, speaks_against = differences > 0, differences < 0, low > 0, high < 0
+    if expects == "little":
+        pro, contra = abs(differences) < LITTLE, abs(differences) > LITTLE
+        speaks_for, speaks_against = max(-low, high) < LITTLE, max(-high, low) > LITTLE
+    if not (speaks_for or speaks_against):
+        return "not seen"
+    agree, signs = int(max(pro.sum(), contra.sum())), int(pro.sum() + contra.sum())
+    sure = binomtest(agree, signs).pvalue <= CHANCE + 1e-9
+    return ("seen" if sure else "leaning") if speaks_for else ("reversed" if sure else "leaning against")
+
+
+def effects_table(folder, baseline, variants=None, value="zero_shot_hard", expects="gain"):
     """What each variant changes against a baseline of the same study -> DataFrame, largest gain first.
 
     Columns: variant; seeds, how many both sides have; ours, theirs, the means over those; gain, the mean paired
-    difference, with its 95 % bootstrap interval low, high.
+    difference (where fewer is better, see `FEWER`: what was saved), with its 95 % bootstrap interval low, high;
+    verdict; differences, seed by seed.
 
     Args:
         variants: names; None takes all but the baseline. Those without a run are left out.
-        value: a field of summary.json.
+        value: see `seed_values`; an accuracy or a yes or no if it is not `ROLLOUTS`.
+        expects: see `verdict`.
 
     Raises:
         RunError: the baseline has no runs.
     """
     study = load_study(folder)
-    scores = {name: runs.set_index("seed")[value].astype(float).to_dict() for name, runs in study.groupby("variant")}
-    if baseline not in scores:
+    groups = dict(list(study.groupby("variant")))
+    if baseline not in groups:
         raise RunError(f"no complete run of {baseline!r} below {folder}, so there is nothing to compare with")
+    if variants is None:
+        variants = [name for name in groups if name != baseline]
+    scores = {name: seed_values(groups[name], value) for name in [*variants, baseline] if name in groups}
     rows = []
-    for name in variants or [name for name in scores if name != baseline]:
+    for name in variants:
         common = sorted(set(scores.get(name, ())) & set(scores[baseline]))
         if not common:
             continue
-        gain, low, high, seeds = paired_difference(scores[name], scores[baseline])
+        pair = [[side[seed] for seed in common] for side in (scores[name], scores[baseline])]
+        if value in FEWER:
+            pair.reverse()
+        better, worse = (dict(zip(common, side)) for side in pair)
+        gain, low, high, seeds = paired_difference(better, worse)
+        differences = tuple(better[seed] - worse[seed] for seed in common)
         ours, theirs = (float(np.mean([side[seed] for seed in common])) for side in (scores[name], scores[baseline]))
+        most = [groups[n].rollouts.mean() if value == ROLLOUTS else 1.0 for n in (name, baseline)]
+        found = verdict(differences, ours / most[0], theirs / most[1], expects)
         rows.append({"variant": name, "seeds": seeds, "ours": ours, "theirs": theirs, "gain": gain, "low": low,
-                     "high": high})  # fmt: skip
-    columns = ["variant", "seeds", "ours", "theirs", "gain", "low", "high"]
+                     "high": high, "verdict": found, "differences": differences})  # fmt: skip
+    columns = ["variant", "seeds", "ours", "theirs", "gain", "low", "high", "verdict", "differences"]
     table = pd.DataFrame(rows, columns=columns)
     return table.sort_values("gain", ascending=False, kind="stable").reset_index(drop=True)
 
 
 def plot_effects(tables, xlabel="paired difference in hard-family accuracy, held out"):
-    """Forest plot: a dot and its 95 % interval per row, a line at no effect; one panel per entry of {title: table}.
+    """Forest plot: every seed's difference a small dot, their mean a large one, the 95 % interval a bar.
 
-    `tables`: from `effects_table`. Green: the interval is above 0, red: below; hollow: fewer than `MANY` seeds.
+    `tables`: {title: table of `effects_table`}, a panel each. The colour is the verdict; a hollow mean has none.
     """
     heights = [max(1, len(table)) for table in tables.values()]
     figure, axes = plt.subplots(
-        len(tables), 1, figsize=(8.5, 0.36 * sum(heights) + 1.1 * len(tables)), squeeze=False, sharex=True,
+        len(tables), 1, figsize=(8.5, 0.36 * sum(heights) + 1.1 * len(tables) + 0.4), squeeze=False, sharex=True,
         height_ratios=heights,
     )  # fmt: skip
+    shown = set()
     for axis, (title, table) in zip(axes[:, 0], tables.items()):
         places = np.arange(len(table))[::-1]
         for place, row in zip(places, table.itertuples()):
-            found = verdict(row.seeds, row.low, row.high)
-            colour = {"seen": "#55a868", "reversed": "#c44e52"}.get(found, "#777777")
-            axis.plot([row.low, row.high], [place, place], color=colour, linewidth=5, alpha=0.4, solid_capstyle="butt")
-            axis.plot(row.gain, place, "o", color=colour, markerfacecolor=colour if row.seeds >= MANY else "white")
+            colour = VERDICT_COLOURS[row.verdict]
+            shown.add(row.verdict)
+            axis.plot([row.low, row.high], [place, place], color=colour, linewidth=7, alpha=0.4, solid_capstyle="butt")
+            axis.plot(row.gain, place, "o", color=colour, markersize=8, markerfacecolor=_fill(row.verdict))
+            spread = place + (np.linspace(-0.25, 0.25, row.seeds) if row.seeds > 1 else np.zeros(1))
+            axis.plot(row.differences, spread, ".", color="#222222", markersize=4)
         axis.axvline(0, color="black", linewidth=0.8)
         axis.set_yticks(places, [f"{r.variant} ({r.seeds})" for r in table.itertuples()], fontsize=8)
         axis.set_ylim(-0.7, max(1, len(table)) - 0.3)
         axis.set_title(title, fontsize=10, loc="left")
         axis.grid(axis="x", alpha=0.25)
     axes[-1, 0].set_xlabel(xlabel)
-    figure.tight_layout()
+    handles = [
+        Line2D([], [], marker="o", linestyle="", color=VERDICT_COLOURS[name], markerfacecolor=_fill(name), label=name)
+        for name in VERDICT_COLOURS if name in shown
+    ]  # fmt: skip
+    figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False, fontsize=8)
+    figure.tight_layout(rect=(0, (0.25 + 0.2 * (len(handles) > 4)) / figure.get_figheight(), 1, 1))
+    return figure
+
+
+def _fill(found):
+    return "white" if found in ("too few seeds", "could not be tested here") else VERDICT_COLOURS[found]
+
+
+def plot_panels(runs, baseline, x="rollouts", columns=3):
+    """Hard-family accuracy over `x`, a panel per arm with the baseline's in grey behind -> figure.
+
+    Arms whose runs all stay within `EDGE` of 0 would hide under one line: they are listed below the panels.
+    `runs`: {arm: run directories}; `x`: see `plots.draw_curves`.
+    """
+    name = "eval/zero_shot_hard"
+    others = {arm: folders for arm, folders in runs.items() if arm != baseline}
+    flat = [arm for arm, folders in others.items() if all(curve(run, name)[1].max() <= EDGE for run in folders)]
+    drawn = [arm for arm in others if arm not in flat]
+    rows = max(1, -(-len(drawn) // columns))
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(3.8 * columns, 2.5 * rows + 0.4), squeeze=False, sharex=True, sharey=True
+    )
+    for axis, arm in zip(axes.flat, drawn):
+        draw_curves(axis, {baseline: runs[baseline]}, name, x, colour="#999999")
+        seeds = f"{len(runs[arm])} seed{'s' if len(runs[arm]) > 1 else ''}"
+        draw_curves(axis, {arm: runs[arm]}, name, x, title=f"{arm} ({seeds})", colour="#4c72b0")
+        axis.set_ylim(-0.03, 1.05)
+        axis.tick_params(labelbottom=True)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("hard families, held out", fontsize=8)
+    for axis in axes.flat[len(drawn) :]:
+        axis.axis("off")
+    notes = [f"grey: {baseline} ({len(runs[baseline])})"]
+    if flat:
+        notes.append(f"not drawn, never above {EDGE}: " + ", ".join(f"{arm} ({len(runs[arm])})" for arm in flat))
+    figure.tight_layout(rect=(0, 0.1 if rows == 1 else 0.07, 1, 1))
+    figure.text(0.01, 0.01, "\n".join(textwrap.wrap("; ".join(notes), 55 * columns)), fontsize=8, va="bottom")
     return figure
 
 
@@ -100,119 +213,3 @@ def endings_table(folder, window=20):
             "no_gradient": (last["groups/all_fail"] + last["groups/all_pass"]).mean(),
         })  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def sensitivity_table(folder):
-    """Runs whose variant is called `<recipe>-<field>-<value>` -> DataFrame: field, value (as text), seed, hard."""
-    rows = []
-    for row in load_study(folder).itertuples():
-        named = re.fullmatch(r"\w+?-([a-z_]+)-(.+)", row.variant)
-        if named:
-            rows.append({"field": named[1], "value": named[2], "seed": row.seed, "hard": row.zero_shot_hard})
-    return pd.DataFrame(rows, columns=["field", "value", "seed", "hard"])
-
-
-def plot_sensitivity(table, columns=3):
-    """One panel per field of a `sensitivity_table`: every seed a dot, the means a line, the values in order of size."""
-    names = list(dict.fromkeys(table["field"]))
-    rows = -(-len(names) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(3.6 * columns, 2.6 * rows), squeeze=False, sharey=True)
-    for axis, name in zip(axes.flat, names):
-        part = table[table["field"] == name]
-        values = sorted(part["value"].unique(), key=float)
-        for place, value in enumerate(values):
-            seeds = part[part["value"] == value]["hard"]
-            axis.plot([place] * len(seeds), seeds, "o", color="#222222", markersize=3.5, alpha=0.6)
-        axis.plot(range(len(values)), [part[part["value"] == v]["hard"].mean() for v in values], color="#4c72b0")
-        axis.set_xticks(range(len(values)), values)
-        axis.set(title=name, ylim=(-0.05, 1.05))
-        axis.grid(alpha=0.25)
-    for axis in axes.flat[len(names) :]:
-        axis.axis("off")
-    axes[0, 0].set_ylabel("hard families, held out")
-    figure.tight_layout()
-    return figure
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One sentence of the paper, and the comparison that tests it here.
-
-    Attributes:
-        text, source: what is said, and where ("abstract" or "second-hand").
-        study, ours, theirs: the two variants compared, by their paired difference.
-        value: the field of summary.json that is compared.
-        expects: "gain", or "little": hardly any difference.
-    """
-
-    text: str
-    source: str
-    study: str
-    ours: str
-    theirs: str
-    value: str = "zero_shot_hard"
-    expects: str = "gain"
-
-
-CLAIMS = (
-    Claim("Substituting demonstrations for hard samples, in rounds, with decay, helps", "abstract",
-          "nano-hard-sampling", "hard_sampling_decay", "grpo"),
-    Claim("... and so it does without the decay", "our question", "nano-hard-sampling", "hard_sampling", "grpo"),
-    Claim("The decay adds to hard sampling", "abstract", "nano-hard-sampling", "hard_sampling_decay", "hard_sampling"),
-    Claim("Exponential learning rate decay helps by itself", "our question", "nano-hard-sampling", "lr_decay", "grpo"),
-    Claim("GRPO is better without the KL term", "abstract", "nano-hard-sampling", "grpo-kl0", "grpo"),
-    Claim("Hard sampling is better without the KL term", "abstract",
-          "nano-hard-sampling", "hard_sampling-kl0", "hard_sampling"),
-    Claim("32 rollouts instead of 10, at 3.2 times the cost, hardly help", "second-hand",
-          "nano-hard-sampling", "rollouts_32_equal_prompts", "grpo", expects="little"),
-    Claim("Excluding hard samples backfires", "second-hand", "nano-hard-sampling", "grpo", "exclude_hard", "zero_shot"),
-    Claim("Paying 0.01 for an example of one's own helps", "abstract",
-          "nano-examples", "nano-rare-exemplify", "nano-rare-invitation"),
-    Claim("... also where examples are useless to the policy", "our question",
-          "nano-examples", "nano-rarest-exemplify", "nano-rarest-invitation"),
-    Claim("An adjusted, asymmetric clip range helps", "abstract", "nano-ablation", "clip_higher", "clip_symmetric"),
-    Claim("Self-Exemplifying Thinking helps", "abstract", "nano-ablation", "set", "grpo"),
-    Claim("ToolExpander beats vanilla GRPO", "abstract", "nano-ablation", "toolexpander", "grpo"),
-    Claim("The two ideas add up: more than hard sampling alone", "abstract",
-          "nano-ablation", "toolexpander", "hard_sampling_decay"),
-    Claim("... and more than self-examples alone", "abstract", "nano-ablation", "toolexpander", "set"),
-)  # fmt: skip
-
-
-def verdict(seeds, low, high, expects="gain"):
-    """What the interval of a difference says of a claim -> str, see `claims_table`."""
-    if not seeds:
-        return "not run yet"
-    if seeds < MANY:
-        return "too few seeds"
-    if expects == "little":
-        return "seen" if max(-low, high) < LITTLE else "reversed" if max(-high, low) > LITTLE else "not seen"
-    return "seen" if low > 0 else "reversed" if high < 0 else "not seen"
-
-
-def claims_table(runs, claims=CLAIMS):
-    """Each claim with its comparison and our verdict -> DataFrame, one row per claim.
-
-    `runs`: the folder that holds the studies. Columns: claim, source, with, against, seeds, gain, low, high, verdict.
-    "seen": the whole interval is above 0 (of a claim of little difference: within `LITTLE` of 0); "reversed": below
-    (beyond it); "not seen": neither; or "too few seeds", "not run yet".
-    """
-    rows = []
-    for claim in claims:
-        found, folder = {"seeds": 0}, Path(runs) / claim.study
-        variants = find_runs(folder)
-        if claim.ours in variants and claim.theirs in variants:
-            table = effects_table(folder, claim.theirs, [claim.ours], claim.value)
-            found = table.iloc[0].to_dict() if len(table) else found
-        seeds, nothing = int(found["seeds"]), float("nan")
-        gain, low, high = (found.get(name, nothing) for name in ("gain", "low", "high"))
-        rows.append({"claim": claim.text, "source": claim.source, "with": claim.ours, "against": claim.theirs,
-                     "seeds": seeds, "gain": gain, "low": low, "high": high,
-                     "verdict": verdict(seeds, low, high, claim.expects)})  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def reproduce_command(folder, variant):
-    """The command that made a variant's first run, as its config.json has it -> str; other seeds differ in --seed."""
-    run = find_runs(folder)[variant][0]
-    return json.loads((run / "config.json").read_text())["command"]

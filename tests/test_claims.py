@@ -1,0 +1,83 @@
+"""The claims table, against made-up runs, and its commands against the command line."""
+
+import json
+import math
+import shlex
+
+import pytest
+from test_studies import fake_run
+
+from toolexpander_lite.__main__ import _parser, main
+from toolexpander_lite.ablation import ROLLOUTS
+from toolexpander_lite.arms import STUDIES
+from toolexpander_lite.claims import CLAIMS, Claim, claims_table
+from toolexpander_lite.runs import REPOSITORY, find_runs
+
+
+def test_claims_are_judged_by_their_comparison_and_only_when_it_was_run(tmp_path):
+    for seed in range(5):
+        fake_run(tmp_path / "study" / "with", seed, 0.9, rate=1e-3)
+        fake_run(tmp_path / "study" / "without", seed, 0.2, rate=6e-4)
+    fake_run(tmp_path / "study" / "elsewhere", 9, 0.9)
+    compared = [("study", "with", "without"), ("none", "x", "y"), ("study", "without", "with"),
+                ("study", "elsewhere", "with"), ("study", "with", "with"),
+                ("study", "with", "without", ROLLOUTS)]  # fmt: skip
+    claims = [Claim("a sentence", "abstract", *names) for names in compared]
+    table = claims_table(tmp_path, claims)
+    assert list(table.verdict) == ["seen", "not run yet", "reversed", "not run yet", "not seen",
+                                   "could not be tested here"]  # fmt: skip
+    assert table.gain[0] == pytest.approx(0.7) and math.isnan(table.gain[1])
+    assert list(table.rates[:2]) == ["0.001 against 0.0006", ""] and table.rates[4] == "0.001"
+    assert table["measured by"][0] == "accuracy, hard families" and "rollouts" in table["measured by"][5]
+
+
+def collapsing(folder, variant, outcomes):
+    for seed, collapsed in enumerate(outcomes):
+        run = fake_run(folder / variant, seed, 0.0)
+        summary = json.loads((run / "summary.json").read_text())
+        (run / "summary.json").write_text(json.dumps(summary | {"collapsed": collapsed}))
+
+
+@pytest.mark.parametrize(
+    "outcomes, said",
+    [
+        ([True] * 4 + [False], "seen"),
+        ([True] + [False] * 5, "leaning"),  # 1 of 6 is above 0.1, its interval is not
+        ([False] * 5, "not seen"),
+        ([True] * 2, "too few seeds"),
+    ],
+)
+def test_a_claim_of_how_often_counts_the_runs_of_all_rates(tmp_path, outcomes, said):
+    collapsing(tmp_path / "study", "grpo-lr1e-3", outcomes[:2])
+    collapsing(tmp_path / "study", "grpo-lr2e-3", outcomes[2:])
+    collapsing(tmp_path / "study", "grpo_like", [True] * 9)  # another arm
+    row = claims_table(tmp_path, [Claim("it collapses", "abstract", "study", "grpo", "", "collapsed", "often")]).iloc[0]
+    assert (row.verdict, row.seeds, row.gain) == (said, len(outcomes), sum(outcomes) / len(outcomes))
+    assert row.low <= row.gain <= row.high
+
+
+def test_every_claim_names_arms_of_a_study():
+    committed = REPOSITORY / "assets" / "runs"
+    for claim in CLAIMS:
+        known = {arm.variant for arm in STUDIES[claim.study]()} if claim.study in STUDIES else set(
+            find_runs(committed / claim.study))  # fmt: skip
+        if claim.expects == "often":
+            assert any(name.startswith(f"{claim.ours}-") for name in known), claim.text
+        else:
+            assert {claim.ours, claim.theirs} <= known, claim.text
+
+
+def test_the_commands_of_the_table_make_the_runs_of_both_sides_elsewhere(capsys):
+    table = claims_table(REPOSITORY / "assets" / "runs")
+    for row in table.itertuples():
+        words = shlex.split(row.command)
+        assert words[:3] == ["python", "-m", "toolexpander_lite"]
+        if words[3] == "study":
+            assert main([*words[3:], "--dry-run"]) == 0
+            outs = [line.split("--out ")[-1] for line in capsys.readouterr().out.splitlines() if "--out" in line]
+            study, names = words[4], set(words[words.index("--only") + 1].split(","))
+            assert all(out.startswith(f"out/again/{study}/") for out in outs)
+            made = {out.split("/")[3] for out in outs}
+            assert made == names or not outs or names == {"grpo"}, row.claim
+        else:
+            assert _parser().parse_args(words[3:]).out.startswith("out/again/")

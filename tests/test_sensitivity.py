@@ -1,0 +1,76 @@
+"""Pictures of what our assumptions do, against made-up runs."""
+
+import matplotlib.pyplot as plt
+import pytest
+from test_studies import fake_run
+
+from toolexpander_lite.arms import SEARCH_RATES, SEARCH_SEEDS, STUDIES
+from toolexpander_lite.sensitivity import SWITCHES, WORKS, assumption_figures, plot_sensitivity, sensitivity_table
+
+
+def ticks(figure):
+    return [t.get_text() for t in figure.axes[-1].get_xticklabels()]
+
+
+def test_the_table_reads_field_and_value_from_the_names_the_studies_use(tmp_path):
+    for arm in STUDIES["nano-sensitivity"]():
+        fake_run(tmp_path / "nano-sensitivity" / arm.variant, 0, 0.5)
+    fake_run(tmp_path / "nano-hard-sampling" / WORKS, 0, 1.0, curve=[(0, 0.0), (8000, 0.9)])
+    fake_run(tmp_path / "nano-hard-sampling" / f"{WORKS}-2-demos", 0, 0.2)
+    table = sensitivity_table(tmp_path)
+    values = {field: list(dict.fromkeys(part["value"])) for (_, field), part in table.groupby(["study", "field"])}
+    assert values["learning_rate"] == ["3e-4", "6e-4", "1e-3", "2e-3"], "in order of size"
+    assert values["num_generations"] == ["4", "10", "32"] and values["demos"] == ["1", "2"]
+    assert len(table) == len(STUDIES["nano-sensitivity"]()) + 2, "a field with one value shows nothing"
+    one, two = table[table.field == "demos"].itertuples()
+    assert (one.hard, one.spent, one.reached) == (1.0, 8000, True)
+    assert (two.hard, two.spent, two.reached) == (0.2, 19200, False), "it never reaches 0.9"
+
+
+def test_every_switch_is_an_arm_of_the_study():
+    known = {arm.variant for arm in STUDIES["nano-hard-sampling"]()}
+    assert {variant for values in SWITCHES.values() for _, variant in values} <= known
+
+
+def test_a_figure_for_each_assumption_that_has_runs(tmp_path):
+    assert assumption_figures(tmp_path) == {} and sensitivity_table(tmp_path).empty
+    for seed in range(3):
+        for variant, rate in ((WORKS, 1e-3), ("hard_sampling-kl0.01", 1e-3), ("hard_sampling", 2e-3)):
+            fake_run(tmp_path / "nano-hard-sampling" / variant, seed, 0.5 + seed / 10, rate)
+        fake_run(tmp_path / "nano-hard-sampling" / f"{WORKS}-own-demos", seed, 0.0)
+        for bonus in ("0.001", "0.0", "0.01"):
+            fake_run(tmp_path / "nano-sensitivity" / f"set-example_bonus-{bonus}", seed, 0.9)
+    for seed in SEARCH_SEEDS:
+        for rate in SEARCH_RATES:
+            fake_run(tmp_path / "nano-lr-search" / f"grpo-lr{rate}", seed, float(rate) * 100, float(rate))
+    fake_run(tmp_path / "nano-lr-search" / "hint-lr2e-3", SEARCH_SEEDS[0], 1.0, 2e-3)  # a search that is not done
+    figures = assumption_figures(tmp_path)
+    assert set(figures) == {
+        "assumption-demo_source", "assumption-beta", "assumption-set-example_bonus", "assumption-learning_rate"
+    }  # fmt: skip
+    assert ticks(figures["assumption-demo_source"]) == ["gold", "own"]
+    assert ticks(figures["assumption-beta"]) == ["0\n(rate 0.001)", "0.01\n(rate 0.001)", "0.04\n(rate 0.002)"]
+    assert ticks(figures["assumption-set-example_bonus"]) == ["0.0", "0.001", "0.01"]
+    search = figures["assumption-learning_rate"].axes[0]
+    assert [t.get_text() for t in search.get_yticklabels()] == ["grpo"]
+    for figure in figures.values():
+        width, height = figure.get_size_inches()
+        assert width <= 4.5 and height <= 6, "of README size"
+        plt.close(figure)
+
+
+def test_dots_are_seeds_and_crosses_are_seeds_that_never_arrive(tmp_path):
+    for seed, late in enumerate((4000, 6000, None)):
+        for value in (1, 2):
+            variant = WORKS if value == 1 else f"{WORKS}-2-demos"
+            reached = [(late, 0.95)] if late else []
+            fake_run(tmp_path / "nano-hard-sampling" / variant, seed, 1.0 if late else 0.3, curve=[(0, 0.0), *reached])
+    figure = plot_sensitivity(sensitivity_table(tmp_path))
+    above, below = figure.axes
+    shown = {
+        (axis is below, mark): sorted(y for line in axis.lines if line.get_marker() == mark for y in line.get_ydata())
+        for axis in (above, below) for mark in ("o", "x")
+    }  # fmt: skip
+    assert shown[False, "o"] == [0.3, 0.3, 1.0, 1.0, 1.0, 1.0] and shown[False, "x"] == []
+    assert shown[True, "o"] == [4.0, 4.0, 6.0, 6.0] and shown[True, "x"] == pytest.approx([19.2, 19.2])
+    plt.close(figure)
