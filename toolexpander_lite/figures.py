@@ -4,57 +4,53 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
+from .ablation import plot_panels
 from .difficulty_map import map_table, plot_map
-from .plots import draw_curves, plot_groups
+from .plots import draw_curves, plot_groups, plot_seeds
 from .runs import find_runs
+from .sensitivity import assumption_figures
+
+# The arms of the first picture: the rivals that move, those that do not, and hard sampling with and without its parts.
+ARMS = (
+    "grpo", "rollouts_32", "exclude_hard", "difficulty_filter", "greso", "icl_seeding", "lr_decay", "hint",
+    "hard_sampling", "hard_sampling_decay", "hard_sampling-kl0.01", "hard_sampling-kl0", "hard_sampling-kl0-no-retest",
+)  # fmt: skip
 
 
 def readme_figures(runs):
-    """The README's pictures -> {name: figure}: where vanilla GRPO stalls, what its groups teach, arms, examples."""
-    variants = find_runs(Path(runs) / "nano-baseline")
-    chosen = {
-        "easy families": "eval/zero_shot_easy",
-        "hard families": "eval/zero_shot_hard",
-        "hard, with one demonstration": "eval/few_shot_hard",
+    """{name: matplotlib figure}; those of studies without runs are left out."""
+    runs = Path(runs)
+    figures = assumption_figures(runs)
+    baseline = find_runs(runs / "nano-baseline")["grpo-lr1e-3-600steps"]
+    figures["readme-accuracy"] = plot_stall(baseline)
+    figures["readme-groups"] = plot_groups({"vanilla GRPO": baseline})
+    arms = find_runs(runs / "nano-hard-sampling")
+    figures["readme-hard-sampling"] = plot_panels({name: arms[name] for name in ARMS}, "grpo")
+    if find_runs(runs / "nano-map"):
+        figures["readme-map"] = plot_map(map_table(runs / "nano-map"))
+    rules = {
+        name: find_runs(runs / "nano-examples")[f"nano-rare-{name}"]
+        for name in ("invitation", "exemplify_unscaled", "exemplify_gated", "exemplify")
     }
-    folders = variants["grpo-lr1e-3-600steps"]
+    panels = {
+        "examples/rate": "rollouts with an\nexample of their own",
+        "eval/zero_shot_hard": "hard families,\nheld out",
+    }
+    figures["readme-examples"] = plot_seeds(rules, panels, window=5)
+    return figures
+
+
+def plot_stall(folders):
+    """What vanilla GRPO learns, does not learn and unlearns: three accuracies over the steps."""
     figure, axis = plt.subplots(figsize=(7.2, 3.8))
-    for colour, (label, name) in zip(("#55a868", "#c44e52", "#dd8452"), chosen.items()):
+    for colour, label, name in (
+        ("#55a868", "easy families", "eval/zero_shot_easy"),
+        ("#c44e52", "hard families", "eval/zero_shot_hard"),
+        ("#dd8452", "hard, with one demonstration", "eval/few_shot_hard"),
+    ):
         draw_curves(axis, {label: folders}, name, colour=colour)
-    axis.set(
-        title="Vanilla GRPO on the nano world, learning rate 1e-3, 600 steps",
-        ylabel="held-out accuracy",
-        ylim=(-0.03, 1.05),
-    )
+    title = "Vanilla GRPO on the nano world, learning rate 1e-3, 600 steps"
+    axis.set(title=title, ylabel="held-out accuracy", ylim=(-0.03, 1.05))
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3, fontsize=8, frameon=False)
     figure.tight_layout()
-    arms = find_runs(Path(runs) / "nano-hard-sampling")
-    arms = {name: folders for name, folders in arms.items() if "-" not in name or name.endswith(("-kl0", "-kl0.01"))}
-    own = [name for name in arms if name.startswith(("grpo", "hard_sampling", "lr_decay", "replace"))]
-    compared, axes = plt.subplots(1, 2, figsize=(11, 5), sharey=True)
-    for axis, title, names in zip(
-        axes, ("Vanilla GRPO, hard sampling, its parts", "What others do"), (own, [n for n in arms if n not in own])
-    ):
-        draw_curves(axis, {name: arms[name] for name in names}, "eval/zero_shot_hard", "rollouts", title=title)
-        axis.set(ylim=(-0.03, 1.05), xlim=(0, 20_000))
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize=8, frameon=False)
-    axes[0].set_ylabel("held-out accuracy, hard families alone")
-    compared.tight_layout()
-    examples = find_runs(Path(runs) / "nano-examples")
-    prefix = "nano-rare-"
-    rules = {n.removeprefix(prefix): f for n, f in examples.items() if n.startswith(prefix) and not n.endswith("-kl")}
-    paid, axes = plt.subplots(1, 2, figsize=(9.6, 3.8))
-    for axis, (name, title) in zip(axes, (("examples/rate", "Rollouts with an example of their own"),
-                                          ("eval/zero_shot_hard", "Hard families, held out"))):  # fmt: skip
-        draw_curves(axis, rules, name, "rollouts", title=title)
-        axis.set_ylim(-0.03, 1.05)
-    paid.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=3, fontsize=8, frameon=False)
-    paid.tight_layout(rect=(0, 0.14, 1, 1))
-    mapped = {"readme-map": plot_map(map_table(Path(runs) / "nano-map"))} if find_runs(Path(runs) / "nano-map") else {}
-    return {
-        **mapped,
-        "readme-accuracy": figure,
-        "readme-examples": paid,
-        "readme-groups": plot_groups({"vanilla GRPO": folders}),
-        "readme-hard-sampling": compared,
-    }
+    return figure
