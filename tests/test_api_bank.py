@@ -9,7 +9,15 @@ import pytest
 from toolexpander_lite import answers, hardware
 from toolexpander_lite.__main__ import main
 from toolexpander_lite.answers import calls_text, read_answers
-from toolexpander_lite.api_bank import SYSTEM_TEXT, api_bank_table, evaluate_api_bank, load_api_bank, score_api_bank
+from toolexpander_lite.api_bank import (
+    SYSTEM_TEXT,
+    api_bank_table,
+    evaluate_api_bank,
+    load_api_bank,
+    score_api_bank,
+    to_owners_row,
+)
+from toolexpander_lite.api_tasks import api_tasks
 from toolexpander_lite.errors import DataError, RunError
 from toolexpander_lite.models import load_policy
 from toolexpander_lite.profiles import get_profile
@@ -66,6 +74,16 @@ def test_both_publishers_rows_become_the_same_sample(tmp_path):
             "notes": {"type": "array", "items": {"type": "string"}, "description": "The notes."},
         }}}}]  # fmt: skip
     assert owners.licence == "MIT" and "Apache-2.0" in hammers.licence and str(tmp_path) in owners.address
+
+
+def test_rows_of_our_own_come_back_as_they_were(tmp_path):
+    samples = [task.sample for task in api_tasks(per_family=1) if task.kind in ("question", "change")]
+    report = load(tmp_path, [to_owners_row(sample) for sample in samples])
+    assert len(report.samples) == len(samples) > 5 and not report.dropped
+    for read, written in zip(report.samples, samples):
+        assert read.calls == written.calls and type(read.calls[0]["arguments"]) is dict
+        assert f"User: {written.messages[-1]['content']}" in read.messages[-1]["content"]
+        assert [t["function"]["name"] for t in read.tools] == [t["function"]["name"] for t in written.tools]
 
 
 def test_gold_text_that_is_not_of_the_listed_type_stays_text(tmp_path):
@@ -217,7 +235,8 @@ def test_a_repeated_run_asks_nothing_again(tmp_path, monkeypatch):
 
 def test_the_command_line_reads_asks_and_scores(tmp_path, capsys):
     (tmp_path / "rows.json").write_text(json.dumps([owners_row("[Pay(amount='5')]")]))
-    command = ["api-bank", "--levels", "1", "--data-path", str(tmp_path / "rows.json"), "--max-new-tokens", "4"]
+    command = ["api-bank", "--profile", "nano", "--levels", "1", "--data-path", str(tmp_path / "rows.json")]
+    command += ["--max-new-tokens", "4"]
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
     assert "api-bank level 1 (MIT)" in out and "level 1: 1 of 1 answered" in out

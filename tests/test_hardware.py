@@ -19,7 +19,7 @@ H100 = Hardware("cuda", "H100", 79.2, (9, 0))
         (CPU, "nano", "bfloat16"),
         (T4, "t4", "float16"),
         (V100, "t4", "float16"),
-        (P4, "nano", "float16"),
+        (P4, "smol", "float16"),
         (L4, "gpu24", "bfloat16"),
         (H100, "gpu24", "bfloat16"),
     ],

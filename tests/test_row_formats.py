@@ -10,7 +10,14 @@ from jsonschema import Draft202012Validator
 
 from toolexpander_lite.data import to_dataset, to_samples
 from toolexpander_lite.loaders import load_samples
-from toolexpander_lite.row_formats import RowDropped, json_schema, read_literal, read_python_calls, toolace_row
+from toolexpander_lite.row_formats import (
+    RowDropped,
+    json_schema,
+    read_literal,
+    read_python_calls,
+    to_hermes,
+    toolace_row,
+)
 
 SLICES = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -334,3 +341,13 @@ def test_schemas_of_the_real_slices_are_json_schema(file):
     for sample in load_samples(file.partition("/")[0], SLICES / file, limit=60).samples:
         for tool in sample.tools:
             Draft202012Validator.check_schema(tool["function"]["parameters"])
+
+
+def test_rows_of_your_own_are_read_back(tmp_path):
+    schema = {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}}
+    tools = [{"type": "function", "function": {"name": "weather", "description": "Tells it", "parameters": schema}}]
+    calls = [{"name": "weather", "arguments": {"city": "Zürich </tool", "days": n}} for n in (1, 2)]
+    rows = [to_hermes("Weather?", tools, calls[:1]), to_hermes("Both?", tools, calls), to_hermes("Hello!", tools, [])]
+    report = load(tmp_path, "hermes", rows)
+    assert [s.calls for s in report.samples] == [calls[:1], calls] and report.dropped == {"row without a call": 1}
+    assert all(s.tools == tools for s in report.samples) and report.samples[0].messages[0]["content"] == "Weather?"

@@ -9,7 +9,7 @@ import torch
 
 from .arms import STUDIES
 from .errors import KitError, SettingsError
-from .profiles import PROFILES, get_profile
+from .profiles import PROFILES, Profile, get_profile
 from .recipes import RECIPES, Recipe, get_recipe, parse_settings
 
 
@@ -32,17 +32,28 @@ def _changes(arguments, names):
     return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
 
 
+def _settings(arguments, names, kind, option):
+    """The options called `names` and the NAME=VALUE of `option`, fields of `kind`, in one dict."""
+    changes = _changes(arguments, names)
+    settings = parse_settings(kind, getattr(arguments, option))
+    if twice := sorted(changes.keys() & settings.keys()):
+        option = option.replace("_", "-")
+        raise SettingsError(f"{', '.join(twice)}: given both as an option and with --{option}; give it once")
+    return changes | settings
+
+
+def _profile(arguments, *names):
+    """The profile that model, data and --profile-set ask for; `names`: further options that are fields of it."""
+    names = ("model", "data", "data_path", *names)
+    return get_profile(arguments.profile, **_settings(arguments, names, Profile, "profile_set"))
+
+
 def _train(arguments):
     from .train import train
 
-    changes = _changes(arguments, ("learning_rate", "beta", "num_generations"))
-    settings = parse_settings(Recipe, arguments.set)
-    if twice := sorted(changes.keys() & settings.keys()):
-        raise SettingsError(f"{', '.join(twice)}: given both as an option and with --set; give it once")
-    recipe = get_recipe(arguments.recipe, **changes, **settings)
-    profile = get_profile(
-        arguments.profile, **_changes(arguments, ("steps", "model", "data", "data_path", "eval_every", "eval_split"))
-    )
+    names = ("learning_rate", "beta", "num_generations")
+    recipe = get_recipe(arguments.recipe, **_settings(arguments, names, Recipe, "set"))
+    profile = _profile(arguments, "steps", "eval_every", "eval_split")
     run = train(recipe, profile, arguments.seed, arguments.out, arguments.resume, progress=_print_row)
     print(run, (run / "summary.json").read_text(), sep="\n")
 
@@ -50,7 +61,7 @@ def _train(arguments):
 def _preflight(arguments):
     from .preflight import preflight
 
-    profile = get_profile(arguments.profile, **_changes(arguments, ("steps", "model", "data", "data_path")))
+    profile = _profile(arguments, "steps")
     report = preflight(profile, arguments.recipe, arguments.seed, arguments.out, arguments.trial_steps)
     print(report)
     if report.refused:
@@ -63,8 +74,7 @@ def _evaluate(arguments):
     from .models import load_policy
     from .splits import load_splits
 
-    changes = _changes(arguments, ("model", "data", "data_path", "eval_prompts"))
-    profile = get_profile(arguments.profile, **changes)
+    profile = _profile(arguments, "eval_prompts")
     model, tokenizer = load_policy(profile)
     data = load_splits(profile, 0, tokenizer)
     bank = DemoBank(data.train) if data.hard_families else None
@@ -169,8 +179,7 @@ def _nano_policy(arguments):
 def _warm_start(arguments):
     from .warm_start import build_warm_start
 
-    changes = _changes(arguments, ("model", "data", "data_path", "warm_start_steps"))
-    profile = get_profile(arguments.profile, **changes)
+    profile = _profile(arguments, "warm_start_steps")
     print(build_warm_start(profile, arguments.out, arguments.seed, _print_loss))
 
 
@@ -223,6 +232,8 @@ def _parser():
         sub.add_argument("--model", help="Hub id or local folder, instead of the profile's")
         sub.add_argument("--data", help="data source, instead of the profile's")
         sub.add_argument("--data-path", help="local file of that source")
+        sub.add_argument("--profile-set", action="append", default=[], metavar="NAME=VALUE",
+                         help="any other field of the profile, max_prompt_tokens=1024 for example")  # fmt: skip
 
     sub = command("train", _train, "one GRPO run, into a run directory")
     sub.add_argument("--recipe", default="grpo", help=f"one of {', '.join(RECIPES)}")
@@ -260,7 +271,7 @@ def _parser():
                      help="where to look for equal questions: a source, bfcl:CATEGORY or api-bank:LEVEL")  # fmt: skip
 
     def questions(sub):
-        sub.add_argument("--profile", default="nano", help=f"one of {', '.join(PROFILES)}")
+        sub.add_argument("--profile", default="smol", help=f"one of {', '.join(PROFILES)}")
         sub.add_argument("--model", help="Hub id or local folder, instead of the profile's")
         sub.add_argument("--limit", type=int, help="so many questions of each part, always the same random draw")
         sub.add_argument("--max-new-tokens", type=int, help="cap per answer")

@@ -143,6 +143,28 @@ def _found_tools(dialogue):
     return found
 
 
+_PUBLISHED_TYPES = {"string": "str", "integer": "int", "number": "float"}
+
+
+def to_owners_row(sample):
+    """A `ToolSample` with one call and flat arguments -> row in the owners' form (dict), where all values are text."""
+    listed = []
+    for tool in (t["function"] for t in sample.tools):
+        inputs = {
+            name: {"type": _PUBLISHED_TYPES[spec["type"]], "description": spec.get("description", name)}
+            for name, spec in tool["parameters"]["properties"].items()
+        }
+        parts = {"name": tool["name"], "description": tool["description"], "input_parameters": inputs}
+        listed.append(json.dumps(parts | {"output_parameters": {}}, ensure_ascii=False))
+    (call,) = sample.calls
+    given = ", ".join(f"{name}='{value}'" for name, value in call["arguments"].items())
+    return {
+        "instruction": "Generate an API request.\nAPI descriptions:\n" + "\n".join(listed),
+        "input": f"User: {sample.messages[-1]['content']}\nGenerate API Request:\n",
+        "expected_output": f"API-Request: [{call['name']}({given})]",
+    }
+
+
 _CALL = re.compile(r"API-Request: \[(\w+)\((.*)\)\]", re.DOTALL)
 _ARGUMENT = re.compile(r"(?:^|, )(\w+)=")
 

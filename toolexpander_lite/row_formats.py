@@ -239,6 +239,18 @@ def hermes_row(row):
     return query, tools, [{"name": c["name"], "arguments": c["arguments"]} for c in calls]
 
 
+def to_hermes(question, tools, calls):
+    """One row of your own in Hermes' form: `json.dumps` of it is a line of a file that `load_samples("hermes")` reads.
+
+    Args:
+        tools: JSON Schema of the tools on offer, `{"type": "function", "function": {...}}`.
+        calls: the right calls, `{"name", "arguments"}`. A row without any is dropped when it is read.
+    """
+    blocks = "\n".join(f"<tool_call>\n{json.dumps(call)}\n</tool_call>" for call in calls)
+    turns = [{"from": "human", "value": question}, {"from": "gpt", "value": blocks or "No tool fits."}]
+    return {"tools": json.dumps(tools), "conversations": turns}
+
+
 def _opening(turns, user, assistant):
     """First question of a chat, the answer to it, and what the assistant adds before the user speaks again -> strs.
 

@@ -1,0 +1,89 @@
+"""The command line: every command that README and notebooks print is one, and fields of a profile can be set."""
+
+import json
+import re
+
+import pytest
+
+from toolexpander_lite.__main__ import _parser, main
+from toolexpander_lite.notebooks import NOTEBOOKS
+from toolexpander_lite.profiles import PROFILES, get_profile
+from toolexpander_lite.recipes import RECIPES
+from toolexpander_lite.row_formats import to_hermes
+from toolexpander_lite.runs import REPOSITORY, read_log
+
+PRINTED = re.compile(r"python -m toolexpander_lite ([a-z][^\n`\"#]*)")
+
+
+def printed_commands():
+    texts = {"README.md": (REPOSITORY / "README.md").read_text(encoding="utf-8")}
+    for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        texts[path.name] = "\n".join("".join(cell["source"]) for cell in cells)
+    return [(name, line.strip()) for name, text in texts.items() for line in PRINTED.findall(text)]
+
+
+def test_every_printed_command_can_be_parsed():
+    commands = printed_commands()
+    assert len(commands) > 20
+    for name, line in commands:
+        try:
+            arguments = _parser().parse_args(line.split())
+        except SystemExit:
+            pytest.fail(f"{name}: {line}")
+        assert getattr(arguments, "profile", "nano") in PROFILES, line
+        assert getattr(arguments, "recipe", "grpo") in RECIPES, line
+
+
+@pytest.mark.parametrize("command", ["train", "preflight", "evaluate", "warm-start"])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("max_tokens=9", "'max_tokens=9' is not NAME=VALUE with a NAME of .*max_prompt_tokens"),
+        ("max_prompt_tokens=many", "max_prompt_tokens takes a int, not 'many'"),
+        ("max_prompt_tokens=0", "max_prompt_tokens is 0; it must be a whole number from 1"),
+        ("lora_rank=-1", "lora_rank is -1; it must be a whole number from 0"),
+        ("dtype=fp16", "dtype is 'fp16'; choose one of float32, float16, bfloat16"),
+    ],
+)
+def test_a_profile_field_that_cannot_be_is_one_line(command, text, words, tmp_path, capsys):
+    assert main([command, "--profile-set", text, *([] if command == "evaluate" else ["--out", str(tmp_path)])]) == 2
+    error = capsys.readouterr().err
+    assert re.search(words, error) and error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_a_profile_field_given_twice_is_one_line(capsys):
+    assert main(["train", "--steps", "2", "--profile-set", "steps=3"]) == 2
+    assert "steps: given both as an option and with --profile-set" in capsys.readouterr().err
+
+
+def test_own_rows_go_all_the_way(tmp_path, capsys):
+    """The commands of notebook 05 for tools of one's own, with the nano model and one step of each."""
+    lamp = {"type": "object", "properties": {"room": {"type": "string"}, "on": {"type": "boolean"}}}
+    tools = [{"type": "function", "function": {"name": "lamp", "description": "Switch it", "parameters": lamp}}]
+    rooms = ("hall", "attic", "kitchen", "cellar", "garage", "bedroom", "porch", "office", "bath", "shed")
+    rows = [
+        to_hermes(f"lamp {room} {on}", tools, [{"name": "lamp", "arguments": {"room": room, "on": on}}])
+        for room in rooms
+        for on in (True, False)
+    ]
+    file, run = tmp_path / "rows.jsonl", tmp_path / "run"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    own = ["--data", "hermes", "--data-path", str(file)]
+    sizes = {"max_prompt_tokens": 512, "max_completion_length": 64, "prompts_per_step": 1, "train_prompts": 8}
+    for name, value in (sizes | {"eval_prompts": 2}).items():
+        own += ["--profile-set", f"{name}={value}"]
+    assert main(["warm-start", *own, "--warm-start-steps", "1", "--out", str(tmp_path / "warm")]) == 0
+    model = ["--model", str(tmp_path / "warm" / "final")]
+    told = main(["preflight", "--recipe", "hard_sampling_decay", *own, *model, "--steps", "1", "--out", str(run)])
+    assert told in (0, 2) and "prompts: 8 looked at" in capsys.readouterr().out, "random words may be refused"
+    train = ["train", "--recipe", "hard_sampling_decay", *own, *model, "--out", str(run), "--steps", "1", "--resume"]
+    assert main(train) == 0
+    config = json.loads((run / "config.json").read_text())
+    assert config["profile"] == json.loads(json.dumps(vars(get_profile(
+        "nano", data="hermes", data_path=str(file), model=model[1], steps=1, **sizes, eval_prompts=2
+    ))))  # fmt: skip
+    assert [row["step"] for row in read_log(run)] == [0, 1] and read_log(run)[-1]["rollouts"] == 10
+    capsys.readouterr()
+    assert main(["evaluate", *own, "--model", str(run / "final")]) == 0
+    assert 0 <= json.loads(capsys.readouterr().out)["zero_shot"] <= 1
