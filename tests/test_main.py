@@ -58,7 +58,7 @@ def test_a_profile_field_given_twice_is_one_line(capsys):
 
 
 def test_own_rows_go_all_the_way(tmp_path, capsys):
-    """The commands of notebook 05 for tools of one's own, with the nano model and one step of each."""
+    """Notebook 05's commands for tools of one's own, one step each, with the nano model (which a preflight refuses)."""
     lamp = {"type": "object", "properties": {"room": {"type": "string"}, "on": {"type": "boolean"}}}
     tools = [{"type": "function", "function": {"name": "lamp", "description": "Switch it", "parameters": lamp}}]
     rooms = ("hall", "attic", "kitchen", "cellar", "garage", "bedroom", "porch", "office", "bath", "shed")
@@ -75,8 +75,6 @@ def test_own_rows_go_all_the_way(tmp_path, capsys):
         own += ["--profile-set", f"{name}={value}"]
     assert main(["warm-start", *own, "--warm-start-steps", "1", "--out", str(tmp_path / "warm")]) == 0
     model = ["--model", str(tmp_path / "warm" / "final")]
-    told = main(["preflight", "--recipe", "hard_sampling_decay", *own, *model, "--steps", "1", "--out", str(run)])
-    assert told in (0, 2) and "prompts: 8 looked at" in capsys.readouterr().out, "random words may be refused"
     train = ["train", "--recipe", "hard_sampling_decay", *own, *model, "--out", str(run), "--steps", "1", "--resume"]
     assert main(train) == 0
     config = json.loads((run / "config.json").read_text())
