@@ -56,7 +56,7 @@ def test_a_session_trains_what_fits_and_the_next_one_knows_the_speed(trainer, tm
     session = train_session("grpo", profile, 0, run, seconds_left=45, seconds_per_step=1.0)
     assert trainer == [20], "at twice the preflight's second, 20 steps take 40 s"
     assert (session.before, session.done, session.steps, session.predicted) == (0, 20, 60, 40)
-    assert str(session).startswith("20 of 60 steps done, 0 of them before this session; at most 40 s predicted, ")
+    assert str(session).startswith("20 of 60 steps done, 0 of them before this session; 40 s predicted, ")
     session = train_session("grpo", profile, 0, run, seconds_left=60, seconds_per_step=0.001)
     assert trainer == [20, 40], "the log says 2 s a step, whatever the preflight said"
     assert session.predicted == 20 * 2.5

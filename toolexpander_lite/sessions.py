@@ -32,7 +32,7 @@ class Session:
     def __str__(self):
         told = f"{self.done} of {self.steps} steps done, {self.before} of them before this session"
         if self.done > self.before:
-            return f"{told}; at most {self.predicted:.0f} s predicted, {self.taken:.0f} s taken"
+            return f"{told}; {self.predicted:.0f} s predicted, {self.taken:.0f} s taken"
         return told if self.done == self.steps else f"{told}; too little time is left for a stretch between checkpoints"
 
 
