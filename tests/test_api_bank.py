@@ -91,6 +91,16 @@ def test_gold_text_that_is_not_of_the_listed_type_stays_text(tmp_path):
     assert sample.calls[0]["arguments"] == {"amount": "five", "notes": "[1, "}
     (sample,) = load(tmp_path, [owners_row("[Pay()]")]).samples
     assert sample.calls[0]["arguments"] == {}
+    (sample,) = load(tmp_path, [owners_row("[Pay(amount='True', notes=['a, b', 'c'])]")]).samples
+    assert sample.calls[0]["arguments"] == {"amount": "True", "notes": ["a, b", "c"]}, "True is no number"
+
+
+def test_a_quoted_value_may_look_like_the_next_argument(tmp_path):
+    for gold in ("[Pay(to='see Ann, amount=2 or so', amount='5')]", "[Pay(amount=5, to='see Ann, amount=2 or so')]"):
+        (sample,) = load(tmp_path, [owners_row(gold)]).samples
+        assert sample.calls[0]["arguments"] == {"to": "see Ann, amount=2 or so", "amount": 5}
+    (sample,) = load(tmp_path, [owners_row("[Pay(to='Ann's, or so', amount='5')]")]).samples
+    assert sample.calls[0]["arguments"] == {"to": "Ann's, or so", "amount": 5}
 
 
 def test_level_two_offers_what_an_earlier_search_found(tmp_path):
@@ -242,6 +252,9 @@ def test_the_command_line_reads_asks_and_scores(tmp_path, capsys):
     assert "api-bank level 1 (MIT)" in out and "level 1: 1 of 1 answered" in out
     assert main(["api-bank", "--levels", "3", "--out", str(tmp_path / "out")]) == 2
     assert "no API-Bank level 3" in capsys.readouterr().err
+    both = ["api-bank", "--data-path", str(tmp_path / "rows.json"), "--out", str(tmp_path / "both")]
+    assert main(both) == 2
+    assert "say which with --levels 1 or --levels 2" in capsys.readouterr().err
 
 
 def test_the_real_slices_of_both_publishers_agree():

@@ -58,14 +58,14 @@ def make_tokenizer(template=PLAIN_CHATML, **special):
     return fast
 
 
-def save_model(folder, family="llama", **tokenizer_options):
+def save_model(folder, family="llama", width=64, **tokenizer_options):
     """A random two-layer model with its tokenizer, as a plain folder."""
     tokenizer = make_tokenizer(**tokenizer_options)
     config, cls = (LlamaConfig, LlamaForCausalLM) if family == "llama" else (Qwen2Config, Qwen2ForCausalLM)
     torch.manual_seed(0)
     model = cls(
         config(
-            vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+            vocab_size=len(tokenizer), hidden_size=width, intermediate_size=128, num_hidden_layers=2,
             num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2048,
             eos_token_id=0, bos_token_id=None, pad_token_id=None,
         )
@@ -314,6 +314,18 @@ def test_an_adapter_travels_with_its_base_and_says_so_without_it(llama, tmp_path
     model.save_pretrained(tmp_path / "further")  # a run that goes on with it remembers where the base is now
     named = json.loads((tmp_path / "further" / "adapter_config.json").read_text())["base_model_name_or_path"]
     assert Path(named) == (moved / "base").resolve()
+
+
+def test_damaged_weights_and_an_adapter_of_another_model_are_one_error(llama, tmp_path):
+    folder = shutil.copytree(llama, tmp_path / "cut")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelError, match="cut"):
+        load_policy(profile(folder), device="cpu")
+    save_adapter(llama, tmp_path / "adapter")
+    save_model(tmp_path / "adapter" / "base", width=32)
+    with pytest.raises(ModelError, match="does not fit its base .*was it trained on another model"):
+        load_policy(profile(tmp_path / "adapter", lora_rank=2), device="cpu")
 
 
 @pytest.mark.parametrize("dead", ["/gone/toolexpander_lite/nano_checkpoint_rare", r"C:\gone\nano_checkpoint_rare"])

@@ -107,6 +107,8 @@ def _api_bank(arguments):
 
     profile = get_profile(arguments.profile, **_changes(arguments, ("model",)))
     settings = _changes(arguments, ("limit", "max_new_tokens", "batch_size"))
+    if arguments.data_path and len(arguments.levels) != 1:
+        raise SettingsError("--data-path gives the questions of one level: say which with --levels 1 or --levels 2")
     source = arguments.publisher, arguments.data_path, arguments.limit
     reports = {level: load_api_bank(level, *source) for level in arguments.levels}
     print(*reports.values(), sep="\n")

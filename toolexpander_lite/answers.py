@@ -18,8 +18,11 @@ from .runs import write_json
 
 
 def calls_text(calls):
-    """Calls, `{"name", "arguments"}`, as the text of a `result`; "" for none."""
-    return "\n".join(f"{CALL_OPEN}\n{json.dumps(call)}\n{CALL_CLOSE}" for call in calls)
+    """Calls, `{"name", "arguments"}`, as the text of a `result`; "" for none.
+
+    Not escaped to ASCII: a long Chinese argument would outgrow the parser's limit when it is read again.
+    """
+    return "\n".join(f"{CALL_OPEN}\n{json.dumps(call, ensure_ascii=False)}\n{CALL_CLOSE}" for call in calls)
 
 
 def claim_folder(out, model, name, **settings):

@@ -11,6 +11,7 @@ import json
 import random
 import re
 from collections import Counter
+from http.client import HTTPException
 from pathlib import Path
 
 import pandas as pd
@@ -89,7 +90,9 @@ def _read(address, path):
         rows = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise DataError(f"{address} is not JSON ({error}); fetch it again, it may be cut short") from None
-    except OSError as error:
+    except UnicodeDecodeError as error:
+        raise DataError(f"{address} is not UTF-8 text ({error}); fetch it again, it may be damaged") from None
+    except (OSError, HTTPException) as error:
         raise DataError(
             f"cannot read API-Bank from {address} ({error}); download the file on a machine with internet and give "
             "it as path=... (--data-path)"
@@ -166,17 +169,19 @@ def to_owners_row(sample):
 
 
 _CALL = re.compile(r"API-Request: \[(\w+)\((.*)\)\]", re.DOTALL)
-_ARGUMENT = re.compile(r"(?:^|, )(\w+)=")
+# A value that begins with a quote ends at one; what follows it is another key=, or nothing.
+_ARGUMENT = re.compile(r"""(\w+)=('.*?'|".*?"|.*?)\s*(?:,\s(?=\w+=)|\Z)""", re.DOTALL)
 
 
 def _gold_call(text):
     """`API-Request: [Name(key='value', ...)]` -> call. Quotes inside a value are not escaped in this form."""
     name, inside = _CALL.fullmatch(text.strip()).groups()
-    starts = list(_ARGUMENT.finditer(inside))
-    ends = [match.start() for match in starts[1:]] + [len(inside)]
-    values = {match[1]: inside[match.end() : end].strip() for match, end in zip(starts, ends)}
-    if inside.strip() and not starts:
-        raise ValueError(f"no key=value in {inside!r:.60}")
+    inside, place, values = inside.strip(), 0, {}
+    while place < len(inside):
+        match = _ARGUMENT.match(inside, place)
+        if not match:
+            raise ValueError(f"no key=value in {inside[place:]!r:.60}")
+        values[match[1]], place = match[2], match.end()
     return {"name": name, "arguments": {key: _unquoted(value) for key, value in values.items()}}
 
 
@@ -202,7 +207,8 @@ def _as_listed(value, kind):
         literal = ast.literal_eval(value)
     except (ValueError, SyntaxError):
         return value
-    return literal if isinstance(literal, wanted) else value
+    fits = isinstance(literal, wanted) and (isinstance(literal, bool) == (wanted is bool))  # a bool is an int to Python
+    return literal if fits else value
 
 
 def evaluate_api_bank(

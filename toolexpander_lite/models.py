@@ -15,6 +15,7 @@ from pathlib import Path, PureWindowsPath
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 
 from .errors import ModelError
@@ -103,7 +104,7 @@ def load_policy(profile, device=None):
     try:
         base = _find_base(adapter, named) if adapter else source
         model = AutoModelForCausalLM.from_pretrained(base, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:  # the last: a file that is cut short
         told = _base_not_loaded(profile.model, named, error) if adapter else _not_loaded(profile.model, error)
         raise told from error
     ensure_tool_template(tokenizer)
@@ -122,7 +123,13 @@ def load_policy(profile, device=None):
         if hasattr(layer, "support_avx512bf16_for_cpu"):
             layer.support_avx512bf16_for_cpu = False
     if adapter:
-        model = PeftModel.from_pretrained(model, adapter, is_trainable=bool(profile.lora_rank))
+        try:
+            model = PeftModel.from_pretrained(model, adapter, is_trainable=bool(profile.lora_rank))
+        except (RuntimeError, ValueError, SafetensorError) as error:
+            raise ModelError(
+                f"the adapter {adapter} does not fit its base {base}: {str(error).splitlines()[0]:.200}; was it "
+                "trained on another model, or cut short?"
+            ) from error
         model.active_peft_config.base_model_name_or_path = str(base)  # where it was found this time
     elif profile.lora_rank:
         rank = {"r": profile.lora_rank, "lora_alpha": 2 * profile.lora_rank, "lora_dropout": 0.0}

@@ -188,7 +188,7 @@ def toolrl_row(row):
     # The thought before may quote the tags, so only what follows it counts.
     answer = re.search(r"<tool_call>(.*?)</tool_call>", row["output"].rpartition("</think>")[2], re.DOTALL)
     lines = answer[1].splitlines() if answer else []
-    calls = [json.loads(line) for line in lines if line.strip()]
+    calls = [read_literal(line) for line in lines if line.strip()]  # which refuses NaN: no completion could match it
     return turns[0].strip(), tools, [{"name": c["name"], "arguments": c["parameters"]} for c in calls]
 
 
