@@ -70,7 +70,7 @@ def test_own_rows_go_all_the_way(tmp_path, capsys):
     file, run = tmp_path / "rows.jsonl", tmp_path / "run"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     own = ["--data", "hermes", "--data-path", str(file)]
-    sizes = {"max_prompt_tokens": 512, "max_completion_length": 64, "prompts_per_step": 1, "train_prompts": 8}
+    sizes = {"max_prompt_tokens": 440, "max_completion_length": 64, "prompts_per_step": 1, "train_prompts": 8}
     for name, value in (sizes | {"eval_prompts": 2}).items():
         own += ["--profile-set", f"{name}={value}"]
     assert main(["warm-start", *own, "--warm-start-steps", "1", "--out", str(tmp_path / "warm")]) == 0
