@@ -38,6 +38,8 @@ def test_settings_get_the_types_of_their_fields():
     assert parse_settings(Recipe, []) == {}
     assert parse_settings(Recipe, ["beta=1", "beta=0"]) == {"beta": 0.0}, "the last one counts"
     assert parse_settings(Profile, ["model=a=b", "steps=3"]) == {"model": "a=b", "steps": 3}
+    texts = ["quantization=none", "data_path=none.jsonl"]
+    assert parse_settings(Profile, texts) == {"quantization": None, "data_path": "none.jsonl"}
 
 
 @pytest.mark.parametrize(

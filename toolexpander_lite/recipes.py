@@ -247,7 +247,8 @@ def get_recipe(name, **changes):
 
 
 def parse_settings(kind, texts):
-    """["beta=0.01", "retest=never"] -> {"beta": 0.01, "retest": "never"}, typed as the fields of `kind` are.
+    """["beta=0.01", "retest=never"] -> {"beta": 0.01, "retest": "never"}, typed as the fields of `kind` are; where a text may be
+    missing, "none" is None.
 
     Raises:
         SettingsError: not NAME=VALUE, no such field, or a value of another type.
@@ -261,6 +262,8 @@ def parse_settings(kind, texts):
         try:
             if types[name] is bool:
                 changes[name] = {"true": True, "false": False}[value.lower()]
+            elif types[name] == str | None:
+                changes[name] = None if value == "none" else value
             else:
                 changes[name] = value if types[name] is str else (int if types[name] is int else float)(value)
         except (KeyError, ValueError):
