@@ -247,8 +247,9 @@ def get_recipe(name, **changes):
 
 
 def parse_settings(kind, texts):
-    """["beta=0.01", "retest=never"] -> {"beta": 0.01, "retest": "never"}, typed as the fields of `kind` are; where a text may be
-    missing, "none" is None.
+    """["beta=0.01", "retest=never"] -> {"beta": 0.01, "retest": "never"}, typed as the fields of `kind` are.
+
+    Where a text may be missing, "none" is None.
 
     Raises:
         SettingsError: not NAME=VALUE, no such field, or a value of another type.
