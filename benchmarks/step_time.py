@@ -3,12 +3,13 @@
     python benchmarks/step_time.py [--rounds 4] [--steps 14] [--out assets/benchmarks/step_time.json]
     python benchmarks/step_time.py --recipe toolexpander --profile nano-rare --steps 26
 
-Both have the same base, seed and trainer settings. `train()` goes first; the stock trainer is then handed the very
-prompts that were served, demonstrations included, and the task reward. The learning rate is next to nothing, so both
-draw the same rollouts, and the logs of both are compared to make sure. What `train()` adds is the pool, the choice of
-demonstrations, the judging of examples, the record of rollouts and the run log. The two take turns, so that a slow
-spell of the machine hits both. Evaluations and checkpoints are switched off; the first two steps of each turn are
-warm-up and left out. A step is one batch of rollouts with all its updates.
+Both have the same base, seed and trainer settings. `train()` goes once without being measured; the stock trainer is
+handed the very prompts that were served there, demonstrations included, and the task reward. The learning rate is next
+to nothing, so both draw the same rollouts, and the logs of both are compared to make sure. What `train()` adds is the
+pool, the choice of demonstrations, the judging of examples, the record of rollouts and the run log. The two take turns,
+in the other order each round, so that a slow spell of the machine hits both. Evaluations and checkpoints are switched
+off; the first two steps of each turn are warm-up and left out. A step is one batch of rollouts with all its updates.
+Beside the clock's time stands that of the processor, which other jobs on the machine disturb less.
 """
 
 import argparse
@@ -36,24 +37,31 @@ WARM_UP = 2
 
 
 class Clock(TrainerCallback):
-    """Notes the time and the mean length at each batch's first log: between two of them lies one whole step."""
+    """Notes both times and the mean length at each batch's first log: between two of them lies one whole step."""
 
     def __init__(self):
-        self.times, self.lengths = [], []
+        self.wall, self.processor, self.lengths = [], [], []
+
+    def note(self, row):
+        if "reward" in row:  # not in the log of a second update on the same rollouts
+            self.wall.append(time.perf_counter())
+            self.processor.append(time.process_time())
+            self.lengths.append(row["completions/mean_length"])
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        if "reward" in logs:  # not in the log of a second update on the same rollouts
-            self.times.append(time.perf_counter())
-            self.lengths.append(logs["completions/mean_length"])
+        self.note(logs)
 
-
-def durations(times):
-    return [b - a for a, b in zip(times, times[1:])][WARM_UP:]
+    def steps(self, count):
+        """{"wall", "processor"}: the seconds of each measured step."""
+        return {
+            name: [b - a for a, b in zip(times, times[1:])][WARM_UP:][:count]
+            for name, times in (("wall", self.wall), ("processor", self.processor))
+        }
 
 
 def ours(recipe, profile, folder):
-    """-> (seconds of each step, mean length of each step's completions, rows as they were served)."""
-    times, lengths, rows = [], [], []
+    """-> (`Clock`, rows as they were served)."""
+    clock, rows = Clock(), []
     record = RolloutRecorder.__call__
 
     def spy(self, prompts, completions, calls, tools, **columns):
@@ -61,21 +69,16 @@ def ours(recipe, profile, folder):
         rows.extend({"prompt": p, "calls": c, "tools": t} for p, c, t in zip(prompts[::n], calls[::n], tools[::n]))
         return record(self, prompts=prompts, completions=completions, calls=calls, tools=tools, **columns)
 
-    def note(row):
-        if "reward" in row:
-            times.append(time.perf_counter())
-            lengths.append(row["completions/mean_length"])
-
     RolloutRecorder.__call__ = spy
     try:
-        train(recipe, profile, 0, folder, progress=note)
+        train(recipe, profile, 0, folder, progress=clock.note)
     finally:
         RolloutRecorder.__call__ = record
-    return durations(times), lengths, rows
+    return clock, rows
 
 
 def stock(recipe, profile, folder, rows):
-    """-> (seconds of each step, mean length of each step's completions)."""
+    """-> `Clock`."""
     set_seed(0)
     model, tokenizer = load_policy(profile)
     clock = Clock()
@@ -89,7 +92,7 @@ def stock(recipe, profile, folder, rows):
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
-    return durations(clock.times), clock.lengths
+    return clock
 
 
 def main():
@@ -105,32 +108,38 @@ def main():
     profile = get_profile(arguments.profile, steps=arguments.steps + 1, eval_every=arguments.steps + 1)
     us = f"train({recipe.name!r})"
     measured = {"stock GRPOTrainer": [], us: []}
-    demonstrated = 0
     with tempfile.TemporaryDirectory() as folder:
+        first, rows = ours(recipe, profile, Path(folder) / "first")
+        served = [json.loads(line)["served"] for line in (Path(folder) / "first" / "rollouts.jsonl").open()]
+        demonstrated = sum(mode != "plain" for mode in served) / len(served)
+        sides = [(us, lambda out: ours(recipe, profile, out)[0]),
+                 ("stock GRPOTrainer", lambda out: stock(recipe, profile, out, rows))]  # fmt: skip
         for turn in range(arguments.rounds):
-            seconds, lengths, rows = ours(recipe, profile, Path(folder) / f"ours-{turn}")
-            measured[us].append(seconds[: arguments.steps - 3])
-            seconds, stock_lengths = stock(recipe, profile, Path(folder) / f"stock-{turn}", rows)
-            measured["stock GRPOTrainer"].append(seconds[: arguments.steps - 3])
-            if max(abs(a - b) for a, b in zip(lengths, stock_lengths)) > 1e-3:  # logs have six digits
-                raise SystemExit("the two sides did not draw the same rollouts, so their times cannot be compared")
-            served = [json.loads(line)["served"] for line in (Path(folder) / f"ours-{turn}" / "rollouts.jsonl").open()]
-            demonstrated = sum(mode != "plain" for mode in served) / len(served)
-            print(
-                f"round {turn + 1}: " + ", ".join(f"{k} {statistics.mean(v[-1]):.3f} s" for k, v in measured.items()),
-                flush=True,
-            )
-    # The fastest of the rounds for each step: noise only ever adds time.
-    best = {k: sum(map(min, zip(*v))) / len(v[0]) for k, v in measured.items()}
+            for name, run in sides if turn % 2 else sides[::-1]:
+                clock = run(Path(folder) / f"{turn}-{name[:5]}")
+                if max(abs(a - b) for a, b in zip(clock.lengths, first.lengths)) > 1e-3:  # logs have six digits
+                    raise SystemExit("the two sides did not draw the same rollouts, so their times cannot be compared")
+                measured[name].append(clock.steps(arguments.steps - 3))
+            last = {name: statistics.mean(rounds[-1]["wall"]) for name, rounds in measured.items()}
+            print(f"round {turn + 1}: " + ", ".join(f"{k} {v:.3f} s" for k, v in last.items()), flush=True)
+
+    def fastest(name, clock):
+        """Mean over the steps of the fastest round of each: noise only ever adds time."""
+        return statistics.mean(map(min, zip(*(one[clock] for one in measured[name]))))
+
+    best = {name: fastest(name, "wall") for name in measured}
     ratio = best[us] / best["stock GRPOTrainer"]
+    processor = fastest(us, "processor") / fastest("stock GRPOTrainer", "processor")
     print(*(f"{k}: {v:.3f} s per step" for k, v in best.items()), f"ratio {ratio:.3f}", sep="\n")
+    print(f"ratio of processor time {processor:.3f}")
     print(f"{demonstrated:.0%} of the groups were served with a demonstration")
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         write_json(arguments.out, {
             "recipe": recipe.name, "profile": arguments.profile, "demonstrated": round(demonstrated, 3),
             "seconds_per_step": {k: round(v, 4) for k, v in best.items()}, "ratio": round(ratio, 4),
-            "rounds": arguments.rounds, "steps": len(measured[us][0]), "threads": torch.get_num_threads(),
+            "processor_ratio": round(processor, 4),
+            "rounds": arguments.rounds, "steps": len(measured[us][0]["wall"]), "threads": torch.get_num_threads(),
             "machine": str(describe_hardware()), "versions": software_versions(),
         })  # fmt: skip
         print(json.loads(arguments.out.read_text())["machine"])
