@@ -136,7 +136,7 @@ def hard_sampling_arms():
 
 # Of the map's warm starts: share of codes in plain rows, and of rows that follow their demonstrations' style.
 MAP_CODE_RATES = (0.2, 0.07, 0.02, 0.005)
-MAP_FOLLOW_RATES = (0.45, 0.7, 0.9)
+MAP_FOLLOW_RATES = (0.45, 0.7, 0.97)
 
 
 def map_arms():
