@@ -135,6 +135,9 @@ RULES = {
 class VisitHistory:
     """The record a rule decides on; stands where a `HardSamplePool` does.
 
+    It remembers `VISITS_KEPT` visits of a sample, about 1.5 KiB with all of them: for comparisons, not for millions of
+    samples.
+
     Args:
         sample_ids: all ids of the data set.
 
