@@ -180,7 +180,7 @@ def test_completion_text_takes_both_of_trls_forms_and_nothing_else():
             completion_text(wrong)
 
 
-# Properties. No deadlines: the machine may be busy.
+# Properties.
 fragments = st.sampled_from(
     ["<think>", "</think>", "<tool_call>", "</tool_call>", '{"name": ', '"add"', ', "arguments": {', "}", "{",
      "[", "]", '"', "\\", "\\ud800", "\ud800", "NaN", "1e999", ":", ",", "1", "\n", ADD_JSON, "[" * 50]
@@ -198,7 +198,7 @@ calls = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(garbage)
 def test_any_text_is_parsed_without_raising(completion):
     parsed = parse_completion(completion)
@@ -211,7 +211,6 @@ def test_any_text_is_parsed_without_raising(completion):
     judge(completion, [ADD], TOOLS)
 
 
-@settings(deadline=None)
 @given(st.lists(calls, min_size=1, max_size=4), st.randoms(use_true_random=False))
 def test_the_gold_completion_is_right_in_any_order(gold, random):
     sample = ToolSample("s", "f", [{"role": "user", "content": "q"}], TOOLS, random.sample(gold, len(gold)))
@@ -236,7 +235,6 @@ def mutate(one, kind, key):
     return {"name": name, "arguments": arguments}
 
 
-@settings(deadline=None)
 @given(st.lists(calls, min_size=1, max_size=4), st.data())
 def test_a_changed_call_is_never_right(gold, data):
     i = data.draw(st.integers(0, len(gold) - 1))
@@ -251,7 +249,6 @@ def test_a_changed_call_is_never_right(gold, data):
     assert (match.reason, match.detail) == (again.reason, again.detail)
 
 
-@settings(deadline=None)
 @given(st.lists(calls, min_size=1, max_size=4), st.data())
 def test_a_changed_number_of_calls_is_never_right(gold, data):
     i = data.draw(st.integers(0, len(gold) - 1))

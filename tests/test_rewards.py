@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_calls import call, schema, text
 
@@ -117,7 +117,6 @@ small_calls = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(small_calls, small_calls, st.sampled_from(["<think>hm</think>", ""]))
 def test_full_grade_and_conjunctive_reward_agree(predicted, gold, think):
     completions = [text(*predicted, think=think)]

@@ -135,7 +135,7 @@ def test_a_faulty_schema_is_not_the_models_fault():
         assert judge_example(completion(GOOD), PROMPT, [tool]).reason == "ok"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.sampled_from([
     "<think>", "</think>", "<example>", "</example>", "<tool_call>", "</tool_call>", '{"name": "add", "arguments": {}}',
     '{"name":', "NaN", "1e999", "[" * 50, "}" * 50, '"', "\\", "\u0430dd", "\ud800", "\x00", QUERY, ANALYSIS, "a " * 99,
@@ -149,7 +149,7 @@ def test_nothing_raises_and_a_paid_example_is_what_it_should_be(parts, strict):
         assert verdict.call["name"] == "add" and set(verdict.call["arguments"]) == {"a", "b"}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(max_size=200), st.text(max_size=200))
 def test_any_text_around_the_call_is_read_without_harm(query, analysis):
     verdict = judge_example(completion(example_text(query, call(), analysis)), PROMPT, [TOOL])

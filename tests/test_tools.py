@@ -158,7 +158,7 @@ names = st.sampled_from(["add", "inverse", "clear", "sub"]) | values
 arguments = st.dictionaries(st.sampled_from(["a", "b", "x", "xs", "self"]), values, max_size=3) | values
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(values | st.fixed_dictionaries({"name": names, "arguments": arguments}))
 def test_no_call_raises(anything):
     registry = ToolRegistry()
