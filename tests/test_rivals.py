@@ -526,12 +526,12 @@ def test_interrupted_run_equals_an_uninterrupted_one(recipe, retest, seed, tmp_p
 
 
 @pytest.mark.parametrize(
-    "recipe, prompts, group", [("rollouts_32", 3, 32), ("rollouts_32_equal_prompts", 12, 32), ("grpo", 12, 10)]
+    "recipe, prompts, group", [("rollouts_32", 5, 32), ("rollouts_32_equal_prompts", 16, 32), ("grpo", 16, 10)]
 )
 def test_rollouts_per_step(recipe, prompts, group, tmp_path):
-    """12 prompts in groups of 10 are 120 rollouts; 120 // 32 = 3 groups of 32, or 12 of them."""
-    steps = 1 if recipe == "grpo" else 2
-    run = train(recipe, get_profile("nano", **{**TINY, "steps": steps, "eval_every": 9}), 0, tmp_path / "run")
+    """16 prompts in groups of 10 are 160 rollouts: 5 groups of 32; or 16 of them, at equal prompts."""
+    steps, sizes = 1 if recipe == "grpo" else 2, {"prompts_per_step": 16, "micro_batch": 160, "eval_every": 9}
+    run = train(recipe, get_profile("nano", **{**TINY, **sizes, "steps": steps}), 0, tmp_path / "run")
     groups = read_jsonl(run / "rollouts.jsonl")
     assert [g["step"] for g in groups] == [step for step in range(1, steps + 1) for _ in range(prompts)]
     assert {len(g["rewards"]) for g in groups} == {group}
