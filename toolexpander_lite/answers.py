@@ -12,6 +12,7 @@ from pathlib import Path
 from .calls import CALL_CLOSE, CALL_OPEN, parse_completion
 from .errors import RunError
 from .evaluate import generate
+from .files import write_whole
 from .models import model_hash
 from .prompts import render_prompt
 from .runs import write_json
@@ -98,9 +99,7 @@ def answer_samples(model, tokenizer, samples, file, max_new_tokens, batch_size=1
     if len(rows) < len(order):
         rows = rows[: len(rows) // batch_size * batch_size]
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part")
-        part.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        part.replace(file)  # without a half-written line or batch
+        write_whole(file, "".join(json.dumps(row) + "\n" for row in rows))  # without a half-written line or batch
     asked, began = len(rows), time.perf_counter()
     for start in range(asked, len(order), batch_size):
         ids, batch_began = order[start : start + batch_size], time.perf_counter()

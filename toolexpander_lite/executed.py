@@ -18,6 +18,7 @@ from .api_world import World
 from .calls import CALL_OPEN, THINK_CLOSE, parse_completion, same_value
 from .data import tool_name
 from .evaluate import generate
+from .files import write_whole
 from .prompts import render_messages
 
 MAX_STEPS = 8  # calls in an episode, our assumption: twice what the longest gold solution needs
@@ -176,9 +177,7 @@ def write_episodes(episodes, file):
     """The episodes as JSONL, whole or not at all, so that their counts can be made again from the file."""
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(file.name + ".part")
-    part.write_text("".join(json.dumps(asdict(e)) + "\n" for e in episodes), encoding="utf-8")
-    part.replace(file)
+    write_whole(file, "".join(json.dumps(asdict(e)) + "\n" for e in episodes))
 
 
 def model_answers(model, tokenizer, max_new_tokens, batch_size=16):
