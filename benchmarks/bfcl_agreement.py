@@ -132,9 +132,10 @@ def call_mutations(question, index, rng):
     gold = question.sample.calls
     yield "gold", gold
     yield "no call", []
-    yield "arguments reordered", [
-        {"name": c["name"], "arguments": dict(reversed(c["arguments"].items()))} for c in gold
-    ]
+    yield (
+        "arguments reordered",
+        [{"name": c["name"], "arguments": dict(reversed(c["arguments"].items()))} for c in gold],
+    )
     yield "call given twice", [*gold, gold[index]]
     others = sorted({t["function"]["name"] for t in question.sample.tools} - {gold[index]["name"]})
     if others:

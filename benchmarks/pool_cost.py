@@ -1,9 +1,10 @@
 """What the hard sample pool costs: time of a step when nothing is hard, and memory for a million samples.
 
-    python benchmarks/pool_cost.py [--rounds 4] [--steps 14] [--out assets/benchmarks/pool_cost.json]
+    OMP_NUM_THREADS=1 python benchmarks/pool_cost.py [--steps 40] [--out assets/benchmarks/pool_cost.json]
 
-Time: `train("grpo")` and `train("hard_sampling")` take turns on the same prompts. The pool's window is set so wide that
-nothing becomes hard; both then sample the same rollouts, and the difference is the pool's.
+Time: `train("grpo")`, `train("hard_sampling")` and `train("grpo")` once more take turns, see `turns.py`, on the same
+prompts. The pool's window is set so wide that nothing becomes hard, and the learning rate so low that nothing changes;
+all then sample the same rollouts, and the difference is the pool's.
 Memory: growth of the process when a pool is made, and when every sample has been observed and found hard (the most it
 ever has to remember), with the time of one step's share of the work, counts included.
 """
@@ -15,22 +16,16 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
+from turns import compare, take_turns
 
 from toolexpander_lite import train as training
 from toolexpander_lite.hardware import describe_hardware
 from toolexpander_lite.profiles import get_profile
+from toolexpander_lite.recipes import get_recipe
 from toolexpander_lite.runs import software_versions, write_json
 from toolexpander_lite.sample_pool import HardSamplePool
 
-WARM_UP = 2
 PROMPTS = 16  # of a nano step
-
-
-def step_times(recipe, profile, folder):
-    times = []
-    training.train(recipe, profile, 0, folder, progress=lambda row: times.append(time.perf_counter()))
-    return [b - a for a, b in zip(times[1:], times[2:])][WARM_UP:-1]  # the last step ends with an evaluation
 
 
 def resident():
@@ -60,8 +55,7 @@ def memory(samples):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=14)
+    parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--samples", type=int, default=1_000_000)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -69,21 +63,21 @@ def main():
     print(held, flush=True)
     training.HardSamplePool = functools.partial(HardSamplePool, window=10**9)
     profile = get_profile("nano", steps=arguments.steps + 1, eval_every=arguments.steps + 1)
-    measured = {"grpo": [], "hard_sampling, nothing hard": []}
     with tempfile.TemporaryDirectory() as folder:
-        for turn in range(arguments.rounds):
-            for name, times in measured.items():
-                times.append(step_times(name.split(",")[0], profile, Path(folder) / f"{turn}-{len(name)}"))
-            print(f"round {turn + 1}: " + ", ".join(f"{k} {v[-1][-1]:.3f} s" for k, v in measured.items()), flush=True)
-    # The fastest of the rounds for each step: noise only ever adds time.
-    best = {k: sum(map(min, zip(*v))) / len(v[0]) for k, v in measured.items()}
-    ratio = best["hard_sampling, nothing hard"] / best["grpo"]
-    print(*(f"{k}: {v:.3f} s per step" for k, v in best.items()), f"ratio {ratio:.3f}", sep="\n")
+
+        def run(recipe, name):
+            recipe = get_recipe(recipe, learning_rate=1e-12)
+            return lambda note: training.train(recipe, profile, 0, Path(folder) / name, progress=note)
+
+        found = compare(take_turns({
+            "grpo": run("grpo", "before"),
+            "hard_sampling, nothing hard": run("hard_sampling", "pool"),
+            "grpo, again": run("grpo", "after"),
+        }), arguments.steps)  # fmt: skip
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         write_json(arguments.out, {
-            "seconds_per_step": {k: round(v, 4) for k, v in best.items()}, "ratio": round(ratio, 4),
-            "rounds": arguments.rounds, "memory": held, "threads": torch.get_num_threads(),
+            **found, "memory": held,
             "machine": str(describe_hardware()), "versions": software_versions(),
         })  # fmt: skip
 
