@@ -1,6 +1,6 @@
 """What the hard sample pool costs: time of a step when nothing is hard, and memory for a million samples.
 
-    OMP_NUM_THREADS=1 python benchmarks/pool_cost.py [--steps 40] [--out assets/benchmarks/pool_cost.json]
+    python benchmarks/pool_cost.py [--steps 16] [--out assets/benchmarks/pool_cost.json]
 
 Time: `train("grpo")`, `train("hard_sampling")` and `train("grpo")` once more take turns, see `turns.py`, on the same
 prompts. The pool's window is set so wide that nothing becomes hard, and the learning rate so low that nothing changes;
@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from turns import compare, take_turns
+from turns import compare, in_the_studies_environment, take_turns
 
 from toolexpander_lite import train as training
 from toolexpander_lite.hardware import describe_hardware
@@ -55,7 +55,7 @@ def memory(samples):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--samples", type=int, default=1_000_000)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -65,15 +65,19 @@ def main():
     profile = get_profile("nano", steps=arguments.steps + 1, eval_every=arguments.steps + 1)
     with tempfile.TemporaryDirectory() as folder:
 
-        def run(recipe, name):
+        def run(recipe, out):
             recipe = get_recipe(recipe, learning_rate=1e-12)
-            return lambda note: training.train(recipe, profile, 0, Path(folder) / name, progress=note)
+            return lambda note: training.train(recipe, profile, 0, out, progress=note)
 
-        found = compare(take_turns({
-            "grpo": run("grpo", "before"),
-            "hard_sampling, nothing hard": run("hard_sampling", "pool"),
-            "grpo, again": run("grpo", "after"),
-        }), arguments.steps)  # fmt: skip
+        def sides(number):
+            out = Path(folder) / str(number)
+            return {
+                "grpo": run("grpo", out / "before"),
+                "hard_sampling, nothing hard": run("hard_sampling", out / "pool"),
+                "grpo, again": run("grpo", out / "after"),
+            }
+
+        found = compare(take_turns(sides, arguments.steps))
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         write_json(arguments.out, {
@@ -83,4 +87,5 @@ def main():
 
 
 if __name__ == "__main__":
+    in_the_studies_environment()
     main()

@@ -1,7 +1,7 @@
 """Seconds per step: the stock `GRPOTrainer` against `train()`, step by step in one process, at the same tokens.
 
-    OMP_NUM_THREADS=1 python benchmarks/step_time.py [--steps 40] [--out assets/benchmarks/step_time.json]
-    OMP_NUM_THREADS=1 python benchmarks/step_time.py --recipe toolexpander --profile nano-rare
+    python benchmarks/step_time.py [--steps 16] [--out assets/benchmarks/step_time.json]
+    python benchmarks/step_time.py --recipe toolexpander --profile nano-rare
 
 The stock trainer, `train()`, and the stock trainer once more take turns, see `turns.py`. All have the same base, seed
 and trainer settings. `train()` goes once before, without being measured; the stock trainers are handed the very prompts
@@ -20,7 +20,7 @@ from pathlib import Path
 from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import GRPOTrainer
-from turns import compare, take_turns
+from turns import compare, in_the_studies_environment, take_turns
 
 from toolexpander_lite.hardware import describe_hardware
 from toolexpander_lite.models import load_policy
@@ -77,7 +77,7 @@ def stock(recipe, profile, folder, rows, note):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--recipe", default="grpo")
     parser.add_argument("--profile", default="nano")
     parser.add_argument("--out", type=Path)
@@ -88,11 +88,16 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         rows, demonstrated = served_rows(recipe, profile, folder / "first")
-        found = compare(take_turns({
-            "stock GRPOTrainer": functools.partial(stock, recipe, profile, folder / "before", rows),
-            f"train({recipe.name!r})": lambda note: train(recipe, profile, 0, folder / "ours", progress=note),
-            "stock GRPOTrainer, again": functools.partial(stock, recipe, profile, folder / "after", rows),
-        }), arguments.steps)  # fmt: skip
+
+        def sides(number):
+            out = folder / str(number)
+            return {
+                "stock GRPOTrainer": functools.partial(stock, recipe, profile, out / "before", rows),
+                f"train({recipe.name!r})": lambda note: train(recipe, profile, 0, out / "ours", progress=note),
+                "stock GRPOTrainer, again": functools.partial(stock, recipe, profile, out / "after", rows),
+            }
+
+        found = compare(take_turns(sides, arguments.steps))
     print(f"{demonstrated:.0%} of the groups were served with a demonstration")
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
@@ -103,4 +108,5 @@ def main():
 
 
 if __name__ == "__main__":
+    in_the_studies_environment()
     main()

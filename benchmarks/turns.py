@@ -3,10 +3,15 @@
 Three runs: one that is measured, between two of the kind it is compared with. A step of the middle one is divided by
 the mean of its two neighbours, the same step of the others just before and just after it. The first over the last is
 the control: it should be 1, and how far it is from 1 tells what this machine can measure.
+
+All are made anew in each round and begin in another order, since two equal trainers in one process differ by some
+percent for as long as they live: it matters where in memory they came to lie.
 """
 
+import os
 import random
 import statistics
+import sys
 import threading
 import time
 
@@ -14,8 +19,21 @@ import numpy as np
 import torch
 
 from toolexpander_lite.intervals import bootstrap_interval
+from toolexpander_lite.studies import ENVIRONMENT
 
-WARM_UP = 2  # steps
+WARM_UP = 2  # steps of a round
+ROUNDS = 3
+CLOCKS = ("wall", "processor")
+
+
+def in_the_studies_environment():
+    """Start this script again as the runs of a study are started: one thread, and freed memory is kept.
+
+    And with one heap for all threads: else each of the three would have one of its own, of another kind.
+    """
+    wanted = {**ENVIRONMENT, "MALLOC_ARENA_MAX": "1"}
+    if not wanted.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **wanted})
 
 
 class Turns:
@@ -26,7 +44,7 @@ class Turns:
 
     def __init__(self, names):
         self.names, self.turn, self.change = list(names), 0, threading.Condition()
-        self.seconds = {name: {"wall": [], "processor": []} for name in names}
+        self.seconds = {name: {clock: [] for clock in CLOCKS} for name in names}
         self.lengths = {name: [] for name in names}
         self.began = None
 
@@ -61,8 +79,28 @@ class Turns:
             self.change.notify_all()
 
 
-def take_turns(sides):
-    """Run {name: function that is given `note`, to be called with each row of its log} -> `Turns`."""
+def take_turns(make_sides, steps):
+    """Three runs in turns, in each of `ROUNDS` rounds -> [{clock: {name: seconds of each measured step}}] by round.
+
+    Args:
+        make_sides: number of the round -> {name: function that is given `note`, to be called with each row of its log},
+            the measured one in the middle.
+        steps: of each run; what comes after (its last evaluation) is not counted.
+    """
+    rounds = []
+    for number in range(ROUNDS):
+        sides = make_sides(number)
+        names = [*list(sides)[number:], *list(sides)[:number]]  # the neighbours in the circle stay the same
+        turns = one_round({name: sides[name] for name in names})
+        rounds.append({
+            clock: {name: turns.seconds[name][clock][WARM_UP:steps] for name in sides} for clock in CLOCKS
+        })  # fmt: skip
+        print(f"round {number + 1} of {ROUNDS}", flush=True)
+    return rounds
+
+
+def one_round(sides):
+    """{name: run} -> `Turns`."""
     turns, failures = Turns(sides), []
 
     def side(name, run):
@@ -88,22 +126,29 @@ def take_turns(sides):
 
 
 def ratio_of(above, below):
-    """Mean of the quotients and its 95 % bootstrap interval over the steps -> dict."""
-    quotients = [a / b for a, b in zip(above, below)]
-    interval = [round(end, 4) for end in bootstrap_interval(quotients)]
-    return {"ratio": round(statistics.mean(quotients), 4), "interval": interval}
+    """Mean of the quotients over all steps, its 95 % bootstrap interval, and the mean of each round -> dict."""
+    quotients = [[a / b for a, b in zip(*pair)] for pair in zip(above, below)]
+    every = [quotient for one in quotients for quotient in one]
+    return {
+        "ratio": round(statistics.mean(every), 4),
+        "interval": [round(end, 4) for end in bootstrap_interval(every)],
+        "by_round": [round(statistics.mean(one), 4) for one in quotients],
+    }
 
 
-def compare(turns, steps):
+def compare(rounds):
     """The middle run over its neighbours, by the clock and by the processor's time -> dict; prints it too."""
     found = {}
-    for clock in ("wall", "processor"):
-        seconds = {name: times[clock][WARM_UP:steps] for name, times in turns.seconds.items()}
-        before, middle, after = seconds.values()
-        around = [(a + b) / 2 for a, b in zip(before, after)]
-        means = {name: round(statistics.mean(times), 4) for name, times in seconds.items()}
-        found[clock] = {"seconds_per_step": means, **ratio_of(middle, around), "control": ratio_of(before, after)}
+    for clock in rounds[0]:
+        before, middle, after = ([one[clock][name] for one in rounds] for name in rounds[0][clock])
+        around = [[(a + b) / 2 for a, b in zip(*pair)] for pair in zip(before, after)]
+        means = {name: statistics.mean(sum((one[clock][name] for one in rounds), [])) for name in rounds[0][clock]}
+        found[clock] = {
+            "seconds_per_step": {name: round(mean, 4) for name, mean in means.items()},
+            **ratio_of(middle, around), "control": ratio_of(before, after),
+        }  # fmt: skip
         print(f"{clock} time:", ", ".join(f"{name} {mean:.3f} s per step" for name, mean in means.items()))
         for words, quotient in (("ratio", found[clock]), ("control", found[clock]["control"])):
-            print(f"  {words} {quotient['ratio']:.3f} ({quotient['interval'][0]:.3f}-{quotient['interval'][1]:.3f})")
-    return {**found, "steps": steps - WARM_UP, "threads": torch.get_num_threads()}
+            low, high = quotient["interval"]
+            print(f"  {words} {quotient['ratio']:.3f} ({low:.3f}-{high:.3f}), by round {quotient['by_round']}")
+    return {**found, "rounds": len(rounds), "steps": len(before[0]), "threads": torch.get_num_threads()}

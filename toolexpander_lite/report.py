@@ -247,19 +247,26 @@ def speed_lines(benchmarks):
     where = json.loads((benchmarks / "where_time_goes.json").read_text())["shares"]
     pool = json.loads((benchmarks / "pool_cost.json").read_text())
     held = pool["memory"]
-    stock, ours = step["seconds_per_step"].values()
+    stock, ours = list(step["wall"]["seconds_per_step"].values())[:2]
     whole = json.loads((benchmarks / "step_time_toolexpander.json").read_text())
     model = sum(share for name, share in where.items() if name.startswith("model"))
     return [
-        f"- **Speed.** {ours:.2f} s per nano step with `train()`, {stock:.2f} s with the stock `GRPOTrainer`, "
-        f"side by side: ratio {step['ratio']:.3f} ({step['machine']}). {model:.0%} of a step is the model itself.",
+        f"- **Speed.** {ours:.2f} s per nano step with `train()`, {stock:.2f} s with the stock `GRPOTrainer`, taking "
+        f"turns step by step: ratio {ratio(step)} ({step['machine']}). {model:.0%} of a step is the model itself.",
         f"- **The whole of ToolExpander** against the stock trainer, handed the same prompts "
         f"({whole['demonstrated']:.0%} of the groups with a demonstration) and drawing the same rollouts: ratio "
-        f"{whole['ratio']:.3f} ({whole['machine']}).",
-        f"- **The pool's cost.** With nothing hard, a step with the pool takes {pool['ratio']:.3f} of a `grpo` step. "
+        f"{ratio(whole)}.",
+        f"- **The pool's cost.** A step with the pool and nothing hard against a `grpo` step: ratio {ratio(pool)}. "
         f"A pool of {held['samples']:,} samples takes {held['MiB_new']} MiB, {held['MiB_all_hard']} MiB when all are "
         f"hard (the ids themselves not counted), and {held['MiB_on_disk']} MiB in a checkpoint.",
     ]
+
+
+def ratio(benchmark):
+    """A committed quotient of seconds per step, with its interval and what the control shows."""
+    found = benchmark["wall"]
+    (low, high), (least, most) = found["interval"], found["control"]["interval"]
+    return f"{found['ratio']:.3f} (95 % interval {low:.3f}-{high:.3f}; like against like {least:.3f}-{most:.3f})"
 
 
 def agreement_line(benchmarks):
