@@ -5,6 +5,7 @@ where the tick says so.
 """
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -83,8 +84,8 @@ def sensitivity_table(runs):
 def plot_sensitivity(table):
     """Columns of panels, one per assumption: where runs end (above), how soon they reach 0.9 (below).
 
-    A dot per seed, below a cross for one that never does; a dash at each mean, joined where the values are numbers.
-    `table`: of `sensitivity_table`, not empty.
+    A dot per seed, below a cross for one that never does; a dash at each mean, joined to the next where the values are
+    two numbers. `table`: of `sensitivity_table`, not empty.
     """
     parts = list(table.groupby(["study", "field"], sort=False))
     figure, axes = plt.subplots(2, len(parts), figsize=(4 * len(parts), 3.1), squeeze=False, sharex="col", sharey="row")
@@ -100,8 +101,9 @@ def plot_sensitivity(table):
                     axis.plot(spread[shown], rows[name][shown] / scale, mark, color=colour, markersize=4, zorder=3)
                 means.append(rows[name].mean() / scale)
             axis.plot(range(len(means)), means, "_", color="#4c72b0", markersize=16, markeredgewidth=2)
-            if all(re.fullmatch(r"[\d.e-]+", value) for value in variants["value"]):
-                axis.plot(range(len(means)), means, color="#4c72b0", alpha=0.6)
+            for place, values in enumerate(pairwise(variants["value"])):
+                if values[0] != values[1] and all(re.fullmatch(r"[\d.e-]+", value) for value in values):
+                    axis.plot([place, place + 1], means[place : place + 2], color="#4c72b0", alpha=0.6)
             axis.grid(alpha=0.25)
         labels = list(variants["value"])
         if variants.learning_rate.nunique() > 1 and field != "learning_rate":
