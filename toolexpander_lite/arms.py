@@ -134,9 +134,9 @@ def hard_sampling_arms():
     return [*arms, arm("replace-kl0", "replace", 3, beta=0.0)]
 
 
-# Of the map's warm starts: share of codes in plain rows, and of rows that follow their demonstrations' style.
-MAP_CODE_RATES = (0.2, 0.07, 0.02, 0.005)
-MAP_FOLLOW_RATES = (0.45, 0.7, 0.97)
+# Of the map's warm starts: share of codes in plain rows, and of rows that follow their demonstrations' style. Four more
+# at the edge: no codes at all without a demonstration, and demonstrations that are hardly followed.
+MAP_RATES = (*product((0.2, 0.07, 0.02, 0.005), (0.45, 0.7, 0.97)), (0, 0.45), (0, 0.97), (0.005, 0.2), (0.005, 0.05))
 
 
 def map_arms():
@@ -146,7 +146,7 @@ def map_arms():
     evaluations: only how a run begins and ends is looked at.
     """
     rates, arms = chosen_rates(), []
-    for code, follow in product(MAP_CODE_RATES, MAP_FOLLOW_RATES):
+    for code, follow in MAP_RATES:
         name = f"code{code}-follow{follow}"
         for recipe in ("grpo", "hard_sampling"):
             options = {

@@ -64,13 +64,13 @@ def plot_map(table):
         axis.axvline(1 / table.hard_rollouts.mean(), color="#444444", linestyle=":", linewidth=1, zorder=0)
         run_here = cells.dropna(subset=recipe)
         image = axis.scatter(
-            run_here.alone, run_here.helped, c=run_here[recipe], vmin=0, vmax=1, s=850, marker="s", cmap="viridis"
+            run_here.alone, run_here.helped, c=run_here[recipe], vmin=0, vmax=1, s=560, marker="s", cmap="viridis"
         )
         for cell in run_here.to_dict("records"):
-            axis.text(cell["alone"], cell["helped"], f"{cell[recipe]:.2f}", ha="center", va="center", fontsize=8,
+            axis.text(cell["alone"], cell["helped"], f"{cell[recipe]:.2f}", ha="center", va="center", fontsize=7,
                       color="white" if cell[recipe] < 0.6 else "black")  # fmt: skip
-        axis.set(xscale="log", xlabel="P(gold), asked alone, before training", title=recipe, ylim=(-0.08, 1.08))
-        axis.margins(x=0.15)
+        axis.set(xscale="log", yscale="log", xlabel="P(gold), asked alone, before training", title=recipe)
+        axis.margins(0.12)
     axes[0, 0].set_ylabel("P(gold), one demonstration in front,\nbefore training")
     figure.colorbar(image, ax=list(axes[0]), label="hard families, asked alone, after training")
     return figure
