@@ -188,6 +188,21 @@ def ablation_arms(profile="nano-rare", search="nano-ablation-search", seeds=(10,
     return arms
 
 
+def ablation_hard_arms():
+    """Neither idea, each, both, on a harder policy: asked alone it never saw a code, and it rarely writes examples.
+
+    On the map's policy of these rates hard sampling alone falls short of the ceiling. Learning rates are those of the
+    ablation's search; nothing was searched on this policy.
+    """
+    rates = chosen_rates(REPOSITORY / "assets" / "runs" / "nano-ablation-search")
+    base = {"--code-rate": 0, "--follow-rate": 0.97, "--example-rate": 0.01}
+    return [
+        Arm(name, name, tuple(range(10)), {},
+            {"--learning-rate": rates.get(name), "--model": "out/hard/code0-follow0.97-example0.01"}, base, "nano-rare")
+        for name in ("grpo", "hard_sampling_decay", "set", "toolexpander")
+    ]  # fmt: skip
+
+
 def examples_arms():
     """What a self-written example earns, on policies that write one in 4 %, 0.4 % and almost none of rollouts.
 
@@ -242,6 +257,7 @@ STUDIES = {
     "nano-ablation-search": lambda: search_arms(ABLATION_SEARCHED, "nano-rare"),
     "nano-examples": examples_arms,
     "nano-ablation": ablation_arms,
+    "nano-ablation-hard": ablation_hard_arms,
     "nano-ablation-long": long_arms,
     "nano-sensitivity": sensitivity_arms,
 }

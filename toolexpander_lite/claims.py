@@ -94,6 +94,9 @@ CLAIMS = (
     Claim("... and sooner than hard sampling alone", "our question",
           "nano-ablation", "toolexpander", "hard_sampling_decay", ROLLOUTS),
     Claim("... and sooner than self-examples alone", "our question", "nano-ablation", "toolexpander", "set", ROLLOUTS),
+    Claim("On a harder policy too they add up: more than hard sampling alone", "our question",
+          "nano-ablation-hard", "toolexpander", "hard_sampling_decay"),
+    Claim("... and more than self-examples alone", "our question", "nano-ablation-hard", "toolexpander", "set"),
 )  # fmt: skip
 
 

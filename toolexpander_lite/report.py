@@ -46,6 +46,10 @@ STUDIES_TOLD = {  # study: its title and what is to be known of its table
         "Both ideas: each part added to `grpo`, each taken from `toolexpander`",
         "120 steps, on `nano-rare`; evaluated with the prompts each arm trains on.",
     ),
+    "nano-ablation-hard": (
+        "Both ideas on a harder policy",
+        "120 steps, on a policy that never saw a code unless a demonstration showed one, and rarely writes examples.",
+    ),
     "nano-ablation-long": ("600 steps at two rates", "Has a collapse its chance? On `nano-rare`."),
     "nano-sensitivity": ("One value of `set` changed at a time", "120 steps, on `nano-rare`."),
 }
