@@ -50,8 +50,8 @@ def test_the_picture_puts_each_base_where_it_was_measured(drawn):
 def test_markdown_has_a_row_per_base_and_says_what_was_not_run(drawn):
     lines = map_lines(drawn)
     assert lines[1].endswith("| grpo | hard_sampling |")
-    assert lines[3] == "| `code0.2-follow0.9` | 1e-02 | 0.90 | 8 | 1.00 (1.00-1.00) | not run |"
-    assert lines[4] == "| `code0.02-follow0.9` | 1e-03 | 0.80 | 0.8 | 0.00 (0.00-0.00) | 0.50 (0.00-1.00) |"
+    assert lines[3] == "| `code0.2-follow0.9` | 1e-02 | 0.9 | 8 | 1.00 (1.00-1.00) | not run |"
+    assert lines[4] == "| `code0.02-follow0.9` | 1e-03 | 0.8 | 0.8 | 0.00 (0.00-0.00) | 0.50 (0.00-1.00) |"
 
 
 def test_a_map_without_runs_is_an_error(tmp_path):

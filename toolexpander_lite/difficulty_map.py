@@ -59,18 +59,28 @@ def plot_map(table):
     """
     cells = map_cells(table)
     recipes = sorted(table.recipe.unique())
-    figure, axes = plt.subplots(1, len(recipes), figsize=(5.6 * len(recipes), 4.6), squeeze=False, sharey=True)
+    figure, axes = plt.subplots(
+        1, len(recipes), figsize=(5.2 * len(recipes), 5.4), squeeze=False, sharey=True, layout="constrained"
+    )
     for axis, recipe in zip(axes[0], recipes):
         axis.axvline(1 / table.hard_rollouts.mean(), color="#444444", linestyle=":", linewidth=1, zorder=0)
         run_here = cells.dropna(subset=recipe)
         image = axis.scatter(
-            run_here.alone, run_here.helped, c=run_here[recipe], vmin=0, vmax=1, s=560, marker="s", cmap="viridis"
+            run_here.alone,
+            run_here.helped,
+            c=run_here[recipe],
+            vmin=0,
+            vmax=1,
+            s=470,
+            marker="s",
+            cmap="viridis",
+            edgecolors="white",
         )
         for cell in run_here.to_dict("records"):
             axis.text(cell["alone"], cell["helped"], f"{cell[recipe]:.2f}", ha="center", va="center", fontsize=7,
                       color="white" if cell[recipe] < 0.6 else "black")  # fmt: skip
         axis.set(xscale="log", yscale="log", xlabel="P(gold), asked alone, before training", title=recipe)
-        axis.margins(0.12)
+        axis.margins(0.08)
     axes[0, 0].set_ylabel("P(gold), one demonstration in front,\nbefore training")
     figure.colorbar(image, ax=list(axes[0]), label="hard families, asked alone, after training")
     return figure
@@ -93,6 +103,7 @@ def map_lines(folder):
         "|---" * (4 + len(recipes)) + "|",
     ]
     for cell in map_cells(table).to_dict("records"):
-        where = f"`{cell['base']}` | {cell['alone']:.0e} | {cell['helped']:.2f} | {cell['lucky']:.2g}"
+        lucky = f"{cell['lucky']:.0f}" if cell["lucky"] >= 10 else f"{cell['lucky']:.2g}"
+        where = f"`{cell['base']}` | {cell['alone']:.0e} | {cell['helped']:.2g} | {lucky}"
         lines.append(f"| {where} | {' | '.join(ended(cell, recipe) for recipe in recipes)} |")
     return [*lines, ""]

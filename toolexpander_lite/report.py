@@ -149,12 +149,13 @@ def map_sentences(folder):
     if not find_runs(folder):
         return []
     cells = map_cells(map_table(folder))
+    seeds = " to ".join(dict.fromkeys((str(cells.seeds.min()), str(cells.seeds.max()))))
     solved = {recipe: (cells[recipe] >= 0.9).sum() for recipe in ("grpo", "hard_sampling")}
     lucky = cells[cells.grpo >= 0.9].lucky
     least = f"; the hardest of those had {lucky.min():.2g} lucky successes to expect in a run" if len(lucky) else ""
     return [
         f"- **The map.** {len(cells)} base policies, P(gold) {cells.alone.max():.0e} to {cells.alone.min():.0e} on "
-        f"hard questions asked alone ({cells.seeds.min()} to {cells.seeds.max()} seeds each): vanilla GRPO ends at 0.9 "
+        f"hard questions asked alone ({seeds} seeds each): vanilla GRPO ends at 0.9 "
         f"or more on {solved['grpo']} of them{least}; hard sampling on {solved['hard_sampling']}. Notebook 02 has the "
         "picture."
     ]
