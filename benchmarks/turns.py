@@ -5,7 +5,7 @@ the mean of its two neighbours, the same step of the others just before and just
 the control: it should be 1, and how far it is from 1 tells what this machine can measure.
 
 All are made anew in each round and begin in another order, since two equal trainers in one process differ by some
-percent for as long as they live: it matters where in memory they came to lie.
+percent for as long as they live (by where in memory they came to lie, we think).
 """
 
 import os
