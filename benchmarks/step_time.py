@@ -1,7 +1,7 @@
 """Seconds per step: the stock `GRPOTrainer` against `train()`, step by step in one process, at the same tokens.
 
     python benchmarks/step_time.py [--steps 16] [--out assets/benchmarks/step_time.json]
-    python benchmarks/step_time.py --recipe toolexpander --profile nano-rare
+    python benchmarks/step_time.py --recipe toolexpander --profile nano-rare --steps 20
 
 The stock trainer, `train()`, and the stock trainer once more take turns, see `turns.py`. All have the same base, seed
 and trainer settings. `train()` goes once before, without being measured; the stock trainers are handed the very prompts
