@@ -18,6 +18,7 @@ from toolexpander_lite.errors import DataError, RunError
 from toolexpander_lite.models import load_policy
 from toolexpander_lite.nano_world import nano_samples
 from toolexpander_lite.profiles import get_profile
+from toolexpander_lite.prompts import render_prompt
 from toolexpander_lite.runs import REPOSITORY
 
 PACKAGE = bfcl.cache_folder("bfcl") / f"bfcl_eval-{bfcl.VERSION}" / "bfcl_eval"
@@ -260,6 +261,21 @@ def test_a_folder_is_for_one_model_and_one_way_of_asking(package, policy, tmp_pa
         evaluate_bfcl(*other, "nano", tmp_path, **few)
     more = evaluate_bfcl(*policy, "nano", tmp_path, **few | {"categories": ["live_relevance"]})
     assert list(more) == ["irrelevance", "live_relevance"]
+
+
+def test_the_invitation_is_asked_for_and_told_apart(package, tmp_path, monkeypatch):
+    model, tokenizer = load_policy(get_profile("nano-rare"), device="cpu")
+    few, prompts = ASKED | {"categories": ["irrelevance"]}, {}
+    for invite in (False, True):
+        prompts[invite] = []
+        monkeypatch.setattr(answers, "generate", lambda m, t, p, *a, **k: prompts[invite].extend(p) or [""] * len(p))
+        evaluate_bfcl(model, tokenizer, "nano-rare", tmp_path / str(invite), **few, invite=invite)
+    samples = [question.sample for question in load_questions("irrelevance")]
+    for invite, asked in prompts.items():
+        assert sorted(asked) == sorted(render_prompt(s, tokenizer, invite=invite) for s in samples)
+    assert not set(prompts[True]) & set(prompts[False])
+    with pytest.raises(RunError, match="invite differ"):
+        evaluate_bfcl(model, tokenizer, "nano-rare", tmp_path / "True", **few)
 
 
 def write_answers(out, category, rows):

@@ -24,7 +24,7 @@ from toolexpander_lite.executed import (
 )
 from toolexpander_lite.models import NANO_CHECKPOINTS, TOOL_TEMPLATE, load_policy
 from toolexpander_lite.profiles import get_profile
-from toolexpander_lite.prompts import gold_completion, render_prompt
+from toolexpander_lite.prompts import INVITATION, gold_completion, render_prompt
 
 PATIENT = {"timeout": 60}  # where no time limit is tested, a busy machine must not meet one
 DONE = "<think>done</think>"
@@ -298,6 +298,16 @@ def test_trying_all_names_is_no_answer():
     task = TASKS["balance"]
     everyone = [call("get_balance", owner=owner) for owner in OWNERS if owner != task.answer["owner"]]
     assert play(task, script(text(*everyone, *task.turns[0]))).reason == "extra_call"
+
+
+def test_the_invitation_stands_in_the_system_turn_of_every_chat():
+    seen = []
+    for invite in (False, True):
+        run_episodes(lambda chats: seen.extend(chats) or [DONE] * len(chats), list(TASKS.values()), invite=invite)
+    plain, invited = seen[: len(TASKS)], seen[len(TASKS) :]
+    assert all(INVITATION in chat["messages"][0]["content"] for chat in invited)
+    assert not any(INVITATION in chat["messages"][0]["content"] for chat in plain)
+    assert [chat["messages"][1:] for chat in plain] == [chat["messages"][1:] for chat in invited]
 
 
 def test_no_tasks_no_rate():

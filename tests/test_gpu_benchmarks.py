@@ -4,12 +4,17 @@ import importlib.util
 import json
 import random
 import sys
+import types
 
 import pytest
 
+from toolexpander_lite.__main__ import _parser
+from toolexpander_lite.models import load_policy
 from toolexpander_lite.nano_policy import build_tokenizer
+from toolexpander_lite.profiles import get_profile
 from toolexpander_lite.prompts import render_prompt
 from toolexpander_lite.runs import REPOSITORY, read_jsonl
+from toolexpander_lite.splits import load_splits
 
 
 def load_script(name):
@@ -19,7 +24,7 @@ def load_script(name):
     return module
 
 
-fit, smol = load_script("gpu_fit"), load_script("gpu_smol")
+fit, smol, four_bit = load_script("gpu_fit"), load_script("smol_runs"), load_script("four_bit")
 ROW = {"model": "tiny", "weights": "bf16 LoRA", "group": 4, "prompt": 64, "completion": 8, "hard": False}
 
 
@@ -120,7 +125,7 @@ def test_fit_table_lists_every_row_smallest_model_first():
 
 
 def calls_of(monkeypatch, tmp_path, *words, fail=()):
-    """Run gpu_smol with commands that only leave what they would leave -> (exit code, the commands)."""
+    """Run smol_runs with commands that only leave what they would leave -> (exit code, the commands)."""
     made = []
 
     def call(command, log):
@@ -134,8 +139,8 @@ def calls_of(monkeypatch, tmp_path, *words, fail=()):
         return int(made[-1][0] in fail)
 
     monkeypatch.setattr(smol, "call", call)
-    monkeypatch.setattr(smol.Plan, "evaluate", lambda self, name, model: "done")
-    monkeypatch.setattr(sys, "argv", ["gpu_smol.py", "--recipes", "grpo,hint", "--out", str(tmp_path), *words])
+    monkeypatch.setattr(smol.Plan, "evaluate", lambda self, *model: "done")
+    monkeypatch.setattr(sys, "argv", ["smol_runs.py", "--recipes", "grpo,hint", "--out", str(tmp_path), *words])
     return smol.main(), made
 
 
@@ -173,9 +178,75 @@ def test_what_cannot_be_run_is_one_line(monkeypatch, tmp_path, capsys):
     assert calls_of(monkeypatch, tmp_path / "b", "--seeds", "0", fail=["train"])[0] == 1
 
 
+def test_every_model_is_scored_on_what_was_asked_for_and_what_is_there_is_not_asked_again(monkeypatch, tmp_path):
+    made, ran = [], []
+
+    def call(words, log):
+        made.append(list(map(str, words)))
+        out = smol.Path(made[-1][made[-1].index("--out") + 1])
+        file = out if out.suffix else out / "scores.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("{}")
+        return 0
+
+    def run(line, **options):
+        ran.append(list(map(str, line[3:])))
+        return types.SimpleNamespace(returncode=0, stdout='{"zero_shot": 0.5}')
+
+    monkeypatch.setattr(smol, "call", call)
+    monkeypatch.setattr(smol.subprocess, "run", run)
+    monkeypatch.setattr(smol.Plan, "train", lambda *run: "done")
+    for arm in ("grpo", "toolexpander"):
+        (tmp_path / arm / "seed-0" / "final").mkdir(parents=True)
+    words = "--warm-start-steps 0 --seeds 0 --model m --limit 3 --api-bank rows.json --profile smol-cpu --out"
+    monkeypatch.setattr(sys, "argv", ["smol_runs.py", *words.split(), str(tmp_path)])
+    assert smol.main() == 0
+    scored = {folder.name for folder in (tmp_path / "evaluations").iterdir()}
+    arms = {"grpo-seed-0", "toolexpander-seed-0", "toolexpander-seed-0-plain"}
+    assert scored == {"base", "warm-start-seed-0"} | arms
+    # Without a warm start both are the model itself, but each name is scored.
+    assert len(ran) == len(scored) and len(made) == 3 * len(scored)
+    invited = [words for words in made + ran if "--invite" in words]
+    assert {words[words.index("--model") + 1] for words in invited} == {str(tmp_path / "toolexpander/seed-0/final")}
+    assert len(invited) == 4
+    parser = _parser()
+    for words in made + ran:
+        arguments = parser.parse_args(words)  # what is asked exists
+        assert arguments.profile == "smol-cpu"
+        assert arguments.command == "evaluate" or arguments.limit == 3
+    assert json.loads((tmp_path / "evaluations" / "base" / "held_out.json").read_text())["zero_shot"] == 0.5
+    made.clear(), ran.clear()
+    assert smol.main() == 0 and not made and not ran
+
+
+def test_an_unknown_benchmark_is_named(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sys, "argv", ["smol_runs.py", "--out", str(tmp_path), "--benchmarks", "bfcl,bfl"])
+    with pytest.raises(SystemExit):
+        smol.main()
+    assert "--benchmarks: bfl; choose of bfcl, api-bank, executed" in capsys.readouterr().err
+
+
+def test_precisions_are_compared_on_the_same_questions():
+    rows = [{"precision": "float32", "right": ["a", "b", "c"]}, {"precision": "4bit", "right": ["b", "d"]}]
+    assert four_bit.compare(rows) == {"4bit": {"both": 1, "only_float32": 2, "only_here": 1}}
+
+
+def test_a_precision_is_measured_on_questions_that_nothing_trained_on():
+    profile = get_profile("nano", eval_prompts=1, train_prompts=2)
+    row = four_bit.measure("float32", profile, 0, 3)
+    model, tokenizer = load_policy(profile)
+    asked = four_bit.questions(profile, 0, tokenizer)
+    trained_on = {s.id for s in load_splits(profile, 0, tokenizer).train}
+    assert not trained_on & {s.id for s in asked} and {s.split for s in asked} == {"train", "test"}
+    assert row["questions"] == 3 and set(row["right"]) <= {s.id for s in asked[:3]}
+    assert row["MiB_weights"] == pytest.approx(4 * model.num_parameters() / 2**20, abs=0.06)
+    half = four_bit.measure("bfloat16", get_profile(profile, lora_rank=4), 0, 1)
+    assert half["MiB_weights"] < row["MiB_weights"] < half["MiB_peak"]
+
+
 def test_the_guide_names_options_that_exist_and_no_place():
     text = (REPOSITORY / "benchmarks" / "README.md").read_text()
-    for name in ("gpu_fit", "gpu_smol"):
+    for name in ("gpu_fit", "smol_runs"):
         script = (REPOSITORY / "benchmarks" / f"{name}.py").read_text()
         for line in text.splitlines():
             if f"python benchmarks/{name}.py" in line:

@@ -1,7 +1,7 @@
 """Recipes and profiles: how their fields are set by hand, and which samples a run is measured on."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
@@ -18,7 +18,7 @@ from toolexpander_lite.prompts import render_prompt
 from toolexpander_lite.recipes import RECIPES, Recipe, get_recipe, parse_settings
 from toolexpander_lite.rivals import RULES
 from toolexpander_lite.runs import check_folder
-from toolexpander_lite.splits import load_splits
+from toolexpander_lite.splits import fewer_tools, load_splits
 from toolexpander_lite.train import grpo_config
 
 CPU = Hardware("cpu", "CPU", 8)
@@ -190,6 +190,37 @@ def test_recipes_with_and_without_the_invitation_get_the_same_rows(monkeypatch):
     data = load_splits(get_profile("smol", max_prompt_tokens=limit), 0, tokenizer)
     kept = {s.id for s in data.train + data.held_out}
     assert kept == {id for id, (_, invited) in lengths.items() if invited <= limit} and "s20" not in kept
+
+
+def test_max_tools_keeps_what_the_answer_calls_and_the_order():
+    def tools(*names):
+        return [{"type": "function", "function": {"name": name, "parameters": {"type": "object"}}} for name in names]
+
+    def offered(called, most):
+        calls = [{"name": name, "arguments": {}} for name in called]
+        sample = ToolSample("s", "real", [{"role": "user", "content": "q"}], tools(*"abcde"), calls)
+        fewer = fewer_tools(sample, most)
+        assert replace(fewer, tools=sample.tools) == sample
+        return "".join(tool["function"]["name"] for tool in fewer.tools)
+
+    assert [offered("d", most) for most in (1, 2, 3, 9)] == ["d", "ad", "abd", "abcde"]
+    assert offered("a", 2) == "ab" and offered("dd", 2) == "ad"
+    assert offered("dbe", 2) == "bde", "an answer needs all its tools"
+    assert offered("", 2) == "ab", "no call is right whatever is offered"
+
+
+def test_max_tools_holds_for_training_and_held_out_rows(monkeypatch):
+    tools = [{"type": "function", "function": {"name": f"tool{n}", "parameters": {"type": "object"}}} for n in range(9)]
+    samples = [
+        ToolSample(f"s{n}", "real", [{"role": "user", "content": f"{n}"}], tools,
+                   [{"name": "tool8", "arguments": {}}], "test" if n % 5 == 0 else "train")
+        for n in range(20)
+    ]  # fmt: skip
+    monkeypatch.setattr(splits, "load_samples", lambda *a, **o: SimpleNamespace(samples=samples, dropped={}))
+    for most, names in ((0, [tool["function"]["name"] for tool in tools]), (2, ["tool0", "tool8"])):
+        data = load_splits(get_profile("smol-cpu", max_tools=most, max_prompt_tokens=1024), 0, build_tokenizer())
+        assert len(data.train) == 16 and len(data.held_out) == 4
+        assert all([t["function"]["name"] for t in s.tools] == names for s in data.train + data.held_out)
 
 
 # Optimizer and vLLM

@@ -95,7 +95,7 @@ def _bfcl(arguments):
     categories = arguments.categories or list(CATEGORIES)
     check_categories(categories)
     profile = get_profile(arguments.profile, **_changes(arguments, ("model",)))
-    settings = _changes(arguments, ("limit", "max_new_tokens", "batch_size"))
+    settings = _changes(arguments, ("limit", "max_new_tokens", "batch_size", "invite"))
     policy = load_policy(profile)
     scores = evaluate_bfcl(*policy, profile.model, arguments.out, categories, progress=_print_answered, **settings)
     print(bfcl_table(scores).to_string(index=False))
@@ -106,7 +106,7 @@ def _api_bank(arguments):
     from .models import load_policy
 
     profile = get_profile(arguments.profile, **_changes(arguments, ("model",)))
-    settings = _changes(arguments, ("limit", "max_new_tokens", "batch_size"))
+    settings = _changes(arguments, ("limit", "max_new_tokens", "batch_size", "invite"))
     if arguments.data_path and len(arguments.levels) != 1:
         raise SettingsError("--data-path gives the questions of one level: say which with --levels 1 or --levels 2")
     source = arguments.publisher, arguments.data_path, arguments.limit
@@ -125,7 +125,9 @@ def _executed(arguments):
     profile = get_profile(arguments.profile, **_changes(arguments, ("model",)))
     tasks = api_tasks(split=arguments.split, limit=arguments.limit)
     model, tokenizer = load_policy(profile)
-    episodes = run_episodes(model_answers(model, tokenizer, profile.max_completion_length), tasks, arguments.http)
+    episodes = run_episodes(
+        model_answers(model, tokenizer, profile.max_completion_length), tasks, arguments.http, invite=arguments.invite
+    )
     print(json.dumps(summarize(episodes), indent=1))
     if arguments.out:
         write_episodes(episodes, arguments.out)
@@ -237,6 +239,10 @@ def _parser():
         sub.add_argument("--profile-set", action="append", default=[], metavar="NAME=VALUE",
                          help="any other field of the profile, max_prompt_tokens=1024 for example")  # fmt: skip
 
+    def invitation(sub):
+        text = "invite an example of its own, as recipes with a bonus do"
+        sub.add_argument("--invite", action="store_true", help=text)
+
     sub = command("train", _train, "one GRPO run, into a run directory")
     sub.add_argument("--recipe", default="grpo", help=f"one of {', '.join(RECIPES)}")
     model_and_data(sub)
@@ -263,7 +269,7 @@ def _parser():
     sub = command("evaluate", _evaluate, "greedy accuracy of a model on the held-out prompts of a profile")
     model_and_data(sub)
     sub.add_argument("--eval-prompts", type=int)
-    sub.add_argument("--invite", action="store_true", help="invite an example of its own, as recipes with a bonus do")
+    invitation(sub)
 
     sub = command("data", _data, "load a public data set, count what is dropped, look for evaluation rows in it")
     sub.add_argument("source", help="a source of loaders.SOURCES, toolrl for example")
@@ -278,6 +284,7 @@ def _parser():
         sub.add_argument("--limit", type=int, help="so many questions of each part, always the same random draw")
         sub.add_argument("--max-new-tokens", type=int, help="cap per answer")
         sub.add_argument("--batch-size", type=int)
+        invitation(sub)
         sub.add_argument("--out", required=True, help="folder of the answers; a run that was cut goes on there")
 
     sub = command("bfcl", _bfcl, "BFCL v4, single-turn Python categories, scored by its official checker")
@@ -296,6 +303,7 @@ def _parser():
     sub.add_argument("--split", choices=("train", "test"), help="default both: no profile trains on these tasks")
     sub.add_argument("--limit", type=int, help="so many of the tasks, drawn at random, the same each time")
     sub.add_argument("--http", action="store_true", help="run the calls through a service on the loopback address")
+    invitation(sub)
     sub.add_argument("--out", type=Path, help="write the episodes to this file, one JSON object per line")
 
     sub = command("runs", _runs, "table of the runs below a folder")

@@ -75,7 +75,9 @@ def read_answers(file):
     return list(rows.values())
 
 
-def answer_samples(model, tokenizer, samples, file, max_new_tokens, batch_size=16, progress=None):
+def answer_samples(
+    model, tokenizer, samples, file, max_new_tokens, batch_size=16, progress=None, invite=False
+):
     """Ask what has not been asked yet, greedy and zero-shot -> rows of all `samples`, longest prompt first.
 
     Batches are the same whether or not a run is interrupted, so the answers are too: a batch that was not written to
@@ -86,12 +88,13 @@ def answer_samples(model, tokenizer, samples, file, max_new_tokens, batch_size=1
         file: answers file, appended to batch by batch.
         max_new_tokens: cap per completion, in tokens.
         progress: called after each batch with (number answered, number of samples, items per second of this call).
+        invite: prompts carry `prompts.INVITATION`, as in the training of recipes with a bonus.
 
     Raises:
         RunError: the file is damaged, or holds other questions than `samples`.
     """
     file = Path(file)
-    prompts = {s.id: render_prompt(s, tokenizer) for s in samples}
+    prompts = {s.id: render_prompt(s, tokenizer, invite=invite) for s in samples}
     order = sorted(prompts, key=lambda id: -len(prompts[id]))
     rows = read_answers(file)
     if [row["id"] for row in rows] != order[: len(rows)]:

@@ -212,7 +212,7 @@ def _as_listed(value, kind):
 
 
 def evaluate_api_bank(
-    model, tokenizer, name, out, reports, limit=None, max_new_tokens=256, batch_size=16, progress=None
+    model, tokenizer, name, out, reports, limit=None, max_new_tokens=256, batch_size=16, progress=None, invite=False
 ):
     """Ask a model API-Bank's questions and score it -> the scores of `score_api_bank`, also in `OUT/scores.json`.
 
@@ -224,17 +224,19 @@ def evaluate_api_bank(
         limit: with which the reports were loaded.
         max_new_tokens: cap per completion, in tokens (256 is our assumption: one call).
         progress: called with (level, number answered, number of questions, items per second).
+        invite: invite an example of its own, as recipes with a bonus do in training.
 
     Raises:
         RunError: `out` holds answers of another model, or under other settings, or is damaged.
     """
     settings = {"limit": limit, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
+    settings |= {"invite": True} if invite else {}
     claim_folder(out, model, name, benchmark="API-Bank", **settings)
     scores = {}
     for level, report in reports.items():
         file = Path(out, f"api-bank-{level}.jsonl")
         tell = progress and (lambda *state, level=level: progress(f"level {level}", *state))
-        answer_samples(model, tokenizer, report.samples, file, max_new_tokens, batch_size, tell)
+        answer_samples(model, tokenizer, report.samples, file, max_new_tokens, batch_size, tell, invite)
         scores |= score_api_bank(report.samples, file)
     write_json(Path(out, "scores.json"), scores)
     return scores

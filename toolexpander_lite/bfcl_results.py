@@ -29,7 +29,7 @@ def result_file(out, category):
 
 def evaluate_bfcl(
     model, tokenizer, name, out, categories=tuple(CATEGORIES), limit=None, max_new_tokens=512, batch_size=16,
-    progress=None,
+    progress=None, invite=False,
 ):  # fmt: skip
     """Ask a model the questions of some categories and score it -> the scores of `score_bfcl`, also in `scores.json`.
 
@@ -41,6 +41,7 @@ def evaluate_bfcl(
         limit: ask so many questions of each category, always the same random draw; None asks all.
         max_new_tokens: cap per completion, in tokens (512 is our assumption).
         progress: called with (category, number answered, number of questions, items per second).
+        invite: invite an example of its own, as recipes with a bonus do in training.
 
     Raises:
         DataError: no such category, or the questions cannot be had.
@@ -48,11 +49,12 @@ def evaluate_bfcl(
     """
     check_categories(categories)
     settings = {"limit": limit, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
+    settings |= {"invite": True} if invite else {}
     claim_folder(out, model, name, benchmark="BFCL v4", bfcl_eval=find_package()[1], **settings)
     for category in categories:
         samples = [question.sample for question in load_questions(category, limit)]
         tell = progress and (lambda *state, category=category: progress(category, *state))
-        answer_samples(model, tokenizer, samples, result_file(out, category), max_new_tokens, batch_size, tell)
+        answer_samples(model, tokenizer, samples, result_file(out, category), max_new_tokens, batch_size, tell, invite)
     scores = score_bfcl(out)
     write_json(Path(out, "scores.json"), scores)
     return scores

@@ -63,10 +63,10 @@ class Episode:
 class _Running:
     """An episode under way: its chat, its world and what went wrong so far."""
 
-    def __init__(self, task, executor, world, max_steps, timeout):
+    def __init__(self, task, executor, world, max_steps, timeout, invite):
         self.task, self.executor, self.world = task, executor, world
         self.max_steps, self.timeout = max_steps, timeout
-        self.messages = render_messages(task.sample)
+        self.messages = render_messages(task.sample, invite=invite)
         self.calls, self.last_value = [], None
         self.faults = []  # (reason, detail): failed calls, and last of all why the episode was cut
         self.ended = self.cut = False
@@ -130,7 +130,7 @@ class _Running:
         return None
 
 
-def run_episodes(answer, tasks, http=False, max_steps=MAX_STEPS, timeout=1.0, batch_size=16):
+def run_episodes(answer, tasks, http=False, max_steps=MAX_STEPS, timeout=1.0, batch_size=16, invite=False):
     """Let a model solve tasks, each on a fresh copy of the world -> list of `Episode`, in order.
 
     Args:
@@ -141,6 +141,7 @@ def run_episodes(answer, tasks, http=False, max_steps=MAX_STEPS, timeout=1.0, ba
         max_steps: calls in an episode.
         timeout: seconds for each call.
         batch_size: episodes that go on side by side; so many chats at most are given to `answer`.
+        invite: the system turn invites an example of its own, as recipes with a bonus do in training.
     """
     episodes = []
     for start in range(0, len(tasks), batch_size):
@@ -151,7 +152,7 @@ def run_episodes(answer, tasks, http=False, max_steps=MAX_STEPS, timeout=1.0, ba
                 executor = world.tools
                 if http:
                     executor = HttpTools(stack.enter_context(ToolService(world.tools, timeout)).port)
-                running.append(_Running(task, executor, world, max_steps, timeout))
+                running.append(_Running(task, executor, world, max_steps, timeout, invite))
             while open_ones := [r for r in running if not r.ended]:
                 chats = [{"messages": list(r.messages), "tools": r.task.sample.tools} for r in open_ones]
                 for one, completion in zip(open_ones, answer(chats), strict=True):

@@ -31,6 +31,8 @@ class Profile:
         micro_batch: at most so many completions per forward/backward pass.
         max_completion_length: tokens; rows whose gold answer is longer are left out, since they can only fail.
         max_prompt_tokens: rows with a longer prompt are left out (TRL has no limit of its own).
+        max_tools: a prompt offers at most so many tools: those its answer calls, then the row's first others; 0 offers
+            all. Schemas are most of a real prompt, so this is what makes it short; it also makes the question easier.
         train_prompts: distinct training prompts (nano: per family).
         steps: optimizer steps of a full run.
         eval_every: optimizer steps between evaluations.
@@ -57,6 +59,7 @@ class Profile:
     micro_batch: int = 160
     max_completion_length: int = 48
     max_prompt_tokens: int = 256
+    max_tools: int = 0
     train_prompts: int = 16
     steps: int = 120
     eval_every: int = 10
@@ -70,7 +73,7 @@ class Profile:
     def __post_init__(self):
         from_one = ("prompts_per_step", "micro_batch", "max_completion_length", "max_prompt_tokens", "train_prompts",
                     "steps", "eval_every", "eval_prompts")  # fmt: skip
-        for name in (*from_one, "lora_rank", "warm_start_steps"):
+        for name in (*from_one, "lora_rank", "max_tools", "warm_start_steps"):
             least = 1 if name in from_one else 0
             if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
                 raise SettingsError(
@@ -112,6 +115,25 @@ PROFILES = {
             micro_batch=10,
             max_completion_length=128,
             max_prompt_tokens=512,
+            steps=60,
+            eval_every=20,
+            eval_prompts=40,
+            warm_start_steps=30,
+        ),
+        # The same model for two CPU cores: unquantised, since 4 bits save memory and cost time, and short prompts.
+        Profile(
+            "smol-cpu",
+            model="smollm2",
+            data="toolrl",
+            learning_rate=1e-4,
+            train_prompts=40,
+            lora_rank=16,
+            dtype="bfloat16",
+            prompts_per_step=2,
+            micro_batch=10,
+            max_completion_length=96,
+            max_prompt_tokens=448,
+            max_tools=2,
             steps=60,
             eval_every=20,
             eval_prompts=40,

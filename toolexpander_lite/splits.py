@@ -2,9 +2,9 @@
 
 import random
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from .data import to_dataset
+from .data import to_dataset, tool_name
 from .errors import DataError
 from .loaders import load_samples
 from .nano_world import HARD_FAMILIES, nano_samples
@@ -43,6 +43,7 @@ def load_splits(profile, seed, tokenizer):
     report = load_samples(profile.data, path=profile.data_path)
     fitting, left_out = {"train": [], "test": []}, Counter(report.dropped)
     for sample in report.samples:
+        sample = fewer_tools(sample, profile.max_tools) if profile.max_tools else sample
         if len(tokenizer(render_prompt(sample, tokenizer, invite=True)).input_ids) > profile.max_prompt_tokens:
             left_out["prompt_too_long"] += 1
         elif len(tokenizer(gold_completion(sample)).input_ids) >= profile.max_completion_length:
@@ -65,6 +66,17 @@ def load_splits(profile, seed, tokenizer):
             "some for eval_split='validation'"
         )
     return Splits(train_samples, held_out[: profile.eval_prompts], (), dict(left_out))
+
+
+def fewer_tools(sample, most):
+    """A `ToolSample` that offers at most `most` tools: those its answer calls, then its first others, in its own order.
+
+    A sample whose answer calls more keeps all that it calls.
+    """
+    called = {call["name"] for call in sample.calls}
+    others = [tool_name(tool) for tool in sample.tools if tool_name(tool) not in called]
+    kept = called | set(others[: max(0, most - len(called))])
+    return replace(sample, tools=[tool for tool in sample.tools if tool_name(tool) in kept])
 
 
 def training_columns(samples):

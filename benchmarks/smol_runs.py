@@ -1,11 +1,15 @@
-"""SmolLM2-135M on a GPU: a warm start, then every arm and seed by the command line, then the evaluations.
+"""SmolLM2-135M: a warm start, then every arm and seed by the command line, then the evaluations.
 
-    python benchmarks/gpu_smol.py --model MODEL_FOLDER --data-path rlla_sft.json --minutes 9 --workers 6
-    python benchmarks/gpu_smol.py --tiny --out out/smol-tiny
+    python benchmarks/smol_runs.py --model MODEL_FOLDER --data-path rlla_sft.json --minutes 9 --workers 6
+    python benchmarks/smol_runs.py --profile smol-cpu --steps 60 --seeds 0,1 --workers 2 --minutes 600
+    python benchmarks/smol_runs.py --tiny --out out/smol-tiny
 
 Needs no network. Nothing here trains: each piece of work is one `python -m toolexpander_lite` command, and the folders
 it leaves are ordinary run directories. A run is made in slices that end on a checkpoint, each as long as the time left
 allows by what the slice before it took; the next call of this script goes on where the last one stopped.
+
+Every model (as published, warm-started, trained) is scored on held-out rows and on the benchmarks asked for. A recipe
+that invites examples is scored with the invitation it was trained with and, as `NAME-plain`, without.
 """
 
 import argparse
@@ -18,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from toolexpander_lite.errors import KitError, RunError
-from toolexpander_lite.recipes import RECIPES, get_recipe
+from toolexpander_lite.recipes import get_recipe
 from toolexpander_lite.runs import write_json
 from toolexpander_lite.sessions import newest_checkpoint, next_target, updates_per_batch
 
@@ -38,6 +42,12 @@ def call(command, log):
         return subprocess.run(line, stdout=file, stderr=subprocess.STDOUT).returncode
 
 
+# Of BFCL: the two that the project's aim is about, and what a model does when no tool fits, which never stays out.
+CATEGORIES = ("simple_python", "multiple", "irrelevance")
+MAX_NEW_TOKENS = 128  # of an answer to a benchmark's question (our assumption: a thought and a few calls)
+BENCHMARKS = ("bfcl", "api-bank", "executed")
+
+
 class Plan:
     """What the command line of this script asks for."""
 
@@ -45,10 +55,12 @@ class Plan:
         self.out, self.steps, self.every = arguments.out, arguments.steps, arguments.eval_every
         self.end = time.monotonic() + 60 * arguments.minutes
         self.model = arguments.model
-        self.profile = ["--profile", "nano" if arguments.tiny else "smol"]
+        self.profile = ["--profile", arguments.profile]
         self.data = ["--data-path", arguments.data_path] if arguments.data_path else []
         self.warm_steps, self.warm_seed = arguments.warm_start_steps, arguments.seeds[0]
         self.eval_prompts = arguments.eval_prompts
+        self.benchmarks, self.limit = arguments.benchmarks, arguments.limit
+        self.api_bank = ["--levels", 1, "--data-path", arguments.api_bank] if arguments.api_bank else []
         self.log = self.out / "commands.log"
 
     def warm_start(self):
@@ -88,33 +100,54 @@ class Plan:
             per_step = (time.monotonic() - began) / max(1, target - done)  # start-up and evaluations counted
         return "done"
 
-    def evaluate(self, name, model):
-        """Held-out accuracy on more prompts than a run looks at -> "done", "stopped" or "failed"."""
-        file = self.out / "evaluations" / f"{name}.json"
-        scored = {"steps": self.steps, "prompts_at_most": self.eval_prompts}
-        if file.exists() and scored.items() <= json.loads(file.read_text()).items():
-            return "done"
+    def scorings(self, name, model, invite):
+        """The commands that score one model -> [(file that is there when it is done, words)]."""
+        folder = self.out / "evaluations" / name
+        invite = ["--invite"] if invite else []
+        asked = [*self.profile, "--model", model, *invite]
+        few = ["--limit", self.limit] if self.limit else []
+        held_out = ["evaluate", *asked, *self.data, "--eval-prompts", self.eval_prompts]
+        scorings = {
+            "bfcl": (folder / "bfcl" / "scores.json",
+                     ["bfcl", *asked, *few, "--max-new-tokens", MAX_NEW_TOKENS, "--categories", *CATEGORIES]),
+            "api-bank": (folder / "api-bank" / "scores.json",
+                         ["api-bank", *asked, *few, "--max-new-tokens", MAX_NEW_TOKENS, *self.api_bank]),
+            "executed": (folder / "executed.jsonl", ["executed", *asked, *few]),
+        }  # fmt: skip
+        found = [(folder / "held_out.json", held_out)]
+        for benchmark in self.benchmarks:
+            file, words = scorings[benchmark]
+            found.append((file, [*words, "--out", file.parent if file.name == "scores.json" else file]))
+        return found
+
+    def evaluate(self, name, model, invite=False):
+        """Score a model on held-out rows and on the benchmarks -> "done", "stopped" or "failed"."""
         if isinstance(model, Path) and not model.exists():
             return "left out: its weights are not on this machine"
-        if time.monotonic() > self.end:
-            return "stopped"
-        words = [sys.executable, "-m", "toolexpander_lite", "evaluate", *self.profile, "--model", model, *self.data,
-                 "--eval-prompts", self.eval_prompts]  # fmt: skip
-        arm = name.rpartition("-seed-")[0]
-        if arm in RECIPES and get_recipe(arm).invite:
-            words.append("--invite")  # as in training
-        done = subprocess.run(list(map(str, words)), capture_output=True, text=True)
-        if done.returncode:
-            with self.log.open("a") as log:
-                log.write(done.stderr)
-            return "failed"
-        file.parent.mkdir(exist_ok=True)
-        write_json(file, {"model": str(model), **scored, **json.loads(done.stdout)})
+        for file, words in self.scorings(name, model, invite):
+            if file.exists():
+                continue
+            if time.monotonic() > self.end:
+                return "stopped"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if words[0] != "evaluate":
+                if call(words, self.log):
+                    return "failed"
+                continue
+            line = [sys.executable, "-m", "toolexpander_lite", *map(str, words)]
+            done = subprocess.run(line, capture_output=True, text=True)
+            if done.returncode:
+                with self.log.open("a") as log:
+                    log.write(done.stderr)
+                return "failed"
+            scored = {"model": str(model), "invite": invite, "prompts_at_most": self.eval_prompts}
+            write_json(file, {**scored, **json.loads(done.stdout)})
         return "done"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", default="smol", help="smol (default) on a GPU, smol-cpu on two CPU cores")
     parser.add_argument("--model", default="smollm2", help="model folder, or smollm2 (Hub or installed wheel)")
     parser.add_argument("--data-path", help="local file of the profile's data source (ToolRL)")
     parser.add_argument("--recipes", default="grpo,toolexpander", help="arms, with commas")
@@ -123,14 +156,21 @@ def main():
     parser.add_argument("--eval-every", type=int, default=20, help="steps between evaluations and checkpoints")
     parser.add_argument("--warm-start-steps", type=int, default=30, help="0 when the model writes calls already")
     parser.add_argument("--eval-prompts", type=int, default=400, help="held-out rows of the last evaluation, at most")
+    parser.add_argument("--benchmarks", default=",".join(BENCHMARKS), help="with commas; '' for held-out rows alone")
+    parser.add_argument("--limit", type=int, help="so many questions of each benchmark's part, drawn at random")
+    parser.add_argument("--api-bank", help="local file of API-Bank's level 1, instead of the published ones")
     parser.add_argument("--minutes", type=float, default=60, help="start nothing that would end later")
     parser.add_argument("--workers", type=int, default=1, help="runs at a time on the one GPU")
-    parser.add_argument("--out", type=Path, default=Path("assets/runs/smol-gpu"))
+    parser.add_argument("--out", type=Path, help="default assets/runs/PROFILE-arms")
     parser.add_argument("--tiny", action="store_true", help="the same commands with the nano model, 4 steps, one seed")
     arguments = parser.parse_args()
     if arguments.tiny:
-        arguments.model, arguments.seeds, arguments.data_path = "nano", "0", None
+        arguments.profile, arguments.model, arguments.seeds, arguments.data_path = "nano", "nano", "0", None
         arguments.steps, arguments.eval_every, arguments.warm_start_steps, arguments.eval_prompts = 4, 2, 1, 2
+    arguments.out = arguments.out or Path("assets/runs") / f"{arguments.profile}-arms"
+    arguments.benchmarks = [name for name in arguments.benchmarks.split(",") if name]
+    if unknown := set(arguments.benchmarks) - set(BENCHMARKS):
+        parser.error(f"--benchmarks: {', '.join(sorted(unknown))}; choose of {', '.join(BENCHMARKS)}")
     arms, seeds = arguments.recipes.split(","), [int(seed) for seed in arguments.seeds.split(",")]
     arguments.seeds = seeds
     try:
@@ -145,10 +185,13 @@ def main():
     jobs = [(arm, seed) for seed in seeds for arm in arms]
     with ThreadPoolExecutor(arguments.workers) as pool:
         outcomes = dict(zip(jobs, pool.map(lambda job: plan.train(*job, start), jobs)))
-        models = {"base": arguments.model, f"warm-start-seed-{plan.warm_seed}": start}
-        models |= {f"{arm}-seed-{seed}": plan.out / arm / f"seed-{seed}" / "final"
-                   for (arm, seed), outcome in outcomes.items() if outcome == "done"}  # fmt: skip
-        scored = dict(zip(models, pool.map(plan.evaluate, models, models.values())))
+        models = {"base": (arguments.model, False), f"warm-start-seed-{plan.warm_seed}": (start, False)}
+        for (arm, seed), outcome in outcomes.items():
+            if outcome == "done":
+                name, final = f"{arm}-seed-{seed}", plan.out / arm / f"seed-{seed}" / "final"
+                invited = get_recipe(arm).invite
+                models |= {name: (final, invited)} | ({f"{name}-plain": (final, False)} if invited else {})
+        scored = dict(zip(models, pool.map(lambda name: plan.evaluate(name, *models[name]), models)))
     for (arm, seed), outcome in outcomes.items():
         run = plan.out / arm / f"seed-{seed}"
         print(f"{arm} seed {seed}: {outcome}, {steps_done(run)} of {plan.steps} steps")
