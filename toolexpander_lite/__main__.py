@@ -80,7 +80,7 @@ def _evaluate(arguments):
     bank = DemoBank(data.train) if data.hard_families else None
     length = profile.max_completion_length
     scores = evaluate(model, tokenizer, data.held_out, length, bank, data.hard_families, invite=arguments.invite)
-    print(json.dumps(scores, indent=1))
+    print(json.dumps({"questions": len(data.held_out), **scores}, indent=1))
 
 
 def _print_answered(part, done, total, speed):

@@ -247,8 +247,8 @@ def score_api_bank(samples, file):
 
     Scores: "answered", "correct" (the expected call and no other; thoughts and text around it do not matter),
     "accuracy", "low" and "high" (95 % interval), "well_formed", "items_per_second", "reasons" {code of `calls.REASONS`:
-    number}. A level that has searches, whose keywords are free text that can hardly be guessed exactly, is also scored
-    without them.
+    number}, "right" (ids of the questions answered right). A level that has searches, whose keywords are free text that
+    can hardly be guessed exactly, is also scored without them.
 
     Raises:
         DataError: an answer to none of these questions, or no answer at all.
@@ -265,15 +265,15 @@ def score_api_bank(samples, file):
 
 
 def _scores(rows, by_id):
-    reasons, correct = Counter(), 0
+    reasons, right = Counter(), []
     for row in rows:
         verdict = judge(row["completion"], by_id[row["id"]].calls, by_id[row["id"]].tools)
-        correct += verdict.call_ok
+        right += [row["id"]] if verdict.call_ok else []
         reasons[verdict.reason] += 1
-    low, high = share_interval(correct, len(rows))
+    low, high = share_interval(len(right), len(rows))
     return {
-        "answered": len(rows), "correct": correct, "accuracy": correct / len(rows), "low": low, "high": high,
-        **form_and_speed(rows), "reasons": dict(reasons),
+        "answered": len(rows), "correct": len(right), "accuracy": len(right) / len(rows), "low": low, "high": high,
+        **form_and_speed(rows), "reasons": dict(reasons), "right": sorted(right),
     }  # fmt: skip
 
 

@@ -65,7 +65,7 @@ def score_bfcl(out):
 
     Scores of a category: "answered", "questions" (in the whole category), "correct", "accuracy" of the answered ones,
     "low" and "high" (95 % interval), "well_formed" and "items_per_second" (see `answers.form_and_speed`), "errors"
-    {BFCL's error type: number}.
+    {BFCL's error type: number}, "right" (ids of the questions answered right).
 
     Raises:
         RunError: no answers there, or a damaged file.
@@ -77,18 +77,20 @@ def score_bfcl(out):
         if not rows:
             continue
         questions = {question.sample.id: question for question in load_questions(category)}
-        errors, correct = {}, 0
+        errors, correct = {}, []
         for row in rows:
             if row["id"] not in questions:
                 raise DataError(f"{result_file(out, category)}: no {category} question is called {row['id']!r}")
             right, error = check_calls(questions[row["id"]], parse_completion(row["result"]).calls)
-            correct += right
-            if not right:
+            if right:
+                correct.append(row["id"])
+            else:
                 errors[error] = errors.get(error, 0) + 1
-        low, high = share_interval(correct, len(rows))
+        low, high = share_interval(len(correct), len(rows))
         scores[category] = {
-            "answered": len(rows), "questions": len(questions), "correct": correct, "accuracy": correct / len(rows),
-            "low": low, "high": high, **form_and_speed(rows), "errors": errors,
+            "answered": len(rows), "questions": len(questions), "correct": len(correct),
+            "accuracy": len(correct) / len(rows), "low": low, "high": high, **form_and_speed(rows), "errors": errors,
+            "right": sorted(correct),
         }  # fmt: skip
     if not scores:
         raise RunError(f"no BFCL answers below {out}")

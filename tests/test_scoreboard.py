@@ -1,0 +1,95 @@
+"""Scores of several models side by side: what is read, how arms are compared, what is missing."""
+
+import json
+
+import matplotlib.pyplot as plt
+import pytest
+
+from toolexpander_lite.errors import RunError
+from toolexpander_lite.intervals import share_interval
+from toolexpander_lite.scoreboard import difference, load_scores, plot_scoreboard, scoreboard
+
+IDS = [f"q{n}" for n in range(10)]
+
+
+def put(folder, model, right=(), asked=10, held_out=None, executed=None):
+    """Leave what an evaluation leaves."""
+    place = folder / "evaluations" / model
+    (place / "bfcl").mkdir(parents=True)
+    scores = {"answered": asked, "correct": len(right), "items_per_second": 2.0, "right": sorted(right)}
+    (place / "bfcl" / "scores.json").write_text(json.dumps({"simple_python": scores}))
+    if held_out:
+        told = {"questions": held_out[1], "zero_shot": held_out[0] / held_out[1]}
+        (place / "held_out.json").write_text(json.dumps(told))
+    if executed:
+        rows = ({"id": f"t{n}", "reason": reason} for n, reason in enumerate(executed))
+        (place / "executed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    put(tmp_path, "base", held_out=(1, 3), executed=["ok", "no_call"])
+    put(tmp_path, "warm-start-seed-0", IDS[:2])
+    put(tmp_path, "grpo-seed-0", IDS[:3])
+    put(tmp_path, "grpo-seed-1", IDS[:2])
+    put(tmp_path, "toolexpander-seed-0", IDS[:8])
+    put(tmp_path, "toolexpander-seed-1", IDS[1:9])
+    put(tmp_path, "toolexpander-seed-0-plain", IDS[:1])
+    return tmp_path
+
+
+def test_names_tell_arm_seed_and_invitation(folder):
+    scores = load_scores(folder)
+    told = {s.model: (s.arm, s.seed) for s in scores.itertuples()}
+    assert told == {
+        "base": ("base", -1), "warm-start-seed-0": ("warm-start", 0), "grpo-seed-0": ("grpo", 0),
+        "grpo-seed-1": ("grpo", 1), "toolexpander-seed-0": ("toolexpander", 0),
+        "toolexpander-seed-1": ("toolexpander", 1), "toolexpander-seed-0-plain": ("toolexpander-plain", 0),
+    }  # fmt: skip
+    row = scores[(scores.model == "grpo-seed-0") & (scores.part == "BFCL simple_python")].iloc[0]
+    assert (row.correct, row.asked, row.low, row.high) == (3, 10, *share_interval(3, 10))
+    parts = scores[scores.model == "base"].set_index("part")
+    assert parts.correct.to_dict() == {"held out": 1, "BFCL simple_python": 0, "executed": 1}
+    assert parts.asked.to_dict() == {"held out": 3, "BFCL simple_python": 10, "executed": 2}
+
+
+def test_the_table_has_every_model_in_order_and_says_what_was_not_run(folder):
+    table = scoreboard(load_scores(folder)).set_index("model")
+    assert list(table.index[:3]) == ["base", "warm-start-seed-0", "grpo-seed-0"] and len(table) == 7
+    assert table.loc["grpo-seed-0", "executed"] == "not run"
+    assert table.loc["toolexpander-seed-0", "BFCL simple_python"] == "8 of 10 (0.49-0.94)"
+
+
+def test_a_difference_is_taken_question_by_question(folder):
+    found = difference(load_scores(folder), "BFCL simple_python", "toolexpander", "grpo")
+    # By question, seeds averaged: q0 -1/2, q1 0, q2 1/2, q3-q7 1, q8 1/2, q9 0; mean (5 + 1/2) / 10.
+    assert found["mean"] == pytest.approx(0.55) and found["seeds"] == 2
+    assert (found["ours"], found["theirs"]) == pytest.approx((0.8, 0.25))
+    assert 0.1 < found["low"] < 0.4 < 0.7 < found["high"] <= 1
+    reverse = difference(load_scores(folder), "BFCL simple_python", "grpo", "toolexpander")
+    assert reverse["mean"] == -found["mean"] and reverse["low"] == pytest.approx(-found["high"], abs=0.05)
+    only = difference(load_scores(folder), "BFCL simple_python", "toolexpander-plain", "grpo")
+    assert only["seeds"] == 1 and only["mean"] == pytest.approx(-0.2)
+
+
+def test_what_cannot_be_compared_is_one_clear_error(folder, tmp_path):
+    scores = load_scores(folder)
+    with pytest.raises(RunError, match="no seed of both 'toolexpander' and 'hint'"):
+        difference(scores, "BFCL simple_python", "toolexpander", "hint")
+    with pytest.raises(RunError, match="no seed of both"):
+        difference(scores, "held out", "base", "base")  # which were right is not on record there
+    put(folder, "hint-seed-0", IDS[:1], asked=9)
+    with pytest.raises(RunError, match="different numbers of questions"):
+        difference(load_scores(folder), "BFCL simple_python", "toolexpander", "hint")
+    with pytest.raises(RunError, match="no scores below .*smol_runs.py makes them"):
+        load_scores(tmp_path / "none")
+
+
+def test_the_picture_has_a_dot_for_every_score(folder):
+    scores = load_scores(folder)
+    figure = plot_scoreboard(scores)
+    dots = [line for axis in figure.axes for line in axis.lines if line.get_marker() == "o"]
+    assert len(dots) == len(scores)
+    first = figure.axes[0]
+    assert [t.get_text() for t in first.get_yticklabels()][-1] == "base"
+    plt.close(figure)

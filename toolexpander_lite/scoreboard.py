@@ -1,0 +1,131 @@
+"""Models side by side on held-out rows, BFCL, API-Bank and executed calls, from the scores that are on record.
+
+    FOLDER/evaluations/<model>/held_out.json, bfcl/scores.json, api-bank/scores.json, executed.jsonl
+
+is what `benchmarks/smol_runs.py` leaves. A model is called `base`, `warm-start-seed-0`, `grpo-seed-0`,
+`toolexpander-seed-0` (asked with the invitation it was trained with) or `toolexpander-seed-0-plain` (without it).
+"""
+
+import json
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from .errors import RunError
+from .intervals import bootstrap_interval, share_interval
+from .runs import read_jsonl
+
+_NAME = re.compile(r"(?P<arm>.+?)(?:-seed-(?P<seed>\d+))?(?P<plain>-plain)?")
+COLUMNS = ("model", "arm", "seed", "part", "correct", "asked", "low", "high", "items_per_second", "right")
+
+
+def load_scores(folder):
+    """All scores below `FOLDER/evaluations` -> DataFrame with the columns `COLUMNS`, a row per model and part.
+
+    `arm` keeps a `-plain`; `seed` is -1 where a model has none. `low` and `high`: Wilson's 95 % interval. `right`: ids
+    of the questions answered right, None where they are not on record; `items_per_second` likewise.
+
+    Raises:
+        RunError: nothing there.
+    """
+    rows = []
+    for model in sorted(Path(folder, "evaluations").glob("*/")):
+        name = _NAME.fullmatch(model.name)
+        arm, seed = name["arm"] + (name["plain"] or ""), int(name["seed"] or -1)
+        for part, correct, asked, speed, right in _parts(model):
+            told = (model.name, arm, seed, part, correct, asked, *share_interval(correct, asked), speed, right)
+            rows.append(dict(zip(COLUMNS, told)))
+    if not rows:
+        raise RunError(f"no scores below {folder}/evaluations; benchmarks/smol_runs.py makes them")
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _parts(model):
+    """(part, correct, asked, items per second, ids) of everything that one model was asked."""
+    if (file := model / "held_out.json").exists():
+        scores = json.loads(file.read_text())
+        asked = scores["questions"]
+        yield "held out", round(scores["zero_shot"] * asked), asked, None, None
+    for benchmark, prefix in (("bfcl", "BFCL "), ("api-bank", "API-Bank ")):
+        if (file := model / benchmark / "scores.json").exists():
+            for part, s in json.loads(file.read_text()).items():
+                yield prefix + part, s["correct"], s["answered"], s["items_per_second"], s["right"]
+    if (file := model / "executed.jsonl").exists():
+        episodes = read_jsonl(file)
+        right = [e["id"] for e in episodes if e["reason"] == "ok"]
+        yield "executed", len(right), len(episodes), None, right
+
+
+def scoreboard(scores):
+    """`load_scores`'s rows -> DataFrame of texts, a row per model and a column per part: "12 of 400 (0.02-0.05)"."""
+    told = scores.assign(
+        text=[f"{s.correct} of {s.asked} ({s.low:.2f}-{s.high:.2f})" for s in scores.itertuples()]
+    ).pivot(index="model", columns="part", values="text")
+    return told.reindex(index=_ordered(scores), columns=scores.part.unique()).fillna("not run").reset_index()
+
+
+def _ordered(scores):
+    """Models as they came to be: as published, warm-started, then the arms."""
+    first = {"base": 0, "warm-start": 1}
+    return sorted(
+        scores.model.unique(), key=lambda m: (first.get(_NAME.fullmatch(m)["arm"], 2), m)
+    )  # fmt: skip
+
+
+def difference(scores, part, ours, theirs):
+    """How much better one arm answers a part than another -> {"ours", "theirs", "mean", "low", "high", "seeds"}.
+
+    Shares of right answers, means over the seeds that both have, and the 95 % bootstrap interval of their difference
+    over *questions*, each question's answers of all seeds averaged first. It says how far these questions can be
+    trusted; two or three seeds are too few to say how far another seed would differ.
+
+    Raises:
+        RunError: an arm has no such score, no seed in common with the other, or other questions.
+    """
+    chosen = scores[(scores.part == part) & scores.right.notna()]
+    sides = {arm: chosen[chosen.arm == arm].set_index("seed") for arm in (ours, theirs)}
+    seeds = sorted(set(sides[ours].index) & set(sides[theirs].index))
+    if not seeds:
+        raise RunError(f"no seed of both {ours!r} and {theirs!r} has scores of {part!r}")
+    asked = {int(n) for side in sides.values() for n in side.asked[seeds]}
+    if len(asked) > 1:
+        raise RunError(f"{part!r} was asked of {ours!r} and {theirs!r} with different numbers of questions")
+    (asked,) = asked
+    gains = {}  # question -> difference; a question that nobody answered right has none and counts as 0
+    for sign, arm in ((1, ours), (-1, theirs)):
+        for seed in seeds:
+            for id in sides[arm].right[seed]:
+                gains[id] = gains.get(id, 0.0) + sign / len(seeds)
+    gains = np.array([*gains.values(), *[0.0] * (asked - len(gains))])
+    low, high = bootstrap_interval(gains)
+    means = {arm: float(sides[arm].correct[seeds].mean() / asked) for arm in (ours, theirs)}
+    return {"ours": means[ours], "theirs": means[theirs], "mean": float(gains.mean()), "low": low, "high": high,
+            "seeds": len(seeds)}  # fmt: skip
+
+
+def plot_scoreboard(scores):
+    """A panel per part, a dot and its 95 % interval per model -> figure."""
+    parts, models = list(scores.part.unique()), _ordered(scores)[::-1]
+    columns = min(3, len(parts))
+    lines = -(-len(parts) // columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(3.3 * columns + 1.2, (0.3 * len(models) + 0.9) * lines), squeeze=False, sharey=True
+    )
+    colours = {arm: f"C{n}" for n, arm in enumerate(dict.fromkeys(scores.arm[scores.model.isin(models)]))}
+    for axis, part in zip(axes.flat, parts):
+        for s in scores[scores.part == part].itertuples():
+            place, share = models.index(s.model), s.correct / s.asked
+            axis.plot([s.low, s.high], [place, place], color=colours[s.arm], linewidth=2)
+            axis.plot(share, place, "o", color=colours[s.arm])
+        axis.set(title=f"{part} ({scores[scores.part == part].asked.max()})", xlim=(-0.02, None))
+        axis.grid(axis="x", alpha=0.3)
+    for axis in axes[:, 0]:
+        axis.set_yticks(range(len(models)), models)
+    for axis in axes.flat[len(parts) :]:
+        axis.set_visible(False)
+    figure.supxlabel("share of questions answered right, 95 % interval over questions")
+    figure.tight_layout()
+    return figure
