@@ -7,7 +7,7 @@ import pytest
 
 from toolexpander_lite.errors import RunError
 from toolexpander_lite.intervals import share_interval
-from toolexpander_lite.scoreboard import difference, load_scores, plot_scoreboard, scoreboard
+from toolexpander_lite.scoreboard import difference, load_scores, plot_scoreboard, scoreboard, scoreboard_lines
 
 IDS = [f"q{n}" for n in range(10)]
 
@@ -70,6 +70,26 @@ def test_a_difference_is_taken_question_by_question(folder):
     assert reverse["mean"] == -found["mean"] and reverse["low"] == pytest.approx(-found["high"], abs=0.05)
     only = difference(load_scores(folder), "BFCL simple_python", "toolexpander-plain", "grpo")
     assert only["seeds"] == 1 and only["mean"] == pytest.approx(-0.2)
+
+
+def test_the_lines_tell_the_runs_the_difference_and_the_speed(folder, tmp_path):
+    assert scoreboard_lines(tmp_path / "none") == []
+    lines = scoreboard_lines(folder)
+    assert "no trained arm yet" in lines[0] and "difference +55.0 points" in lines[0] and "aim was +5" in lines[0]
+    assert "Answered: 2.00 to 2.00 questions a second" in lines[0]
+    table = [line for line in lines if line.startswith("| ")]
+    assert (
+        len(table) == 1 + 7 and table[0].startswith("| model | held out |") and table[1].startswith("| `base` | 1 of")
+    )
+    for seed, seconds in ((0, 3600), (1, 7200)):
+        run = folder / "grpo" / f"seed-{seed}"
+        run.mkdir(parents=True)
+        (run / "config.json").write_text(json.dumps({"seed": seed}))
+        (run / "summary.json").write_text(json.dumps({"steps": 60, "rollouts": 1200, "seconds": seconds}))
+    assert "`grpo`: 2 seeds, 1,200 rollouts, 1.5 h each)" in scoreboard_lines(folder)[0]
+    for file in folder.glob("evaluations/toolexpander*/bfcl/scores.json"):
+        file.unlink()
+    assert "against `grpo` on BFCL simple_python: not measured yet" in scoreboard_lines(folder)[0]
 
 
 def test_what_cannot_be_compared_is_one_clear_error(folder, tmp_path):

@@ -10,6 +10,7 @@ from .difficulty_map import map_cells, map_lines, map_table
 from .figures import readme_figures
 from .intervals import bootstrap_interval, paired_difference, share_interval
 from .runs import REPOSITORY, evaluations, find_runs, has_collapsed, load_study, read_log, rollouts_to
+from .scoreboard import scoreboard_lines
 
 KEY_ARMS = {  # arm: what it is, for the README
     "grpo": "vanilla GRPO",
@@ -139,6 +140,7 @@ def summary_markdown(assets):
         "", told[1], "",
         *map_sentences(assets / "runs" / "nano-map"),
         *real_model_lines(assets / "runs" / "smol")[:1],
+        *scoreboard_lines(assets / "runs" / "smol-cpu-arms")[:1],
         *speed_lines(assets / "benchmarks"),
         "- **All arms, all tables:** [assets/RESULTS.md](assets/RESULTS.md).",
     ])  # fmt: skip
@@ -194,6 +196,7 @@ def results_markdown(assets):
             table = map_lines(runs / name) if name == "nano-map" else arms_lines(runs / name)
             lines += ["", f"## {title} (`{name}`)", "", words, *table[:-1]]
     lines += ["", "## A real LLM, and the benchmarks", "", *real_model_lines(runs / "smol"),
+              *scoreboard_lines(runs / "smol-cpu-arms"), *scoreboard_lines(runs / "smol-arms"),
               agreement_line(assets / "benchmarks"), *speed_lines(assets / "benchmarks"), ""]  # fmt: skip
     return "\n".join(lines)
 

@@ -16,7 +16,7 @@ import pandas as pd
 
 from .errors import RunError
 from .intervals import bootstrap_interval, share_interval
-from .runs import read_jsonl
+from .runs import find_runs, load_study, read_jsonl
 
 _NAME = re.compile(r"(?P<arm>.+?)(?:-seed-(?P<seed>\d+))?(?P<plain>-plain)?")
 COLUMNS = ("model", "arm", "seed", "part", "correct", "asked", "low", "high", "items_per_second", "right")
@@ -129,3 +129,57 @@ def plot_scoreboard(scores):
     figure.supxlabel("share of questions answered right, 95 % interval over questions")
     figure.tight_layout()
     return figure
+
+
+AIM = ("BFCL simple_python", "toolexpander", "grpo")
+
+
+def scoreboard_lines(folder):
+    """What the scores below a folder say, as Markdown lines, the sentence first; [] where nothing was scored yet."""
+    if not Path(folder, "evaluations").is_dir():
+        return []
+    scores = load_scores(folder)
+    told = [
+        f"- **A real LLM on the benchmarks** (`{Path(folder).name}`; a single small model, {_runs_told(folder)})."
+        + _compared(scores, *AIM)
+        + _speed(scores)
+    ]
+    table = scoreboard(scores)
+    lines = ["| " + " | ".join(table.columns) + " |", "|" + "---|" * len(table.columns)]
+    lines += ["| " + " | ".join([f"`{row[0]}`", *row[1:]]) + " |" for row in table.itertuples(index=False)]
+    return [*told, "", *lines, ""]
+
+
+def _runs_told(folder):
+    """The trained runs behind the scores, in words."""
+    runs = load_study(folder) if find_runs(folder) else pd.DataFrame()
+    runs = runs[runs.variant != "warm-start"] if len(runs) else runs
+    if not len(runs):
+        return "no trained arm yet"
+    arms = runs.groupby("variant").agg(seeds=("seed", "count"), steps=("steps", "max"), rollouts=("rollouts", "max"),
+                                       hours=("seconds", lambda s: s.mean() / 3600))  # fmt: skip
+    return "; ".join(
+        f"`{arm}`: {_seeds(row.seeds)}, {row.rollouts:,.0f} rollouts, {row.hours:.1f} h each"
+        for arm, row in arms.iterrows()
+    )
+
+
+def _seeds(count):
+    return f"{count:.0f} seed{'' if count == 1 else 's'}"
+
+
+def _compared(scores, part, ours, theirs):
+    try:
+        found = difference(scores, part, ours, theirs)
+    except RunError:
+        return f" `{ours}` against `{theirs}` on {part}: not measured yet."
+    return (
+        f" {part}, mean over {_seeds(found['seeds'])}: `{theirs}` {found['theirs']:.1%}, "
+        f"`{ours}` {found['ours']:.1%}, difference {100 * found['mean']:+.1f} points (95 % interval over questions "
+        f"{100 * found['low']:+.1f} to {100 * found['high']:+.1f}; the aim was +5)."
+    )
+
+
+def _speed(scores):
+    speed = scores.items_per_second.dropna()
+    return f" Answered: {speed.min():.2f} to {speed.max():.2f} questions a second." if len(speed) else ""
