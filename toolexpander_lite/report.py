@@ -45,14 +45,15 @@ STUDIES_TOLD = {  # study: its title and what is to be known of its table
     ),
     "nano-ablation": (
         "Both ideas: each part added to `grpo`, each taken from `toolexpander`",
-        "120 steps, on `nano-rare`; evaluated with the prompts each arm trains on.",
+        "120 steps, on `nano-invited`; evaluated with the prompts each arm trains on. `grpo-nano-rare`: the baseline "
+        "on a policy that begins examples as rarely, but uninvited too.",
     ),
     "nano-ablation-hard": (
         "Both ideas on a harder policy",
         "120 steps, on a policy that never saw a code unless a demonstration showed one, and rarely writes examples.",
     ),
-    "nano-ablation-long": ("600 steps at two rates", "Has a collapse its chance? On `nano-rare`."),
-    "nano-sensitivity": ("One value of `set` changed at a time", "120 steps, on `nano-rare`."),
+    "nano-ablation-long": ("600 steps at two rates", "Has a collapse its chance? On `nano-invited`."),
+    "nano-sensitivity": ("One value of `set` changed at a time", "120 steps, on `nano-invited`."),
 }
 
 BEGIN, END = "<!-- results: made by `python -m toolexpander_lite report` -->", "<!-- end of results -->"
