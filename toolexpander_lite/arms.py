@@ -194,6 +194,9 @@ def ablation_arms(profile="nano-invited", search="nano-ablation-search", seeds=(
     added = ("hard_sampling", "lr_decay", "no_kl", "clip_higher", "clip_symmetric")
     arms += [arm(name, name, few, "hard_sampling_decay" if name == "hard_sampling" else "grpo") for name in added]
     arms += [arm(name, name, few, "exemplify") for name in EXEMPLIFYING]
+    # Half the rate did as well on the search's two seeds.
+    arms.append(Arm("hard_sampling_decay-lr3e-4", "hard_sampling_decay", tuple(range(few)), {},
+                    {"--learning-rate": "3e-4"}, profile=profile))  # fmt: skip
     arms.append(replace(arm("grpo-nano-rare", "grpo", few, "grpo"), profile="nano-rare"))
     arms.append(arm("set-no-bonus", "set", few, "set", {"example_bonus": 0.0}))
     arms += [arm(f"toolexpander-{n}", "toolexpander", few, "toolexpander", c) for n, c in LEFT_OUT.items()]
