@@ -58,6 +58,26 @@ def test_pairs_are_seeds_both_have():
         paired_difference({0: 1.0}, {1: 1.0})
 
 
+def test_of_equally_good_rates_the_search_takes_the_sooner_one(tmp_path):
+    for rate, reached in {"6e-4": (8000, 16000), "1e-3": (4800, 6400), "2e-3": (4800, None)}.items():
+        for seed, at in zip(arms.SEARCH_SEEDS, reached):
+            curve = [(0, 0.0), *([(at, 0.95)] if at else [])]
+            fake_run(tmp_path / f"grpo-lr{rate}", seed, 1.0 if at else 0.8, float(rate), curve)
+    table = search_table(tmp_path).set_index("learning_rate")
+    assert table.spent.to_dict() == {6e-4: 12000, 1e-3: 5600, 2e-3: 12000}, "the whole run where 0.9 is never reached"
+    assert chosen_rates(tmp_path) == {"grpo": "0.001"}
+
+
+def test_the_ablations_search_has_rates_of_its_own(tmp_path):
+    folder = tmp_path / "nano-ablation-search"
+    for rate in arms.ABLATION_RATES:
+        for seed in arms.SEARCH_SEEDS:
+            fake_run(folder / f"set-lr{rate}", seed, float(rate) * 1000, float(rate))
+    assert chosen_rates(folder) == {"set": "0.001"}
+    planned = {arm.options["--learning-rate"] for arm in arms.STUDIES["nano-ablation-search"]()}
+    assert planned == set(arms.ABLATION_RATES) and "2e-3" not in planned
+
+
 def test_search_takes_the_best_mean_and_of_equals_the_lower_rate(tmp_path):
     for name, scores in {"grpo": {"6e-4": (0.1, 0.3), "1e-3": (0.3, 0.1), "2e-3": (0.0, 0.3)},
                          "hint": {"6e-4": (0.0, 0.9), "1e-3": (0.5, 0.5), "2e-3": (0.0, 0.0)},
