@@ -165,7 +165,8 @@ def main():
     parser.add_argument("--tiny", action="store_true", help="the same commands with the nano model, 4 steps, one seed")
     arguments = parser.parse_args()
     if arguments.tiny:
-        arguments.profile, arguments.model, arguments.seeds, arguments.data_path = "nano", "nano", "0", None
+        arguments.profile = arguments.model = "nano-invited"  # toolexpander needs a policy that knows the invitation
+        arguments.seeds, arguments.data_path = "0", None
         arguments.steps, arguments.eval_every, arguments.warm_start_steps, arguments.eval_prompts = 4, 2, 1, 2
     arguments.out = arguments.out or Path("assets/runs") / f"{arguments.profile}-arms"
     arguments.benchmarks = [name for name in arguments.benchmarks.split(",") if name]

@@ -122,7 +122,7 @@ PROFILES = {
             eval_prompts=40,
             warm_start_steps=30,
         ),
-        # The same model for two CPU cores: unquantised, since 4 bits save memory and cost time, and short prompts.
+        # The same model for two CPU cores: unquantised, and with short prompts.
         Profile(
             "smol-cpu",
             model="smollm2",
