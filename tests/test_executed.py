@@ -22,7 +22,8 @@ from toolexpander_lite.executed import (
     summarize,
     write_episodes,
 )
-from toolexpander_lite.models import NANO_CHECKPOINTS, TOOL_TEMPLATE, load_policy
+from toolexpander_lite.model_files import NANO_CHECKPOINTS
+from toolexpander_lite.models import TOOL_TEMPLATE, load_policy
 from toolexpander_lite.profiles import get_profile
 from toolexpander_lite.prompts import INVITATION, gold_completion, render_prompt
 

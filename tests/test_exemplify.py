@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from toolexpander_lite.__main__ import main
+from toolexpander_lite.answers import answer_samples
 from toolexpander_lite.errors import ModelError
 from toolexpander_lite.evaluate import evaluate
 from toolexpander_lite.models import load_policy
@@ -101,11 +102,21 @@ def test_interrupted_toolexpander_equals_an_uninterrupted_one(tmp_path):
 
 
 def test_a_policy_that_cannot_see_the_invitation_is_refused(tmp_path, capsys):
-    with pytest.raises(ModelError, match="drops the invitation.*nano-rare"):
+    with pytest.raises(ModelError, match="nano_checkpoint.*drops the invitation.*nano-rare"):
         train("exemplify", get_profile("nano", **TINY), 0, tmp_path / "run")
     shutil.rmtree(tmp_path / "run", ignore_errors=True)
     assert main(["train", "--recipe", "set", "--steps", "1", "--out", str(tmp_path / "run")]) == 2
     assert "drops the invitation" in capsys.readouterr().err
+
+
+def test_every_evaluation_refuses_an_invitation_that_would_not_be_read(tmp_path, capsys):
+    for command in (["evaluate"], ["executed", "--limit", "1"]):
+        assert main([*command, "--profile", "nano", "--invite"]) == 2
+        assert "'nano_checkpoint' drops the invitation" in capsys.readouterr().err
+    model, tokenizer = load_policy(get_profile("nano"), device="cpu")
+    with pytest.raises(ModelError, match="drops the invitation"):  # BFCL and API-Bank ask through this
+        answer_samples(model, tokenizer, nano_samples("test", 1), tmp_path / "answers.jsonl", 8, invite=True)
+    assert not (tmp_path / "answers.jsonl").exists()
 
 
 @pytest.mark.parametrize(

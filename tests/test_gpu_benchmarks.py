@@ -242,6 +242,8 @@ def test_a_precision_is_measured_on_questions_that_nothing_trained_on():
     assert row["MiB_weights"] == pytest.approx(4 * model.num_parameters() / 2**20, abs=0.06)
     half = four_bit.measure("bfloat16", get_profile(profile, lora_rank=4), 0, 1)
     assert half["MiB_weights"] < row["MiB_weights"] < half["MiB_peak"]
+    packed = four_bit.measure("4bit", get_profile(profile, lora_rank=4), 0, 1)
+    assert packed["MiB_weights"] < half["MiB_weights"] and packed["weights"] != half["weights"]
 
 
 def test_the_guide_names_options_that_exist_and_no_place():

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from toolexpander_lite import model_files
 from toolexpander_lite import models as module
 from toolexpander_lite.data import ToolSample
 from toolexpander_lite.models import (
@@ -328,6 +330,30 @@ def test_damaged_weights_and_an_adapter_of_another_model_are_one_error(llama, tm
         load_policy(profile(tmp_path / "adapter", lora_rank=2), device="cpu")
 
 
+def test_an_adapter_refuses_a_base_of_the_same_shape_with_other_weights(llama, tmp_path):
+    base = shutil.copytree(llama, tmp_path / "warm")
+    model, tokenizer = load_policy(profile(base, lora_rank=2), device="cpu")
+    adapter = tmp_path / "final"
+    model.save_pretrained(adapter), tokenizer.save_pretrained(adapter)
+    model_files.mark_base(model, adapter)
+    again = profile(adapter, lora_rank=2)
+    assert load_policy(again, device="cpu")
+    weights = load_file(base / "model.safetensors")
+    last = sorted(weights)[-1]
+    save_file({**weights, last: weights[last] + 0.01}, base / "model.safetensors", {"format": "pt"})  # trained further
+    with pytest.raises(ModelError, match="trained on other weights than those in .*warm.*copy its own base to"):
+        load_policy(again, device="cpu")
+    shutil.copytree(llama, adapter / "base")
+    assert load_policy(again, device="cpu")
+    shutil.rmtree(adapter / "base")
+    note = adapter / "base_weights.json"
+    note.write_text("{")
+    with pytest.raises(ModelError, match="base_weights.json cannot be read .*delete it"):
+        load_policy(again, device="cpu")
+    note.unlink()
+    assert load_policy(again, device="cpu")
+
+
 @pytest.mark.parametrize("dead", ["/gone/toolexpander_lite/nano_checkpoint_rare", r"C:\gone\nano_checkpoint_rare"])
 def test_an_adapter_on_a_committed_policy_works_on_any_machine(dead, tmp_path):
     nano_rare = get_profile("nano-rare", lora_rank=2)
@@ -344,7 +370,7 @@ def test_an_adapter_on_the_wheels_smollm2_asks_for_the_wheel(llama, tmp_path, mo
     file = tmp_path / "adapter_config.json"
     dead = "/gone/models/SmolLM2-135M-Instruct.Q4_1-float32"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": dead}))
-    monkeypatch.setattr(module, "_unpack_wheel", lambda reason: llama)
+    monkeypatch.setattr(model_files, "_unpack_wheel", lambda reason: llama)
     assert load_policy(profile(tmp_path, lora_rank=2), device="cpu")
     monkeypatch.undo()
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
@@ -382,7 +408,7 @@ def test_four_bits_without_bitsandbytes_say_what_to_install(monkeypatch):
 
 
 def test_a_missing_nano_checkpoint_is_named(monkeypatch, tmp_path):
-    monkeypatch.setitem(module.NANO_CHECKPOINTS, "nano", tmp_path)
+    monkeypatch.setitem(model_files.NANO_CHECKPOINTS, "nano", tmp_path)
     with pytest.raises(ModelError, match="no nano checkpoint"):
         load_policy(profile("nano"), device="cpu")
 
@@ -391,9 +417,9 @@ def no_hub(monkeypatch):
     def unreachable(url, timeout):
         raise OSError("no route")
 
-    monkeypatch.setattr(module, "try_to_load_from_cache", lambda *a: None)
-    monkeypatch.setattr(module.urllib.request, "urlopen", unreachable)
-    monkeypatch.setattr(module.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(model_files, "try_to_load_from_cache", lambda *a: None)
+    monkeypatch.setattr(model_files.urllib.request, "urlopen", unreachable)
+    monkeypatch.setattr(model_files.constants, "HF_HUB_OFFLINE", False)
 
 
 def test_smollm2_without_hub_and_wheel_names_both(monkeypatch):
@@ -404,12 +430,12 @@ def test_smollm2_without_hub_and_wheel_names_both(monkeypatch):
 
 
 def test_smollm2_comes_from_the_hub_when_it_answers(monkeypatch):
-    monkeypatch.setattr(module, "try_to_load_from_cache", lambda *a: "cached/model.safetensors")
-    assert module._find("smollm2") == module.SMOLLM2
-    monkeypatch.setattr(module, "try_to_load_from_cache", lambda *a: None)
-    monkeypatch.setattr(module.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(module.urllib.request, "urlopen", lambda url, timeout: io.BytesIO())
-    assert module._find("smollm2") == module.SMOLLM2
+    monkeypatch.setattr(model_files, "try_to_load_from_cache", lambda *a: "cached/model.safetensors")
+    assert model_files.find_model("smollm2") == model_files.SMOLLM2
+    monkeypatch.setattr(model_files, "try_to_load_from_cache", lambda *a: None)
+    monkeypatch.setattr(model_files.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(model_files.urllib.request, "urlopen", lambda url, timeout: io.BytesIO())
+    assert model_files.find_model("smollm2") == model_files.SMOLLM2
 
 
 @pytest.mark.skipif(

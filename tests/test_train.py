@@ -7,14 +7,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from trl import GRPOConfig, GRPOTrainer
 
 import toolexpander_lite.recording as recording
 from toolexpander_lite.__main__ import main
-from toolexpander_lite.errors import RunError, SettingsError
+from toolexpander_lite.errors import ModelError, RunError, SettingsError
 from toolexpander_lite.hardware import Hardware
-from toolexpander_lite.models import NANO_CHECKPOINTS, load_policy
+from toolexpander_lite.model_files import NANO_CHECKPOINTS
+from toolexpander_lite.models import load_policy
 from toolexpander_lite.nano_world import EASY_FAMILIES, nano_samples
 from toolexpander_lite.profiles import get_profile
 from toolexpander_lite.prompts import render_prompt
@@ -370,3 +371,14 @@ def test_a_complete_run_without_checkpoints_is_not_begun_again(run, tmp_path):
     with pytest.raises(RunError, match="is complete, but its checkpoints are not here"):
         train(FOUR, tiny(), 0, copy, resume=True)
     assert {file.name: file.read_bytes() for file in copy.iterdir() if file.is_file()} == before
+
+
+def test_an_adapter_knows_the_base_it_was_trained_on(tmp_path):
+    base = shutil.copytree(NANO_CHECKPOINTS["nano"], tmp_path / "warm")
+    run = train(FOUR, tiny(model=str(base), lora_rank=2, steps=1), 0, tmp_path / "run")
+    final = get_profile("nano", model=str(run / "final"), lora_rank=2)
+    assert load_policy(final, device="cpu")
+    weights = load_file(base / "model.safetensors")
+    save_file({name: tensor * 1.01 for name, tensor in weights.items()}, base / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match="trained on other weights"):
+        load_policy(final, device="cpu")

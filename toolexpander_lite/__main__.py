@@ -121,10 +121,13 @@ def _executed(arguments):
     from .api_tasks import api_tasks
     from .executed import model_answers, run_episodes, summarize, write_episodes
     from .models import load_policy
+    from .prompts import check_invitation
 
     profile = get_profile(arguments.profile, **_changes(arguments, ("model",)))
     tasks = api_tasks(split=arguments.split, limit=arguments.limit)
     model, tokenizer = load_policy(profile)
+    if arguments.invite:
+        check_invitation(tokenizer)
     episodes = run_episodes(
         model_answers(model, tokenizer, profile.max_completion_length), tasks, arguments.http, invite=arguments.invite
     )

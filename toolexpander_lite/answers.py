@@ -14,7 +14,7 @@ from .errors import RunError
 from .evaluate import generate
 from .files import write_whole
 from .models import model_hash
-from .prompts import render_prompt
+from .prompts import check_invitation, render_prompt
 from .runs import write_json
 
 
@@ -92,7 +92,10 @@ def answer_samples(
 
     Raises:
         RunError: the file is damaged, or holds other questions than `samples`.
+        ModelError: `invite`, and the model's chat template drops the invitation.
     """
+    if invite:
+        check_invitation(tokenizer)
     file = Path(file)
     prompts = {s.id: render_prompt(s, tokenizer, invite=invite) for s in samples}
     order = sorted(prompts, key=lambda id: -len(prompts[id]))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 
 from .calls import judge
-from .prompts import gold_completion, render_prompt
+from .prompts import check_invitation, gold_completion, render_prompt
 from .self_examples import judge_examples
 
 
@@ -113,7 +113,12 @@ def evaluate(
         completion's probability), "gold_prob_hard" (mean probability) and, with a bank, the same with one
         demonstration: "few_shot_hard", "few_shot_families", "few_shot_prob_hard". With `invite` also "examples", the
         share of answers with a valid example, and "uninvited", the same dict for prompts without the invitation.
+
+    Raises:
+        ModelError: `invite`, and the model's chat template drops the invitation.
     """
+    if invite:
+        check_invitation(tokenizer)
     prompts = [render_prompt(s, tokenizer, invite=invite) for s in samples]
     completions = generate(model, tokenizer, prompts, max_new_tokens, batch_size=batch_size)
     verdicts = [judge(c, s.calls, s.tools) for c, s in zip(completions, samples)]

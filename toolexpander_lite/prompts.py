@@ -7,8 +7,10 @@ is our assumption, with the `<think>`/`<tool_call>` form that Qwen2.5 and ToolRL
 """
 
 import json
+from pathlib import Path
 
-from .data import SolvedSample
+from .data import SolvedSample, ToolSample
+from .errors import ModelError
 
 SYSTEM_PROMPT = """\
 You solve the user's request by calling tools. First think in one short sentence, then write one \
@@ -29,6 +31,10 @@ another request
 what the example shows
 </example>
 your thought</think>"""
+
+_PROBE = ToolSample("probe", "probe", [{"role": "user", "content": "question"}], [
+    {"type": "function", "function": {"name": "probe_tool", "description": "", "parameters": {"type": "object"}}}
+], [])  # fmt: skip
 
 
 def gold_completion(sample):
@@ -84,3 +90,16 @@ def render_prompt(sample, tokenizer, demos=(), invite=False):
     return tokenizer.apply_chat_template(
         render_messages(sample, demos, invite), tools=sample.tools, add_generation_prompt=True, tokenize=False
     )
+
+
+def check_invitation(tokenizer):
+    """Refuse a model whose chat template drops the invitation: it would be paid, or judged, for what it never read.
+
+    Raises:
+        ModelError: a prompt with the invitation is rendered like one without.
+    """
+    if render_prompt(_PROBE, tokenizer, invite=True) == render_prompt(_PROBE, tokenizer):
+        raise ModelError(
+            f"the chat template of {Path(tokenizer.name_or_path).name!r} drops the invitation to write examples; use "
+            "another model (of the kit's own, nano-invited, nano-rare and nano-common read it)"
+        )

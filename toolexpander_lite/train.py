@@ -27,14 +27,15 @@ from transformers import PrinterCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer
 
 from .demonstrations import DemoBank
-from .errors import ModelError, RunError, SettingsError
+from .errors import RunError, SettingsError
 from .evaluate import evaluate
 from .hard_sampling import PoolReward, PromptServer
 from .hardware import describe_hardware, pick_dtype
+from .model_files import mark_base
 from .models import adapters_to_float32, load_policy, model_hash
 from .nano_world import right_call
 from .profiles import get_profile
-from .prompts import render_prompt
+from .prompts import check_invitation
 from .recipes import get_recipe
 from .recording import RolloutRecorder, Rounds, RunLog, command_line, rewind
 from .rewards import get_reward
@@ -187,7 +188,7 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         counts = rewind(out, checkpoint)
         data = load_splits(profile, seed, tokenizer)
         if recipe.invite:
-            check_invitation(data.train[0], tokenizer, profile)
+            check_invitation(tokenizer)
         bank = DemoBank(data.train) if data.hard_families else None
         reward, pool, demo_bank = get_reward(recipe.reward), None, None
         per_step, _ = batch_shape(recipe, profile)
@@ -260,6 +261,7 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         trainer.remove_callback(PrinterCallback)  # `progress` shows the log instead
         trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_model(str(out / "final"))
+        mark_base(trainer.model, out / "final")
         write_json(out / "summary.json", {**summarize(out), "wall_seconds": round(time.perf_counter() - began, 1)})
     except (OSError, RuntimeError, SafetensorError) as error:
         if not _could_not_write(error):
@@ -303,13 +305,6 @@ def check_context(model, profile):
             f"{profile.max_completion_length} tokens make {longest}, and {profile.model!r} reads {context}; lower "
             "max_prompt_tokens or max_completion_length"
         )
-
-
-def check_invitation(sample, tokenizer, profile):
-    """Refuse a model whose chat template drops the invitation: it would be paid for what it was never asked."""
-    if render_prompt(sample, tokenizer, invite=True) == render_prompt(sample, tokenizer):
-        mend = "use --profile nano-rare or nano-common" if profile.model == "nano" else "use another model"
-        raise ModelError(f"the chat template of {profile.model!r} drops the invitation to write examples; {mend}")
 
 
 def last_checkpoint(folder, with_pool):
