@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from toolexpander_lite.__main__ import _parser
+from toolexpander_lite.headlines import hits
 from toolexpander_lite.profiles import get_profile
 from toolexpander_lite.recipes import Recipe, get_recipe, parse_settings
-from toolexpander_lite.report import BEGIN, END, arms_table, hits, rebuild, results_markdown, summary_markdown
+from toolexpander_lite.report import BEGIN, END, arms_table, rebuild, results_markdown, summary_markdown
 from toolexpander_lite.runs import REPOSITORY, evaluations, find_runs, load_study, read_log, summarize
 
 RUNS = REPOSITORY / "assets" / "runs"

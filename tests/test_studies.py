@@ -15,8 +15,8 @@ from toolexpander_lite.errors import RunError
 from toolexpander_lite.intervals import bootstrap_interval, paired_difference
 from toolexpander_lite.profiles import get_profile
 from toolexpander_lite.recipes import Recipe, get_recipe, parse_settings
-from toolexpander_lite.report import arms_table
-from toolexpander_lite.runs import REPOSITORY, check_folder, find_runs, rollouts_to
+from toolexpander_lite.report import arms_table, time_to
+from toolexpander_lite.runs import REPOSITORY, check_folder, find_runs, has_seeds, rollouts_to
 from toolexpander_lite.studies import reproduce_command, study_plan
 
 RUNS = REPOSITORY / "assets" / "runs"
@@ -100,6 +100,11 @@ def test_arms_table_by_hand(tmp_path):
     assert list(table.index) == ["hard_sampling", "grpo"], "best first"
     assert (ours.hard, ours.worst, ours.solved, ours.seeds, ours["to_0.9"], ours.gain) == (0.75, 0.5, 1, 2, 8000, 0.75)
     assert (ours.low, ours.high, ours.gain_low, ours.gain_high) == (0.5, 1.0, 0.5, 1.0)
+    rows = table.assign(variant=table.index).to_dict("index")
+    assert time_to(rows["hard_sampling"]) == "8,000 (1 of 2)" and time_to(rows["grpo"]) == "never"
+    assert time_to(rows["hard_sampling"] | {"reached": 2}) == "8,000"
+    assert has_seeds(tmp_path, ["grpo"], 3) and not has_seeds(tmp_path, ["grpo", "hard_sampling"], 3)
+    assert not has_seeds(tmp_path, ["grpo", "set"], 1)
     assert table.loc["grpo", "gain"] == 0 and math.isnan(table.loc["grpo", "to_0.9"])
     assert rollouts_to(tmp_path / "grpo" / "seed-0", 0.9) is None
 

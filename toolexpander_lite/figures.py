@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 from .ablation import plot_panels
 from .difficulty_map import map_table, plot_map
 from .plots import draw_curves, plot_groups, plot_seeds
-from .runs import find_runs
+from .runs import find_runs, has_seeds
 from .sensitivity import assumption_figures
 
 # The arms of the first picture: the rivals that move, those that do not, and hard sampling with and without its parts.
@@ -15,6 +15,8 @@ ARMS = (
     "grpo", "rollouts_32", "exclude_hard", "difficulty_filter", "greso", "icl_seeding", "lr_decay", "hint",
     "hard_sampling", "hard_sampling_decay", "hard_sampling-kl0.01", "hard_sampling-kl0", "hard_sampling-kl0-no-retest",
 )  # fmt: skip
+TOGETHER = ("grpo", "hard_sampling_decay", "set", "toolexpander")  # neither idea, each, both
+KEY_SEEDS = 5  # a picture or a table of the README waits until each of its arms has so many
 
 
 def readme_figures(runs):
@@ -37,7 +39,22 @@ def readme_figures(runs):
         "eval/zero_shot_hard": "hard families,\nheld out",
     }
     figures["readme-examples"] = plot_seeds(rules, panels, window=5)
+    bases = {"nano-ablation": "nano-invited", "nano-ablation-hard": "a harder policy"}
+    if bases := {runs / study: title for study, title in bases.items() if has_seeds(runs / study, TOGETHER, KEY_SEEDS)}:
+        figures["readme-together"] = plot_together(bases)
     return figures
+
+
+def plot_together(bases):
+    """Neither idea, each and both, a panel per base policy; `bases`: {folder of the study: title}."""
+    figure, axes = plt.subplots(1, len(bases), figsize=(5 * len(bases), 3.4), sharey=True, squeeze=False)
+    for axis, (folder, title) in zip(axes.flat, bases.items()):
+        arms = find_runs(folder)
+        draw_curves(axis, {name: arms[name] for name in TOGETHER}, "eval/zero_shot_hard", "rollouts", title=title)
+    axes[0, 0].set(ylabel="hard families, held out", ylim=(-0.03, 1.05))
+    axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, frameon=False)
+    figure.tight_layout()
+    return figure
 
 
 def plot_stall(folders):

@@ -1,29 +1,59 @@
 """Rebuilds the README's tables and pictures from the committed run logs; nothing in them is typed in."""
 
-import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from .difficulty_map import map_cells, map_lines, map_table
-from .figures import readme_figures
-from .intervals import bootstrap_interval, paired_difference, share_interval
-from .runs import REPOSITORY, evaluations, find_runs, has_collapsed, load_study, read_log, rollouts_to
+from .difficulty_map import map_lines
+from .figures import KEY_SEEDS, readme_figures
+from .headlines import agreement_line, map_sentences, real_model_lines, speed_lines
+from .intervals import bootstrap_interval, paired_difference
+from .runs import REPOSITORY, evaluations, find_runs, has_collapsed, has_seeds, load_study, read_log, rollouts_to
 from .scoreboard import scoreboard_lines
 
-KEY_ARMS = {  # arm: what it is, for the README
-    "grpo": "vanilla GRPO",
-    "rollouts_32": "32 rollouts a prompt, fewer prompts",
-    "exclude_hard": "hard samples dropped",
-    "hint": "hard samples continued from a prefix of their solution (after SEELE)",
-    "hard_sampling": "hard samples demonstrated and re-tested",
-    "hard_sampling_decay": "the same with learning rate decay: the paper's first idea",
-    "hard_sampling-kl0": "the same without KL term and decay",
-}
-KEY_EXAMPLES = {
-    "nano-rare-invitation": "invited, paid nothing",
-    "nano-rare-exemplify": "invited, paid 0.01 for writing one: the paper's second idea",
+KEY_STUDIES = {  # the README's tables: study: (what it is about, {arm: in words})
+    "nano-hard-sampling": (
+        "**Demonstrations for hard samples** (study `nano-hard-sampling`; equal rollouts, each arm at the learning "
+        "rate of one search on other seeds and prompts):",
+        {
+            "grpo": "vanilla GRPO",
+            "rollouts_32": "32 rollouts a prompt, fewer prompts",
+            "exclude_hard": "hard samples dropped",
+            "hint": "hard samples continued from a prefix of their solution (after SEELE)",
+            "hard_sampling": "hard samples demonstrated and re-tested",
+            "hard_sampling_decay": "the same with learning rate decay: the paper's first idea",
+            "hard_sampling-kl0": "the same without KL term and decay",
+        },
+    ),
+    "nano-examples": (
+        "**Examples the model writes for itself** (study `nano-examples`; another frozen policy, which is invited to "
+        "write them and at first rarely does; no KL term, one learning rate):",
+        {
+            "nano-rare-invitation": "invited, paid nothing",
+            "nano-rare-exemplify": "invited, paid 0.01 for writing one: the paper's second idea",
+        },
+    ),
+    "nano-ablation": (
+        "**Both ideas together** (study `nano-ablation`; a third policy, which writes examples rarely, and only when "
+        "invited; equal rollouts, rates searched as above):",
+        {
+            "grpo": "vanilla GRPO",
+            "hard_sampling_decay": "the first idea",
+            "set": "the second: no KL term, wider clip range, 0.01 for an example",
+            "toolexpander": "both: the whole of ToolExpander",
+        },
+    ),
+    "nano-ablation-hard": (
+        "**The same on a harder policy** (study `nano-ablation-hard`; one that never saw a code unless a demonstration "
+        "showed one):",
+        {
+            "grpo": "vanilla GRPO",
+            "hard_sampling_decay": "the first idea",
+            "set": "the second",
+            "toolexpander": "both",
+        },
+    ),
 }
 STUDIES_TOLD = {  # study: its title and what is to be known of its table
     "nano-hard-sampling": (
@@ -89,7 +119,7 @@ def arms_table(folder, baseline="grpo"):
 
     `hard` is the mean of the seeds' last zero-shot accuracies on the hard families, `low` and `high` its 95 % bootstrap
     interval, `worst` the worst seed, `solved` the number of seeds at 0.95 or more. `to_0.9` is the median of the
-    rollouts until 0.9 over the seeds that got there. `gain` (with `gain_low`, `gain_high`) is the mean paired
+    rollouts until 0.9 over the `reached` seeds that got there. `gain` (with `gain_low`, `gain_high`) is the mean paired
     difference to the baseline, seed by seed. Costs are means over seeds.
     """
     study = load_study(folder)
@@ -109,6 +139,7 @@ def arms_table(folder, baseline="grpo"):
             "easy": runs.zero_shot_easy.mean(), "hard": runs.zero_shot_hard.mean(), "low": low, "high": high,
             "worst": runs.zero_shot_hard.min(), "solved": int((runs.zero_shot_hard >= 0.95).sum()),
             "few_shot": sum(few_shot) / len(few_shot), "to_0.9": pd.Series(reached, dtype=float).median(),
+            "reached": len(reached),
             "gain": gain, "gain_low": gain_low, "gain_high": gain_high,
         })  # fmt: skip
     return pd.DataFrame(rows).sort_values(["hard", "variant"], ascending=[False, True]).reset_index(drop=True)
@@ -117,28 +148,26 @@ def arms_table(folder, baseline="grpo"):
 def summary_markdown(assets):
     """The README's results, from `assets` alone: a few arms, the map in a sentence, the real model and the speed."""
     assets = Path(assets)
-    arms, told = arms_table(assets / "runs" / "nano-hard-sampling"), []
-    examples = arms_table(assets / "runs" / "nano-examples")
-    for table, names in ((arms, KEY_ARMS), (examples, KEY_EXAMPLES)):
-        lines = [
+    told = []
+    for study, (words, names) in KEY_STUDIES.items():
+        if not has_seeds(assets / "runs" / study, names, KEY_SEEDS):
+            continue
+        table = arms_table(assets / "runs" / study)
+        told += [
+            words,
+            "",
             "| arm | in words | seeds | hard families at the end (95 % interval) | seeds at 0.95 | rollouts to 0.9 |",
             "|---|---|---|---|---|---|",
         ]
-        for name, words in names.items():
-            row = table[table.variant == name].iloc[0]
-            reached = f"{row['to_0.9']:,.0f}" if row["to_0.9"] == row["to_0.9"] else "never"
-            lines.append(
-                f"| `{name}` | {words} | {row.seeds} | {row.hard:.2f} ({row.low:.2f}-{row.high:.2f}) | "
-                f"{row.solved} of {row.seeds} | {reached} |"
+        for name, meaning in names.items():
+            row = table[table.variant == name].to_dict("records")[0]
+            told.append(
+                f"| `{name}` | {meaning} | {row['seeds']} | {row['hard']:.2f} ({row['low']:.2f}-{row['high']:.2f}) | "
+                f"{row['solved']} of {row['seeds']} | {time_to(row)} |"
             )
-        told.append("\n".join(lines))
+        told.append("")
     return "\n".join([
-        "**Demonstrations for hard samples** (study `nano-hard-sampling`; equal rollouts, each arm at the learning "
-        "rate of one search on other seeds and prompts):",
-        "", told[0], "",
-        "**Examples the model writes for itself** (study `nano-examples`; another frozen policy, which is invited to "
-        "write them and at first rarely does; no KL term, one learning rate):",
-        "", told[1], "",
+        *told,
         *map_sentences(assets / "runs" / "nano-map"),
         *real_model_lines(assets / "runs" / "smol")[:1],
         *scoreboard_lines(assets / "runs" / "smol-cpu-arms")[:1],
@@ -147,21 +176,12 @@ def summary_markdown(assets):
     ])  # fmt: skip
 
 
-def map_sentences(folder):
-    """What the map says, as a Markdown list item; none before its first run."""
-    if not find_runs(folder):
-        return []
-    cells = map_cells(map_table(folder))
-    seeds = " to ".join(dict.fromkeys((str(cells.seeds.min()), str(cells.seeds.max()))))
-    solved = {recipe: (cells[recipe] >= 0.9).sum() for recipe in ("grpo", "hard_sampling")}
-    lucky = cells[cells.grpo >= 0.9].lucky
-    least = f"; the hardest of those had {lucky.min():.2g} lucky successes to expect in a run" if len(lucky) else ""
-    return [
-        f"- **The map.** {len(cells)} base policies, P(gold) {cells.alone.max():.0e} to {cells.alone.min():.0e} on "
-        f"hard questions asked alone ({seeds} seeds each): vanilla GRPO ends at 0.9 "
-        f"or more on {solved['grpo']} of them{least}; hard sampling on {solved['hard_sampling']}. Notebook 02 has the "
-        "picture."
-    ]
+def time_to(row):
+    """The rollouts to 0.9 of a row of `arms_table` in words: their median, and over how many seeds if not over all."""
+    if not row["reached"]:
+        return "never"
+    some = "" if row["reached"] == row["seeds"] else f" ({row['reached']} of {row['seeds']})"
+    return f"{row['to_0.9']:,.0f}{some}"
 
 
 def results_markdown(assets):
@@ -211,87 +231,13 @@ def arms_lines(folder):
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in arms_table(folder).to_dict("records"):
-        reached = f"{row['to_0.9']:,.0f}" if row["to_0.9"] == row["to_0.9"] else "never"
         interval = f"{row['low']:.2f}-{row['high']:.2f}" if row["seeds"] > 1 else "one seed"
         lines.append(
             f"| `{row['variant']}` | {row['seeds']} | {row['learning_rate']:.0e} | {row['rollouts']:,} | "
             f"{row['hard']:.2f} ({interval}) | {row['worst']:.2f} | {row['solved']} | "
-            f"{reached} | {row['easy']:.2f} | {row['few_shot']:.2f} |"
+            f"{time_to(row)} | {row['easy']:.2f} | {row['few_shot']:.2f} |"
         )
     return [*lines, ""]
-
-
-def real_model_lines(smol):
-    """What the runs on SmolLM2 gave, as Markdown list items with the counts behind each share."""
-    warm = json.loads((smol / "warm-start" / "seed-0" / "summary.json").read_text())
-    rows = json.loads((smol / "warm-start" / "seed-0" / "config.json").read_text())["held_out_samples"]
-    lines = [
-        f"- **A real LLM, same code.** SmolLM2-135M-Instruct on ToolRL rows, two CPU cores: "
-        f"{hits(warm['zero_shot_before'], rows)} held-out questions right as published, "
-        f"{hits(warm['zero_shot'], rows)} after {warm['steps']} supervised warm start steps "
-        f"({warm['seconds'] / 60:.0f} minutes)."
-    ]
-    for variant, folders in find_runs(smol).items():
-        for run in folders if variant != "warm-start" else []:
-            config, log = json.loads((run / "config.json").read_text()), read_log(run)
-            scores, n = [e["zero_shot"] for _, e in evaluations(log)], config["held_out_samples"]
-            lines.append(
-                f"- {config['profile']['data']}, 4-bit NF4 with LoRA, seed {config['seed']}: "
-                f"{hits(scores[0], n)} before and {hits(scores[-1], n)} after {log[-1]['step']} GRPO steps "
-                f"({log[-1]['rollouts']} rollouts, {log[-1]['seconds'] / log[-1]['step']:.0f} s per step): too few "
-                "to learn from; the path works."
-            )
-    return lines
-
-
-def hits(share, n):
-    """0.375 of 24 -> "9 of 24 (95 % interval 0.21-0.57)", Wilson's interval for a share."""
-    low, high = share_interval(round(share * n), n)
-    return f"{round(share * n)} of {n} (95 % interval {low:.2f}-{high:.2f})"
-
-
-def speed_lines(benchmarks):
-    """What the committed benchmarks measured, as Markdown list items."""
-    step = json.loads((benchmarks / "step_time.json").read_text())
-    where = json.loads((benchmarks / "where_time_goes.json").read_text())["shares"]
-    pool = json.loads((benchmarks / "pool_cost.json").read_text())
-    held = pool["memory"]
-    stock, ours = list(step["wall"]["seconds_per_step"].values())[:2]
-    whole = json.loads((benchmarks / "step_time_toolexpander.json").read_text())
-    model = sum(share for name, share in where.items() if name.startswith("model"))
-    return [
-        f"- **Speed.** {ours:.2f} s per nano step with `train()`, {stock:.2f} s with the stock `GRPOTrainer`, taking "
-        f"turns step by step: ratio {ratio(step)} ({step['machine']}). {model:.0%} of a step is the model itself.",
-        f"- **The whole of ToolExpander** against the stock trainer, handed the same prompts "
-        f"({whole['demonstrated']:.0%} of the groups with a demonstration) and drawing the same rollouts: ratio "
-        f"{ratio(whole)}.",
-        f"- **The pool's cost.** A step with the pool and nothing hard against a `grpo` step: ratio {ratio(pool)}. "
-        f"A pool of {held['samples']:,} samples takes {held['MiB_new']} MiB, {held['MiB_all_hard']} MiB when all are "
-        f"hard (the ids themselves not counted), and {held['MiB_on_disk']} MiB in a checkpoint.",
-    ]
-
-
-def ratio(benchmark):
-    """A committed quotient of seconds per step, with its interval and what the control shows."""
-    found = benchmark["wall"]
-    (low, high), (least, most) = found["interval"], found["control"]["interval"]
-    return f"{found['ratio']:.3f} (95 % interval {low:.3f}-{high:.3f}; like against like {least:.3f}-{most:.3f})"
-
-
-def agreement_line(benchmarks):
-    """How far our matcher agrees with BFCL's official checker, as a Markdown list item."""
-    found = json.loads((benchmarks / "bfcl_agreement.json").read_text())
-    mutations = found["mutations"]
-    gold = mutations["by_kind"]["gold"]
-    causes = sorted(mutations["causes"].items(), key=lambda item: -item[1]["answers"])
-    told = ", ".join(f"{name.replace('_', ' ')} {cause['answers']:,}" for name, cause in causes)
-    return (
-        f"- **Our matcher and BFCL's official checker** on {mutations['answers']:,} gold and mutated answers to "
-        f"{found['questions']:,} questions: of the gold answers the checker passes "
-        f"{gold['ours right, official right']:,} of {sum(gold.values()):,}; "
-        f"{mutations['answers'] - mutations['agreed']:,} mutated ones are judged differently, each with a known cause "
-        f"({told}). The mix of mutations is ours. Scores on BFCL are the official checker's."
-    )
 
 
 def rebuild(repository=REPOSITORY):

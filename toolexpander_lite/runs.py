@@ -199,6 +199,12 @@ def find_runs(folder):
     return runs
 
 
+def has_seeds(folder, variants, number):
+    """Has a study `number` complete runs or more of each of these variants? -> bool"""
+    runs = find_runs(folder)
+    return all(len(runs.get(name, ())) >= number for name in variants)
+
+
 def _by_variant_and_seed(summary):
     return summary.parent.parent.name, int(summary.parent.name.removeprefix("seed-"))
 

@@ -12,8 +12,8 @@ import pandas as pd
 
 from .calls import judge
 from .evaluate import generate
+from .headlines import hits
 from .prompts import render_prompt
-from .report import hits
 from .runs import evaluations, find_runs, read_log, rollouts_to
 from .self_examples import EXAMPLE_CLOSE, EXAMPLE_OPEN, judge_example, judge_examples
 

@@ -1,0 +1,97 @@
+"""Single results in words, made from the committed logs: the map, the real model, speed, the judges' agreement."""
+
+import json
+
+from .difficulty_map import map_cells, map_table
+from .intervals import share_interval
+from .runs import evaluations, find_runs, read_log
+
+
+def map_sentences(folder):
+    """What the map says, as a Markdown list item; none before its first run."""
+    if not find_runs(folder):
+        return []
+    cells = map_cells(map_table(folder))
+    seeds = " to ".join(dict.fromkeys((str(cells.seeds.min()), str(cells.seeds.max()))))
+    solved = {recipe: (cells[recipe] >= 0.9).sum() for recipe in ("grpo", "hard_sampling")}
+    lucky = cells[cells.grpo >= 0.9].lucky
+    least = f"; the hardest of those had {lucky.min():.2g} lucky successes to expect in a run" if len(lucky) else ""
+    return [
+        f"- **The map.** {len(cells)} base policies, P(gold) {cells.alone.max():.0e} to {cells.alone.min():.0e} on "
+        f"hard questions asked alone ({seeds} seeds each): vanilla GRPO ends at 0.9 "
+        f"or more on {solved['grpo']} of them{least}; hard sampling on {solved['hard_sampling']}. Notebook 02 has the "
+        "picture."
+    ]
+
+
+def real_model_lines(smol):
+    """What the runs on SmolLM2 gave, as Markdown list items with the counts behind each share."""
+    warm = json.loads((smol / "warm-start" / "seed-0" / "summary.json").read_text())
+    rows = json.loads((smol / "warm-start" / "seed-0" / "config.json").read_text())["held_out_samples"]
+    lines = [
+        f"- **A real LLM, same code.** SmolLM2-135M-Instruct on ToolRL rows, two CPU cores: "
+        f"{hits(warm['zero_shot_before'], rows)} held-out questions right as published, "
+        f"{hits(warm['zero_shot'], rows)} after {warm['steps']} supervised warm start steps "
+        f"({warm['seconds'] / 60:.0f} minutes)."
+    ]
+    for variant, folders in find_runs(smol).items():
+        for run in folders if variant != "warm-start" else []:
+            config, log = json.loads((run / "config.json").read_text()), read_log(run)
+            scores, n = [e["zero_shot"] for _, e in evaluations(log)], config["held_out_samples"]
+            lines.append(
+                f"- {config['profile']['data']}, 4-bit NF4 with LoRA, seed {config['seed']}: "
+                f"{hits(scores[0], n)} before and {hits(scores[-1], n)} after {log[-1]['step']} GRPO steps "
+                f"({log[-1]['rollouts']} rollouts, {log[-1]['seconds'] / log[-1]['step']:.0f} s per step): too few "
+                "to learn from; the path works."
+            )
+    return lines
+
+
+def hits(share, n):
+    """0.375 of 24 -> "9 of 24 (95 % interval 0.21-0.57)", Wilson's interval for a share."""
+    low, high = share_interval(round(share * n), n)
+    return f"{round(share * n)} of {n} (95 % interval {low:.2f}-{high:.2f})"
+
+
+def speed_lines(benchmarks):
+    """What the committed benchmarks measured, as Markdown list items."""
+    step = json.loads((benchmarks / "step_time.json").read_text())
+    where = json.loads((benchmarks / "where_time_goes.json").read_text())["shares"]
+    pool = json.loads((benchmarks / "pool_cost.json").read_text())
+    held = pool["memory"]
+    stock, ours = list(step["wall"]["seconds_per_step"].values())[:2]
+    whole = json.loads((benchmarks / "step_time_toolexpander.json").read_text())
+    model = sum(share for name, share in where.items() if name.startswith("model"))
+    return [
+        f"- **Speed.** {ours:.2f} s per nano step with `train()`, {stock:.2f} s with the stock `GRPOTrainer`, taking "
+        f"turns step by step: ratio {ratio(step)} ({step['machine']}). {model:.0%} of a step is the model itself.",
+        f"- **The whole of ToolExpander** against the stock trainer, handed the same prompts "
+        f"({whole['demonstrated']:.0%} of the groups with a demonstration) and drawing the same rollouts: ratio "
+        f"{ratio(whole)}.",
+        f"- **The pool's cost.** A step with the pool and nothing hard against a `grpo` step: ratio {ratio(pool)}. "
+        f"A pool of {held['samples']:,} samples takes {held['MiB_new']} MiB, {held['MiB_all_hard']} MiB when all are "
+        f"hard (the ids themselves not counted), and {held['MiB_on_disk']} MiB in a checkpoint.",
+    ]
+
+
+def ratio(benchmark):
+    """A committed quotient of seconds per step, with its interval and what the control shows."""
+    found = benchmark["wall"]
+    (low, high), (least, most) = found["interval"], found["control"]["interval"]
+    return f"{found['ratio']:.3f} (95 % interval {low:.3f}-{high:.3f}; like against like {least:.3f}-{most:.3f})"
+
+
+def agreement_line(benchmarks):
+    """How far our matcher agrees with BFCL's official checker, as a Markdown list item."""
+    found = json.loads((benchmarks / "bfcl_agreement.json").read_text())
+    mutations = found["mutations"]
+    gold = mutations["by_kind"]["gold"]
+    causes = sorted(mutations["causes"].items(), key=lambda item: -item[1]["answers"])
+    told = ", ".join(f"{name.replace('_', ' ')} {cause['answers']:,}" for name, cause in causes)
+    return (
+        f"- **Our matcher and BFCL's official checker** on {mutations['answers']:,} gold and mutated answers to "
+        f"{found['questions']:,} questions: of the gold answers the checker passes "
+        f"{gold['ours right, official right']:,} of {sum(gold.values()):,}; "
+        f"{mutations['answers'] - mutations['agreed']:,} mutated ones are judged differently, each with a known cause "
+        f"({told}). The mix of mutations is ours. Scores on BFCL are the official checker's."
+    )
