@@ -178,7 +178,8 @@ def _study(arguments):
 def _nano_policy(arguments):
     from .nano_policy import WarmStart, build_nano_policy
 
-    plan = WarmStart(**_changes(arguments, ("code_rate", "follow_rate", "example_rate", "early_example_rate")))
+    names = ("code_rate", "follow_rate", "example_rate", "early_example_rate", "early_share")
+    plan = WarmStart(**_changes(arguments, names))
     build_nano_policy(arguments.out, plan, progress=_print_loss)
     print(arguments.out)
 
@@ -332,7 +333,8 @@ def _parser():
     sub.add_argument("--code-rate", type=float, help="how often a plain question is answered in codes, per argument")
     sub.add_argument("--follow-rate", type=float, help="how often a demonstration's codes are followed, per argument")
     sub.add_argument("--example-rate", type=float, help="how often an invited answer begins with an example of its own")
-    sub.add_argument("--early-example-rate", type=float, help="the same for the first two thirds of the steps")
+    sub.add_argument("--early-example-rate", type=float, help="the same for the first part of the steps")
+    sub.add_argument("--early-share", type=float, help="how much of the steps that part is (default two thirds)")
     sub.add_argument("--out", required=True)
 
     sub = command("warm-start", _warm_start, "short SFT for a model that writes no tool calls, saved as a model folder")

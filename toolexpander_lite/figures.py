@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 
 from .ablation import plot_panels
 from .difficulty_map import map_table, plot_map
-from .plots import draw_curves, plot_groups, plot_seeds
+from .plots import draw_curves, draw_race, plot_groups, plot_seeds
 from .runs import find_runs, has_seeds
 from .sensitivity import assumption_figures
 
@@ -46,13 +46,12 @@ def readme_figures(runs):
 
 
 def plot_together(bases):
-    """Neither idea, each and both, a panel per base policy; `bases`: {folder of the study: title}."""
-    figure, axes = plt.subplots(1, len(bases), figsize=(5 * len(bases), 3.4), sharey=True, squeeze=False)
+    """Neither idea, each and both: who gets there first? A panel per base policy; `bases`: {folder of study: title}."""
+    figure, axes = plt.subplots(1, len(bases), figsize=(1.5 + 4.5 * len(bases), 2.6), sharey=True, squeeze=False)
     for axis, (folder, title) in zip(axes.flat, bases.items()):
         arms = find_runs(folder)
-        draw_curves(axis, {name: arms[name] for name in TOGETHER}, "eval/zero_shot_hard", "rollouts", title=title)
-    axes[0, 0].set(ylabel="hard families, held out", ylim=(-0.03, 1.05))
-    axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, frameon=False)
+        draw_race(axis, {name: arms[name] for name in TOGETHER})
+        axis.set_title(title, fontsize=10)
     figure.tight_layout()
     return figure
 

@@ -143,9 +143,10 @@ class WarmStart:
             self-written example likewise.
         example_rate: chance that an invited row without a demonstration begins with an example of its own; 0 makes a
             policy that knows neither examples nor the invitation.
-        early_example_rate: in place of `example_rate` for the first two thirds of the steps; 0 is no such phase. A rare
-            habit hardly pays for telling invited prompts from others; one that was frequent has learnt the difference,
-            and keeps it when it becomes rare.
+        early_example_rate: in place of `example_rate` for the first `early_share` of the steps; 0 is no such phase. A
+            rare habit hardly pays for telling invited prompts from others; one that was frequent has learnt the
+            difference, and keeps it when it becomes rare.
+        early_share: share of the steps.
         opened_share: share of the other invited rows without a demonstration whose example is opened for the policy:
             they teach to write and to use an example, but not to begin one.
         invited_share: share of all rows with the invitation, if there are examples.
@@ -162,13 +163,14 @@ class WarmStart:
     all_code_share: float = 0.5
     example_rate: float = 0.0
     early_example_rate: float = 0.0
+    early_share: float = 2 / 3
     opened_share: float = 0.3
     invited_share: float = 0.5
     seed: int = 0
 
     def __post_init__(self):
         for name in ("hard_share", "plain_share", "code_rate", "follow_rate", "all_code_share", "example_rate",
-                     "early_example_rate", "opened_share", "invited_share"):  # fmt: skip
+                     "early_example_rate", "early_share", "opened_share", "invited_share"):  # fmt: skip
             if not 0 <= getattr(self, name) <= 1:
                 raise SettingsError(f"warm start: {name} is {getattr(self, name)}; it must lie between 0 and 1")
 
@@ -274,7 +276,7 @@ def build_nano_policy(folder=None, plan=None, progress=None):
     batches = []
     for step in range(plan.steps):
         if not batches:  # rows of like length share a batch: a third less padding to compute
-            early = plan.early_example_rate and step < plan.steps * 2 / 3
+            early = plan.early_example_rate and step < plan.steps * plan.early_share
             now = replace(plan, example_rate=plan.early_example_rate) if early else plan
             rows = [warm_start_row(now, queries, rng) for _ in range(10 * plan.batch_size)]
             rows.sort(key=lambda row: len(row.demos))

@@ -272,9 +272,16 @@ def plot_arms(table, value, title):
 
 def plot_race(runs, accuracy=0.9):
     """Who gets there first? Rollouts until `accuracy` on the hard families, a dot per seed; a cross: never."""
+    figure, axis = plt.subplots(figsize=(8.5, 0.42 * len(runs) + 1))
+    draw_race(axis, runs, accuracy)
+    figure.tight_layout()
+    return figure
+
+
+def draw_race(axis, runs, accuracy=0.9):
+    """`plot_race` on a matplotlib axis."""
     spent = {label: [rollouts_to(run, accuracy) for run in folders] for label, folders in runs.items()}
     most = max(read_log(run)[-1]["rollouts"] for folders in runs.values() for run in folders)
-    figure, axis = plt.subplots(figsize=(8.5, 0.42 * len(runs) + 1))
     for place, seeds in enumerate(reversed(spent.values())):
         found = sorted(n for n in seeds if n is not None)
         never = len(seeds) - len(found)
@@ -283,8 +290,6 @@ def plot_race(runs, accuracy=0.9):
     axis.set_yticks(range(len(runs)), list(reversed(spent)), fontsize=9)
     axis.set(xlabel=f"rollouts until {accuracy} on the hard families", xlim=(0, 1.12 * most))
     axis.grid(axis="x", alpha=0.25)
-    figure.tight_layout()
-    return figure
 
 
 def plot_reasons(reasons, title, xlabel="share"):
