@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from .ablation import plot_panels
+from .arms import ABLATION_MAIN
 from .difficulty_map import map_table, plot_map
 from .plots import draw_curves, draw_race, plot_groups, plot_seeds
 from .runs import find_runs, has_seeds
@@ -15,7 +16,6 @@ ARMS = (
     "grpo", "rollouts_32", "exclude_hard", "difficulty_filter", "greso", "icl_seeding", "lr_decay", "hint",
     "hard_sampling", "hard_sampling_decay", "hard_sampling-kl0.01", "hard_sampling-kl0", "hard_sampling-kl0-no-retest",
 )  # fmt: skip
-TOGETHER = ("grpo", "hard_sampling_decay", "set", "toolexpander")  # neither idea, each, both
 KEY_SEEDS = 5  # a picture or a table of the README waits until each of its arms has so many
 
 
@@ -40,7 +40,7 @@ def readme_figures(runs):
     }
     figures["readme-examples"] = plot_seeds(rules, panels, window=5)
     bases = {"nano-ablation": "nano-invited", "nano-ablation-hard": "a harder policy"}
-    if bases := {runs / study: title for study, title in bases.items() if has_seeds(runs / study, TOGETHER, KEY_SEEDS)}:
+    if bases := {runs / study: title for study, title in bases.items() if has_seeds(runs / study, ABLATION_MAIN, KEY_SEEDS)}:
         figures["readme-together"] = plot_together(bases)
     return figures
 
@@ -50,7 +50,7 @@ def plot_together(bases):
     figure, axes = plt.subplots(1, len(bases), figsize=(1.5 + 4.5 * len(bases), 2.6), sharey=True, squeeze=False)
     for axis, (folder, title) in zip(axes.flat, bases.items()):
         arms = find_runs(folder)
-        draw_race(axis, {name: arms[name] for name in TOGETHER})
+        draw_race(axis, {name: arms[name] for name in ABLATION_MAIN})
         axis.set_title(title, fontsize=10)
     figure.tight_layout()
     return figure

@@ -78,9 +78,15 @@ STUDIES_TOLD = {  # study: its title and what is to be known of its table
         "120 steps, on `nano-invited`; evaluated with the prompts each arm trains on. `grpo-nano-rare`: the baseline "
         "on a policy that begins examples as rarely, but uninvited too.",
     ),
+    "nano-hard-first": (
+        "A first try at a harder policy",
+        "120 steps, on a policy that never saw a code unless a demonstration showed one. Left off: its examples are as "
+        "frequent as those of `nano-invited` and more useful, so `set` alone is enough.",
+    ),
     "nano-ablation-hard": (
         "Both ideas on a harder policy",
-        "120 steps, on a policy that never saw a code unless a demonstration showed one, and rarely writes examples.",
+        "120 steps, on a policy that never saw a code unless a demonstration showed one, and that writes examples of "
+        "its own more rarely than `nano-invited` and gets less from them.",
     ),
     "nano-ablation-long": ("600 steps at two rates", "Has a collapse its chance? On `nano-invited`."),
     "nano-sensitivity": ("One value of `set` changed at a time", "120 steps, on `nano-invited`."),
