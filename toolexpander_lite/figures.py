@@ -39,8 +39,9 @@ def readme_figures(runs):
         "eval/zero_shot_hard": "hard families,\nheld out",
     }
     figures["readme-examples"] = plot_seeds(rules, panels, window=5)
-    bases = {"nano-ablation": "nano-invited", "nano-ablation-hard": "a harder policy"}
-    if bases := {runs / study: title for study, title in bases.items() if has_seeds(runs / study, ABLATION_MAIN, KEY_SEEDS)}:
+    bases = {runs / "nano-ablation": "nano-invited", runs / "nano-ablation-hard": "a harder policy"}
+    bases = {folder: title for folder, title in bases.items() if has_seeds(folder, ABLATION_MAIN, KEY_SEEDS)}
+    if bases:
         figures["readme-together"] = plot_together(bases)
     return figures
 
