@@ -210,6 +210,10 @@ def test_an_early_rate_holds_for_two_thirds_of_the_steps(monkeypatch):
     asked.clear()
     build_nano_policy(plan=WarmStart(steps=10, batch_size=2, example_rate=0.1))
     assert asked == [0.1] * 20
+    asked.clear()
+    rates = {"example_rate": 0.1, "early_example_rate": 0.4}
+    build_nano_policy(plan=WarmStart(steps=30, batch_size=2, early_share=1 / 3, **rates))
+    assert asked == [0.4] * 20 + [0.1] * 40
     with pytest.raises(SettingsError, match="early_example_rate is 2"):
         WarmStart(early_example_rate=2)
 

@@ -285,10 +285,11 @@ def draw_race(axis, runs, accuracy=0.9):
     for place, seeds in enumerate(reversed(spent.values())):
         found = sorted(n for n in seeds if n is not None)
         never = len(seeds) - len(found)
-        axis.plot(found, place + np.linspace(-0.15, 0.15, len(found)), "o", color="#4c72b0", alpha=0.7)
-        axis.plot([1.07 * most] * never, place + np.linspace(-0.15, 0.15, never), "x", color="#c44e52")
+        axis.plot(found, place + np.linspace(-0.3, 0.3, len(found)), "o", color="#4c72b0", alpha=0.7)
+        axis.plot([1.07 * most] * never, place + np.linspace(-0.3, 0.3, never), "x", color="#c44e52")
     axis.set_yticks(range(len(runs)), list(reversed(spent)), fontsize=9)
     axis.set(xlabel=f"rollouts until {accuracy} on the hard families", xlim=(0, 1.12 * most))
+    axis.locator_params(axis="x", nbins=6)
     axis.grid(axis="x", alpha=0.25)
 
 
