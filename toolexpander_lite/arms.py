@@ -253,7 +253,7 @@ def hard_search_arms():
 
 
 def ablation_hard_arms():
-    """Neither idea, each, both, on the base that `hard_search_arms` found."""
+    """Neither idea, each, both, on the base that the runs of `hard_search_arms` point to."""
     return [hard_arm(name, "early0.05", range(10)) for name in ABLATION_MAIN]
 
 

@@ -80,13 +80,14 @@ STUDIES_TOLD = {  # study: its title and what is to be known of its table
     ),
     "nano-hard-first": (
         "A first try at a harder policy",
-        "120 steps, on a policy that never saw a code unless a demonstration showed one. Left off: its examples are as "
-        "frequent as those of `nano-invited` and more useful, so `set` alone is enough.",
+        "120 steps, on a policy that never saw a code unless a demonstration showed one, and was "
+        "taught to begin examples as often as `nano-invited`. Left off when `set` alone had solved it in the first "
+        "seed.",
     ),
     "nano-ablation-hard": (
         "Both ideas on a harder policy",
-        "120 steps, on a policy that never saw a code unless a demonstration showed one, and that writes examples of "
-        "its own more rarely than `nano-invited` and gets less from them.",
+        "120 steps, on a policy that never saw a code unless a demonstration showed one, and was taught "
+        "to begin examples much more rarely than `nano-invited`.",
     ),
     "nano-ablation-long": ("600 steps at two rates", "Has a collapse its chance? On `nano-invited`."),
     "nano-sensitivity": ("One value of `set` changed at a time", "120 steps, on `nano-invited`."),
