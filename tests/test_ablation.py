@@ -8,6 +8,7 @@ from test_studies import fake_run
 
 from toolexpander_lite.ablation import (
     EDGE,
+    IN_WORDS,
     LITTLE,
     ROLLOUTS,
     effects_table,
@@ -68,7 +69,9 @@ def test_forest_plot_draws_every_difference_and_colours_by_verdict(tmp_path):
     assert means[-0.4].get_color() != means[0.34].get_color() != means[0.0].get_color()
     hollow = [line for line in means.values() if line.get_markerfacecolor() == "white"]
     assert hollow == [means[0.35]], "one seed is no verdict"
-    assert {t.get_text() for t in figure.legends[0].get_texts()} == set(table.verdict)
+    assert {t.get_text() for t in figure.legends[0].get_texts()} == {
+        IN_WORDS.get(found, found) for found in table.verdict
+    }
     plt.close(figure)
 
 
@@ -101,7 +104,7 @@ def test_endings_average_the_last_batches_and_skip_second_updates(tmp_path):
     row = endings_table(tmp_path, window=2).iloc[0]
     assert (row.seeds, row.stalled, row.collapsed, row.lost) == (1, 1, 0, 1)
     assert row.entropy == pytest.approx(0.25) and row["format"] == pytest.approx(0.75)
-    assert row.length == pytest.approx(12.5) and row.no_gradient == pytest.approx(0.75)
+    assert row.length == pytest.approx(12.5) and row.uniform == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize(

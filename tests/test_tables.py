@@ -19,6 +19,7 @@ from toolexpander_lite.tables import (
     contents_table,
     example_rates,
     invitation_table,
+    is_silent,
     real_model_table,
     seeds_table,
 )
@@ -71,10 +72,13 @@ def test_invitation_is_compared_at_the_last_evaluation(runs):
 
 
 def test_groups_that_only_the_bonus_tells_apart():
-    row = {"groups/all_fail": 0.5, "groups/all_pass": 0.25, "frac_reward_zero_std": 0.25}
-    assert bonus_only([row]) == pytest.approx(2 / 3)
-    assert bonus_only([{**row, "frac_reward_zero_std": 0.75}]) == 0
-    assert math.isnan(bonus_only([{"groups/all_fail": 0, "groups/all_pass": 0, "frac_reward_zero_std": 0}]))
+    wrong, right = {"rewards": [0.0] * 3}, {"rewards": [1.0] * 3}
+    told = [wrong | {"examples": {"ok": 1, "none": 2}}, right | {"examples": {"ok": 2, "none": 1}}]
+    silent = [wrong | {"examples": {"none": 2, "unclosed": 1}}, right | {"examples": {"ok": 3}}]
+    mixed = {"rewards": [1.0, 0.0, 0.0], "examples": {"ok": 3}}
+    assert [is_silent(group) for group in [*told, *silent, mixed]] == [False, False, True, True, False]
+    assert bonus_only(told + silent + [silent[0], mixed]) == pytest.approx(2 / 5)
+    assert bonus_only(silent) == 0 and math.isnan(bonus_only([mixed]))
 
 
 def test_a_hostile_completion_is_shown_as_text():

@@ -25,6 +25,11 @@ VERDICT_COLOURS = {
     "seen": "#2a8c4a", "leaning": "#8fce9f", "not seen": "#777777", "leaning against": "#e7a3a5", "reversed": "#c44e52",
     "could not be tested here": "#bbbbbb", "too few seeds": "#bbbbbb",
 }  # fmt: skip
+# What a verdict says of a difference, whichever way one hopes for: in a picture a part that was taken away lies below 0.
+IN_WORDS = {
+    "seen": "above 0", "leaning": "above 0, not surely", "not seen": "around 0", "leaning against": "below 0, not surely",
+    "reversed": "below 0",
+}  # fmt: skip
 
 ROLLOUTS = "rollouts_to_0.9"  # not in summary.json: rollouts until 0.9 on the hard families
 FEWER = (ROLLOUTS, "stalled", "collapsed")  # values of which less is better
@@ -123,7 +128,8 @@ def effects_table(folder, baseline, variants=None, value="zero_shot_hard", expec
 def plot_effects(tables, xlabel="paired difference in hard-family accuracy, held out"):
     """Forest plot: every seed's difference a small dot, their mean a large one, the 95 % interval a bar.
 
-    `tables`: {title: table of `effects_table`}, a panel each. The colour is the verdict; a hollow mean has none.
+    `tables`: {title: table of `effects_table`}, a panel each. The colour is the verdict, in the words of `IN_WORDS`; a
+    hollow mean has none.
     """
     heights = [max(1, len(table)) for table in tables.values()]
     figure, axes = plt.subplots(
@@ -136,6 +142,7 @@ def plot_effects(tables, xlabel="paired difference in hard-family accuracy, held
         for place, row in zip(places, table.itertuples()):
             colour = VERDICT_COLOURS[row.verdict]
             shown.add(row.verdict)
+            axis.axhline(place - 0.5, color="#eeeeee", linewidth=0.8, zorder=0)
             axis.plot([row.low, row.high], [place, place], color=colour, linewidth=7, alpha=0.4, solid_capstyle="butt")
             axis.plot(row.gain, place, "o", color=colour, markersize=8, markerfacecolor=_fill(row.verdict))
             spread = place + (np.linspace(-0.25, 0.25, row.seeds) if row.seeds > 1 else np.zeros(1))
@@ -147,7 +154,8 @@ def plot_effects(tables, xlabel="paired difference in hard-family accuracy, held
         axis.grid(axis="x", alpha=0.25)
     axes[-1, 0].set_xlabel(xlabel)
     handles = [
-        Line2D([], [], marker="o", linestyle="", color=VERDICT_COLOURS[name], markerfacecolor=_fill(name), label=name)
+        Line2D([], [], marker="o", linestyle="", color=VERDICT_COLOURS[name], markerfacecolor=_fill(name),
+               label=IN_WORDS.get(name, name))
         for name in VERDICT_COLOURS if name in shown
     ]  # fmt: skip
     figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False, fontsize=8)
@@ -195,8 +203,9 @@ def endings_table(folder, window=20):
     """How the runs of each variant ended -> DataFrame: what failed, and what the last steps looked like.
 
     Columns: variant, learning_rate, steps, seeds; stalled, collapsed (see `runs`), lost (the same rule for accuracy
-    with one demonstration): numbers of seeds; entropy (nats per token), format, length (tokens) and no_gradient (share
-    of groups that all pass or all fail): means over the last `window` batches and the seeds.
+    with one demonstration): numbers of seeds; entropy (nats per token), format, length (tokens) and uniform (share of
+    groups that are all right or all wrong; a bonus or the KL term may still move them): means over the last `window`
+    batches and the seeds.
     """
     rows = []
     for (variant, rate, steps), runs in load_study(folder).groupby(["variant", "learning_rate", "steps"]):
@@ -210,6 +219,6 @@ def endings_table(folder, window=20):
             "lost": sum(has_collapsed(scores) for scores in few_shot if scores),
             "entropy": last["entropy"].mean(), "format": last["format_rate"].mean(),
             "length": last["completions/mean_length"].mean(),
-            "no_gradient": (last["groups/all_fail"] + last["groups/all_pass"]).mean(),
+            "uniform": (last["groups/all_fail"] + last["groups/all_pass"]).mean(),
         })  # fmt: skip
     return pd.DataFrame(rows)

@@ -211,6 +211,8 @@ def ablation_arms(profile="nano-invited", search="nano-ablation-search", seeds=(
     # Half the rate did as well on the search's two seeds.
     arms.append(Arm("hard_sampling_decay-lr3e-4", "hard_sampling_decay", tuple(range(few)), {},
                     {"--learning-rate": "3e-4"}, profile=profile))  # fmt: skip
+    # The search gave `grpo` 1e-3 for one lucky seed of two; this is the control of the parts that run at 6e-4.
+    arms.append(Arm("grpo-lr6e-4", "grpo", tuple(range(few)), {}, {"--learning-rate": "6e-4"}, profile=profile))
     arms.append(replace(arm("grpo-nano-rare", "grpo", few, "grpo"), profile="nano-rare"))
     arms.append(arm("set-no-bonus", "set", few, "set", {"example_bonus": 0.0}))
     arms += [arm(f"toolexpander-{n}", "toolexpander", few, "toolexpander", c) for n, c in LEFT_OUT.items()]

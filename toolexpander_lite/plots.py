@@ -54,10 +54,10 @@ def draw_curves(axis, runs, name, x="step", window=1, title=None, colour=None):
         for xs, ys in curves:
             axis.plot(xs, ys, color=shade, alpha=0.25, linewidth=0.8)
         grid = np.unique(np.concatenate([xs for xs, _ in curves]))
-        if x not in ("step", "rollouts"):  # seeds end at different costs: draw the mean as far as all of them go
-            grid = grid[grid <= min(xs[-1] for xs, _ in curves)]
-        # Runs in progress are shorter: average only the seeds that have got as far.
-        table = np.array([np.interp(grid, xs, ys, left=np.nan, right=np.nan) for xs, ys in curves])
+        # Runs in progress are shorter: average only the seeds that have got as far. Over seconds or tokens every seed
+        # ends somewhere else: one that has ended keeps its last value.
+        after = np.nan if x in ("step", "rollouts") else None
+        table = np.array([np.interp(grid, xs, ys, left=np.nan, right=after) for xs, ys in curves])
         axis.plot(
             grid,
             np.nanmean(table, 0),
@@ -271,7 +271,10 @@ def plot_arms(table, value, title):
 
 
 def plot_race(runs, accuracy=0.9):
-    """Who gets there first? Rollouts until `accuracy` on the hard families, a dot per seed; a cross: never."""
+    """Who gets there first? Rollouts until `accuracy` on the hard families, a dot per seed; a cross: never.
+
+    Dots that would lie on one another are set apart upwards.
+    """
     figure, axis = plt.subplots(figsize=(8.5, 0.42 * len(runs) + 1))
     draw_race(axis, runs, accuracy)
     figure.tight_layout()
@@ -285,12 +288,20 @@ def draw_race(axis, runs, accuracy=0.9):
     for place, seeds in enumerate(reversed(spent.values())):
         found = sorted(n for n in seeds if n is not None)
         never = len(seeds) - len(found)
-        axis.plot(found, place + np.linspace(-0.3, 0.3, len(found)), "o", color="#4c72b0", alpha=0.7)
-        axis.plot([1.07 * most] * never, place + np.linspace(-0.3, 0.3, never), "x", color="#c44e52")
+        heights = [place + height for value in dict.fromkeys(found) for height in _spread(found.count(value))]
+        axis.plot(found, heights, "o", color="#4c72b0", alpha=0.7, markersize=5)
+        axis.plot([1.07 * most] * never, place + _spread(never), "x", color="#c44e52", markersize=5)
+        axis.axhline(place - 0.5, color="#dddddd", linewidth=0.8)
     axis.set_yticks(range(len(runs)), list(reversed(spent)), fontsize=9)
     axis.set(xlabel=f"rollouts until {accuracy} on the hard families", xlim=(0, 1.12 * most))
+    axis.set_ylim(-0.5, len(runs) - 0.5)
     axis.locator_params(axis="x", nbins=6)
     axis.grid(axis="x", alpha=0.25)
+
+
+def _spread(count):
+    """Where `count` equal marks go above and below the middle of their row; a single one stays there."""
+    return np.linspace(-0.35, 0.35, count) if count > 1 else np.zeros(count)
 
 
 def plot_reasons(reasons, title, xlabel="share"):
