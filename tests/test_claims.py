@@ -56,6 +56,16 @@ def test_a_claim_of_how_often_counts_the_runs_of_all_rates(tmp_path, outcomes, s
     assert row.low <= row.gain <= row.high
 
 
+def test_a_run_and_its_continuation_count_once(tmp_path):
+    collapsing(tmp_path / "study", "grpo-lr1e-3", [False] * 3)
+    collapsing(tmp_path / "study", "grpo-lr1e-3-long", [True] * 3)
+    for summary in (tmp_path / "study" / "grpo-lr1e-3-long").glob("*/summary.json"):
+        fields = json.loads(summary.read_text())
+        summary.write_text(json.dumps(fields | {"steps": 5 * fields["steps"]}))
+    row = claims_table(tmp_path, [Claim("it collapses", "abstract", "study", "grpo", "", "collapsed", "often")]).iloc[0]
+    assert (row.seeds, row.gain) == (3, 1.0)
+
+
 def test_every_claim_names_arms_of_a_study():
     committed = REPOSITORY / "assets" / "runs"
     for claim in CLAIMS:

@@ -57,14 +57,21 @@ def test_pictures_are_drawn():
     notes = [t.get_text() for axis in figure.axes for t in axis.texts]
     assert notes == ["$\\rho$ = 1.25\nslope +1", "$\\rho$ = 1.25\nslope -1"]
     plt.close(figure)
+    figure = plot_clip(0.2, 0.28, 1.25, advantage=0.5)
+    (good,), (bad,) = ([line.get_ydata() for line in axis.lines if line.get_marker() == "o"] for axis in figure.axes)
+    assert good == pytest.approx([0.625]) and bad == pytest.approx([-0.625])
+    assert [axis.get_title().split(":")[0] for axis in figure.axes] == ["good rollout, A = +0.5", "bad rollout, A = -0.5"]
+    plt.close(figure)
 
 
 def test_moving_a_slider_redraws_the_picture():
     others = plt.get_fignums()
-    epsilon, epsilon_high, ratio, picture = clip_explorer().children
-    assert [s.description for s in (epsilon, epsilon_high, ratio)] == ["epsilon", "epsilon_high", "ratio"]
+    *sliders, picture = clip_explorer().children
+    assert [s.description for s in sliders] == ["epsilon", "epsilon_high", "ratio", "|A|"]
     before = bytes(picture.value)
     assert before.startswith(b"\x89PNG")
-    epsilon_high.value = 0.5
-    assert bytes(picture.value).startswith(b"\x89PNG") and bytes(picture.value) != before
+    for slider in sliders[1], sliders[3]:
+        slider.value = 0.5
+        assert bytes(picture.value).startswith(b"\x89PNG") and bytes(picture.value) != before
+        before = bytes(picture.value)
     assert plt.get_fignums() == others, "no figure is left open"

@@ -20,6 +20,7 @@ from toolexpander_lite.tables import (
     example_rates,
     invitation_table,
     is_silent,
+    price_table,
     real_model_table,
     seeds_table,
 )
@@ -69,6 +70,28 @@ def test_invitation_is_compared_at_the_last_evaluation(runs):
     paid, quiet = invitation_table(runs).to_dict("records")
     assert (paid["invited"], paid["not invited"]) == (0.5, 0.25)
     assert (quiet["invited"], quiet["answers with an example, invited"]) == (0.9, 0.0)
+
+
+def test_price_is_what_was_spent_up_to_the_first_evaluation_that_shows_the_accuracy(tmp_path):
+    def run(seed, hard, bare=None):
+        folder = tmp_path / f"seed-{seed}"
+        folder.mkdir()
+        rows = []
+        for n, accuracy in enumerate(hard):
+            scores = {"zero_shot_hard": accuracy, "zero_shot_easy": 1 - n / 10, "few_shot_hard": 0.5}
+            scores |= {} if bare is None else {"uninvited": {"zero_shot_hard": bare}}
+            rows.append({"step": 2 * n, "rollouts": 100 * n, "prompt_tokens": 30 * n, "completion_tokens": 10 * n,
+                         "seconds": 1.5 * n, "eval": scores})  # fmt: skip
+        (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return folder
+
+    never, both = price_table({
+        "never": [run(0, [0.0, 0.8])], "both": [run(1, [0, 0.9, 0.1], 0.2), run(2, [0, 0.1, 0.2, 1.0], 0.6)],
+    }).to_dict("records")  # fmt: skip
+    assert never["reached"] == 0 and math.isnan(never["to: tokens"]) and math.isnan(never["not invited"])
+    assert (both["to: rollouts"], both["to: updates"], both["to: tokens"], both["to: seconds"]) == (200, 4, 80, 3.0)
+    assert (both["hard"], both["easy"], both["easy, worst"]) == pytest.approx((0.55, 0.75, 0.7))
+    assert (both["not invited"], both["not invited, worst"], both["one demonstration"]) == (0.4, 0.2, 0.5)
 
 
 def test_groups_that_only_the_bonus_tells_apart():

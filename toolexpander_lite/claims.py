@@ -81,7 +81,7 @@ CLAIMS = (
           "nano-examples", "nano-rare-exemplify", "nano-rare-invitation"),
     Claim("... to reach 0.9 with fewer rollouts", CHOICE,
           "nano-examples", "nano-rare-exemplify", "nano-rare-invitation", ROLLOUTS),
-    Claim("... also where examples are useless to the policy", "our question",
+    Claim("... also where an example hardly helps the policy", "our question",
           "nano-examples", "nano-rarest-exemplify", "nano-rarest-invitation"),
     Claim("Where a policy begins examples uninvited, vanilla GRPO needs no invitation", "our question",
           "nano-ablation", "grpo-nano-rare", "grpo"),
@@ -92,13 +92,13 @@ CLAIMS = (
     _long("2e-3"),
     Claim("The two ideas add up: more than hard sampling alone", "our question",
           "nano-ablation", "toolexpander", "hard_sampling_decay"),
-    Claim("... and more than self-examples alone", "our question", "nano-ablation", "toolexpander", "set"),
+    Claim("... and more than the second idea alone", "our question", "nano-ablation", "toolexpander", "set"),
     Claim("... and sooner than hard sampling alone", "our question",
           "nano-ablation", "toolexpander", "hard_sampling_decay", ROLLOUTS),
-    Claim("... and sooner than self-examples alone", "our question", "nano-ablation", "toolexpander", "set", ROLLOUTS),
+    Claim("... and sooner than the second idea alone", "our question", "nano-ablation", "toolexpander", "set", ROLLOUTS),
     Claim("On a harder policy too they add up: more than hard sampling alone", "our question",
           "nano-ablation-hard", "toolexpander", "hard_sampling_decay"),
-    Claim("... and more than self-examples alone", "our question", "nano-ablation-hard", "toolexpander", "set"),
+    Claim("... and more than the second idea alone", "our question", "nano-ablation-hard", "toolexpander", "set"),
 )  # fmt: skip
 
 
@@ -108,7 +108,9 @@ def claims_table(runs, claims=CLAIMS, again=AGAIN):
     Columns: claim, source, measured by, with, against; rates, the learning rates of the two sides, one if they are the
     same; seeds (of "often": runs), ours, theirs, gain, low, high, verdict, see `ablation.effects_table`; command, which
     makes the row's runs once more below the folder `again`, "" if none is known. Of "often": gain is the share of such
-    runs and low, high its Wilson interval; "seen" if that lies above `LITTLE`, "leaning" if the share does.
+    runs and low, high its Wilson interval, which takes runs of one seed at several rates for independent, as they are
+    not; "seen" if it lies above `LITTLE`, "leaning" if the share does. A run that a longer one of its seed and rate goes
+    on from counts as the longer one.
 
     `runs`: the folder that holds the studies.
     """
@@ -147,6 +149,7 @@ def _often(folder, claim):
         return {}
     study = load_study(folder)
     study = study[study.variant.isin(variants)]
+    study = study[study.steps == study.groupby(["seed", "learning_rate"], dropna=False).steps.transform("max")]
     count, share = len(study), study[claim.value].mean()
     low, high = share_interval(int(study[claim.value].sum()), count)
     judged = "seen" if low > LITTLE else "leaning" if share > LITTLE else "not seen"

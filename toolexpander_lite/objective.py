@@ -11,6 +11,7 @@ import io
 import matplotlib.pyplot as plt
 import numpy as np
 
+LARGEST = 2.3  # of the drawn scale, the same for every advantage, so that a larger one looks steeper
 CLIP_COLOURS = {1.0: "#55a868", -1.0: "#c44e52"}  # of a positive and a negative advantage
 
 
@@ -48,24 +49,28 @@ def kl_slope(logp, logp_reference):
     return 1 - np.exp(np.asarray(logp_reference, dtype=float) - np.asarray(logp, dtype=float))
 
 
-def plot_clip(epsilon=0.2, epsilon_high=0.2, ratio=1.0):
-    """The clipped term over the ratio for A = 1 and A = -1, and where a token stands -> figure."""
-    ratios = np.linspace(0, 2, 401)
+def plot_clip(epsilon=0.2, epsilon_high=0.2, ratio=1.0, advantage=1.0):
+    """The clipped term over the ratio, of a good and of a bad rollout, and where a token stands -> figure.
+
+    `advantage`: the size of both, A = +advantage and A = -advantage.
+    """
+    ratios, size = np.linspace(0, 2, 401), advantage
     figure, axes = plt.subplots(1, 2, figsize=(11, 3.6), sharex=True)
-    for axis, (advantage, colour) in zip(axes, CLIP_COLOURS.items()):
+    for axis, (sign, colour) in zip(axes, CLIP_COLOURS.items()):
+        advantage = sign * size
         values = clipped_objective(ratios, advantage, epsilon, epsilon_high)
         flat = is_clipped(ratios, advantage, epsilon, epsilon_high)
         axis.plot(ratios, ratios * advantage, color="#aaaaaa", linestyle=":", label=r"not clipped: $\rho$ A")
         axis.plot(ratios, values, color=colour, linewidth=2.5, label="what is maximised")
-        axis.fill_between(ratios, -2, 2, where=flat, color="#dddddd", label="flat: no gradient")
+        axis.fill_between(ratios, -LARGEST, LARGEST, where=flat, color="#dddddd", label="flat: no gradient")
         axis.axvline(1, color="black", linewidth=0.8)
         here = float(clipped_objective(ratio, advantage, epsilon, epsilon_high))
         axis.plot([ratio], [here], "o", color="black", markersize=8)
         stuck = bool(is_clipped(ratio, advantage, epsilon, epsilon_high))
-        axis.annotate(f"$\\rho$ = {ratio:.2f}\n{'no gradient' if stuck else f'slope {advantage:+.0f}'}", (ratio, here),
+        axis.annotate(f"$\\rho$ = {ratio:.2f}\n{'no gradient' if stuck else f'slope {advantage:+.3g}'}", (ratio, here),
                       textcoords="offset points", xytext=(10, -30 if advantage > 0 else 14), fontsize=9)  # fmt: skip
-        title = "good rollout, A = +1: make it likelier" if advantage > 0 else "bad rollout, A = -1: make it rarer"
-        limits = (-2.05, 0.1) if advantage < 0 else (-0.1, 2.05)
+        aim = "good rollout, A = {:+.3g}: make it likelier" if sign > 0 else "bad rollout, A = {:+.3g}: make it rarer"
+        title, limits = aim.format(advantage), (-0.1, LARGEST) if sign > 0 else (-LARGEST, 0.1)
         axis.set(title=title, xlabel=r"ratio $\rho$ = p_new / p_old", ylim=limits)
     axes[0].legend(frameon=False, fontsize=8, loc="upper left")
     figure.tight_layout()
@@ -84,6 +89,7 @@ def clip_explorer():
         FloatSlider(0.2, min=0.02, max=0.9, description="epsilon", **options),
         FloatSlider(0.2, min=0.02, max=0.9, description="epsilon_high", **options),
         FloatSlider(1.0, min=0.0, max=2.0, description="ratio", **options),
+        FloatSlider(1.0, min=0.1, max=1.5, description="|A|", **options),
     ]
     picture = Image(format="png")
 

@@ -31,7 +31,7 @@ KEY_STUDIES = {  # the README's tables: study: (what it is about, {arm: in words
         "write them and at first rarely does; no KL term, one learning rate):",
         {
             "nano-rare-invitation": "invited, paid nothing",
-            "nano-rare-exemplify": "invited, paid 0.01 for writing one: the paper's second idea",
+            "nano-rare-exemplify": "invited, paid 0.01 for writing one",
         },
     ),
     "nano-ablation": (
@@ -40,7 +40,7 @@ KEY_STUDIES = {  # the README's tables: study: (what it is about, {arm: in words
         {
             "grpo": "vanilla GRPO",
             "hard_sampling_decay": "the first idea",
-            "set": "the second: no KL term, wider clip range, 0.01 for an example",
+            "set": "the second: no KL term, wider clip range on batches used twice, 0.01 for an example",
             "toolexpander": "both: the whole of ToolExpander",
         },
     ),
@@ -70,27 +70,27 @@ STUDIES_TOLD = {  # study: its title and what is to be known of its table
     "nano-examples": (
         "Self-Exemplifying Thinking: what an example of one's own earns",
         "120 steps, without the KL term except in `-kl`; `<policy>-<recipe>`, see notebook 03; evaluated with the "
-        "invitation. Other frozen policies than above: they know an invitation. `nano-rarest` gets next to nothing "
-        "from an example and finds the codes by another road (notebook 03).",
+        "invitation. Other frozen policies than above: they know an invitation. `nano-rarest` is right much less "
+        "often after an example than `nano-rare` (notebook 03).",
     ),
     "nano-ablation": (
         "Both ideas: each part added to `grpo`, each taken from `toolexpander`",
-        "120 steps, on `nano-invited`; evaluated with the prompts each arm trains on. `grpo-nano-rare`: the baseline "
-        "on a policy that begins examples as rarely, but uninvited too.",
+        "120 batches, on `nano-invited`; evaluated with the prompts each arm trains on, and invited arms without the "
+        "invitation too. `grpo-nano-rare`: the baseline on a policy that begins examples as rarely, but uninvited too.",
     ),
     "nano-hard-first": (
         "A first try at a harder policy",
-        "120 steps, on a policy that never saw a code unless a demonstration showed one, and was "
+        "120 batches, on a policy that never saw a code unless a demonstration showed one, and was "
         "taught to begin examples as often as `nano-invited`. Left off when `set` alone had solved it in the first "
         "seed.",
     ),
     "nano-ablation-hard": (
         "Both ideas on a harder policy",
-        "120 steps, on a policy that never saw a code unless a demonstration showed one, and was taught "
+        "120 batches, on a policy that never saw a code unless a demonstration showed one, and was taught "
         "to begin examples much more rarely than `nano-invited`.",
     ),
     "nano-ablation-long": ("600 steps at two rates", "Has a collapse its chance? On `nano-invited`."),
-    "nano-sensitivity": ("One value of `set` changed at a time", "120 steps, on `nano-invited`."),
+    "nano-sensitivity": ("One value of `set` changed at a time", "120 batches, on `nano-invited`."),
 }
 
 BEGIN, END = "<!-- results: made by `python -m toolexpander_lite report` -->", "<!-- end of results -->"
@@ -126,7 +126,8 @@ def arms_table(folder, baseline="grpo"):
 
     `hard` is the mean of the seeds' last zero-shot accuracies on the hard families, `low` and `high` its 95 % bootstrap
     interval, `worst` the worst seed, `solved` the number of seeds at 0.95 or more. `to_0.9` is the median of the
-    rollouts until 0.9 over the `reached` seeds that got there. `gain` (with `gain_low`, `gain_high`) is the mean paired
+    rollouts until 0.9 over the `reached` seeds that got there. `uninvited`: the hard families without the invitation
+    that the arm trains with (NaN if it has none). `gain` (with `gain_low`, `gain_high`) is the mean paired
     difference to the baseline, seed by seed. Costs are means over seeds.
     """
     study = load_study(folder)
@@ -138,7 +139,9 @@ def arms_table(folder, baseline="grpo"):
         nothing = (float("nan"),) * 4  # no seed in common with the baseline
         gain, gain_low, gain_high, _ = paired_difference(hard, base) if set(hard) & set(base) else nothing
         reached = [n for n in (rollouts_to(run, 0.9) for run in runs["run"]) if n is not None]
-        few_shot = [evaluations(read_log(run))[-1][1]["few_shot_hard"] for run in runs["run"]]
+        last = [evaluations(read_log(run))[-1][1] for run in runs["run"]]
+        few_shot = [scores["few_shot_hard"] for scores in last]
+        uninvited = [scores["uninvited"]["zero_shot_hard"] for scores in last if "uninvited" in scores]
         rows.append({
             "variant": variant, "learning_rate": runs.learning_rate.iloc[0], "seeds": len(runs),
             "rollouts": int(runs.rollouts.mean()),
@@ -146,7 +149,7 @@ def arms_table(folder, baseline="grpo"):
             "easy": runs.zero_shot_easy.mean(), "hard": runs.zero_shot_hard.mean(), "low": low, "high": high,
             "worst": runs.zero_shot_hard.min(), "solved": int((runs.zero_shot_hard >= 0.95).sum()),
             "few_shot": sum(few_shot) / len(few_shot), "to_0.9": pd.Series(reached, dtype=float).median(),
-            "reached": len(reached),
+            "reached": len(reached), "uninvited": pd.Series(uninvited, dtype=float).mean(),
             "gain": gain, "gain_low": gain_low, "gain_high": gain_high,
         })  # fmt: skip
     return pd.DataFrame(rows).sort_values(["hard", "variant"], ascending=[False, True]).reset_index(drop=True)
@@ -201,7 +204,8 @@ def results_markdown(assets):
         "",
         "Made by `python -m toolexpander_lite report` from the logs in `assets/runs` and `assets/benchmarks`; nothing "
         "is typed in. Accuracy is greedy, on held-out questions, at the end of a run; *hard*: on hard families, asked "
-        "alone. Intervals are 95 % bootstrap intervals over seeds.",
+        "alone. Intervals are 95 %: over seeds bootstrap intervals, of shares of questions Wilson's, of speed ratios "
+        "bootstrap intervals over steps.",
         "",
         "## Vanilla GRPO (`nano-baseline`)",
         "",
@@ -232,18 +236,21 @@ def results_markdown(assets):
 
 def arms_lines(folder):
     """The arms of a study as a Markdown table, best first."""
+    table = arms_table(folder)
+    invited = bool(table.uninvited.notna().any())
     lines = [
         "",
         "| arm | seeds | learning rate | rollouts | hard, mean (95 % interval) | worst seed | seeds at 0.95 "
-        "| rollouts to 0.9 | easy | hard, one demonstration |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| rollouts to 0.9 | easy | hard, one demonstration |" + " hard, not invited |" * invited,
+        "|---|---|---|---|---|---|---|---|---|---|" + "---|" * invited,
     ]
-    for row in arms_table(folder).to_dict("records"):
+    for row in table.to_dict("records"):
+        uninvited = "" if pd.isna(row["uninvited"]) else f"{row['uninvited']:.2f}"
         interval = f"{row['low']:.2f}-{row['high']:.2f}" if row["seeds"] > 1 else "one seed"
         lines.append(
             f"| `{row['variant']}` | {row['seeds']} | {row['learning_rate']:.0e} | {row['rollouts']:,} | "
             f"{row['hard']:.2f} ({interval}) | {row['worst']:.2f} | {row['solved']} | "
-            f"{time_to(row)} | {row['easy']:.2f} | {row['few_shot']:.2f} |"
+            f"{time_to(row)} | {row['easy']:.2f} | {row['few_shot']:.2f} |" + f" {uninvited} |" * invited
         )
     return [*lines, ""]
 

@@ -116,9 +116,15 @@ def evaluations(rows):
     return [(row, row["eval"]) for row in rows if "eval" in row]
 
 
+def first_at(run, accuracy):
+    """The row of the log at which an evaluation first shows this accuracy on the hard families; None: it never does."""
+    return next((row for row, e in evaluations(read_log(run)) if e["zero_shot_hard"] >= accuracy), None)
+
+
 def rollouts_to(run, accuracy):
     """Rollouts spent until an evaluation first shows this accuracy on the hard families; None when it never does."""
-    return next((row["rollouts"] for row, e in evaluations(read_log(run)) if e["zero_shot_hard"] >= accuracy), None)
+    row = first_at(run, accuracy)
+    return row and row["rollouts"]
 
 
 def has_stalled(scores):

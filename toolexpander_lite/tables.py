@@ -14,7 +14,7 @@ from .calls import judge
 from .evaluate import generate
 from .headlines import hits
 from .prompts import render_prompt
-from .runs import evaluations, find_runs, read_log, rollouts_to
+from .runs import evaluations, find_runs, first_at, read_log, rollouts_to
 from .self_examples import EXAMPLE_CLOSE, EXAMPLE_OPEN, judge_example, judge_examples
 
 END_STEPS = 10
@@ -138,6 +138,32 @@ def invitation_table(runs):
     ])  # fmt: skip
 
 
+def price_table(runs, accuracy=0.9):
+    """What an arm spends until `accuracy` on the hard families, and what it ends with -> DataFrame, one row per arm.
+
+    "to ..." columns: medians over the `reached` seeds (NaN if none), up to the evaluation that first shows it; tokens
+    with those of prompts, updates are optimizer steps. The others: means over all seeds at the last evaluation, "worst"
+    beside them; "not invited" is NaN where no prompt invited in training.
+    """
+    rows = []
+    for arm, folders in runs.items():
+        spent = [row for row in (first_at(run, accuracy) for run in folders) if row is not None]
+        scores = [last_scores(run) for run in folders]
+        bare = [e["uninvited"]["zero_shot_hard"] for e in scores if "uninvited" in e]
+        few_shot, easy = ([e[name] for e in scores] for name in ("few_shot_hard", "zero_shot_easy"))
+        rows.append({
+            "arm": arm, "seeds": len(folders), "reached": len(spent),
+            "to: rollouts": _median(row["rollouts"] for row in spent),
+            "to: updates": _median(row["step"] for row in spent),
+            "to: tokens": _median(row["prompt_tokens"] + row["completion_tokens"] for row in spent),
+            "to: seconds": _median(row["seconds"] for row in spent),
+            "hard": _mean(e["zero_shot_hard"] for e in scores), "easy": _mean(easy), "easy, worst": min(easy),
+            "one demonstration": _mean(few_shot), "one demonstration, worst": min(few_shot),
+            "not invited": _mean(bare), "not invited, worst": min(bare, default=np.nan),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
 def real_model_table(folder):
     """The committed SmolLM2 runs below `folder`, from the published model on -> DataFrame, one row per policy.
 
@@ -169,3 +195,8 @@ def real_model_table(folder):
 def _mean(values):
     values = list(values)
     return float(np.mean(values)) if values else np.nan
+
+
+def _median(values):
+    values = list(values)
+    return float(np.median(values)) if values else np.nan
