@@ -228,12 +228,12 @@ HARD_BASES = {
 }
 
 
-def hard_arm(recipe, base, seeds, options=None, variant=None):
+def hard_arm(recipe, base, seeds, options=None, variant=None, changes=None):
     """An arm on one of `HARD_BASES`, at the rate of the ablation's search; no rate was searched on these."""
     rate = chosen_rates(REPOSITORY / "assets" / "runs" / "nano-ablation-search").get(recipe)
     options = {"--learning-rate": rate, "--model": f"out/hard/{base}", **(options or {})}
     made = {"--code-rate": 0, "--follow-rate": 0.97, **HARD_BASES[base]}
-    return Arm(variant or recipe, recipe, tuple(seeds), {}, options, made, "nano-invited")
+    return Arm(variant or recipe, recipe, tuple(seeds), changes or {}, options, made, "nano-invited")
 
 
 def hard_first_arms():
@@ -255,8 +255,16 @@ def hard_search_arms():
 
 
 def ablation_hard_arms():
-    """Neither idea, each, both, on the base that the runs of `hard_search_arms` point to."""
-    return [hard_arm(name, "early0.05", range(10)) for name in ABLATION_MAIN]
+    """Neither idea, each, both, on the base that the runs of `hard_search_arms` point to.
+
+    And, since `toolexpander` turned out to solve it without writing examples, what is left of it without the
+    invitation, and hard sampling with nothing of the second idea but the missing KL term.
+    """
+    arms = [hard_arm(name, "early0.05", range(10)) for name in ABLATION_MAIN]
+    name = "hard_sampling_decay"
+    arms.append(hard_arm(name, "early0.05", range(5), variant=f"{name}-kl0", changes={"beta": 0.0}))
+    name, part = "toolexpander", "no-invitation"
+    return [*arms, hard_arm(name, "early0.05", range(5), variant=f"{name}-{part}", changes=LEFT_OUT[part])]
 
 
 def examples_arms():
