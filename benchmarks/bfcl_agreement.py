@@ -12,6 +12,7 @@ import argparse
 import copy
 import json
 import random
+import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -159,11 +160,21 @@ def cause_of(question, calls, ours, official):
         return "whole_float"
     if ours.ok:
         return "greedy_pairing" if len(calls) > 1 else "unexplained"
-    if ours.reason == "extra_argument":
-        return "optional_argument"  # BFCL takes no other argument beyond the gold call's
-    if ours.reason != "wrong_argument":
-        return "unexplained"
-    return "other_allowed_value" if all(_allowed_exactly(question, call) for call in calls) else "loose_text"
+    if ours.reason in ("extra_argument", "wrong_argument"):
+        if all(_allowed(question, call) for call in calls):
+            return "optional_argument" if ours.reason == "extra_argument" else "other_allowed_value"
+        if all(_allowed(question, call, loosely) for call in calls):
+            return "loose_text"
+    return "unexplained"
+
+
+def loosely(value):
+    """A value as BFCL's checker compares it: its texts without case, spaces and some signs."""
+    if isinstance(value, str):
+        return re.sub(r"[ ,./\-_*^]", "", value).lower().replace("'", '"')
+    if isinstance(value, list):
+        return [loosely(item) for item in value]
+    return {key: loosely(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _whole_float(question, call):
@@ -175,13 +186,16 @@ def _whole_float(question, call):
     )
 
 
-def _allowed_exactly(question, call):
-    """Is every argument, to the letter, an allowed value of some allowed call of this tool?"""
+def _allowed(question, call, read=lambda value: value):
+    """Is every argument, as `read` has it, an allowed value of some allowed call of this tool?"""
     for answer in question.answers:
         ((name, allowed),) = answer.items()
         kinds = next(f["parameters"]["properties"] for f in question.functions if f["name"] == name)
         if name == call["name"] and all(
-            any(same_value(value, spell_out(v, kinds.get(argument, {}).get("type"))) for v in allowed.get(argument, []))
+            any(
+                same_value(read(value), read(spell_out(v, kinds.get(argument, {}).get("type"))))
+                for v in allowed.get(argument, [])
+            )
             for argument, value in call["arguments"].items()
         ):
             return True

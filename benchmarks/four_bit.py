@@ -2,14 +2,14 @@
 
     python benchmarks/four_bit.py --model out/warm/final --data-path rlla_sft.json --out assets/benchmarks/four_bit.json
 
-Each precision has a process of its own, so that none pays for another's memory. The questions are the held-out ones of
-the profile and the training rows that no run of this seed trains on; answers are greedy. What counts is the difference
-on the same questions: right in one precision and wrong in the other.
+Each precision has a process of its own, so that none pays for another's memory; its peak is the GPU's on CUDA, else the
+process's. The questions are the held-out ones of the profile and the training rows that neither a run of this seed nor
+a warm start trains on; answers are greedy. What counts is the difference on the same questions: right in one precision
+and wrong in the other.
 """
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -24,6 +24,7 @@ from toolexpander_lite.profiles import get_profile
 from toolexpander_lite.prompts import render_prompt
 from toolexpander_lite.runs import software_versions, write_json
 from toolexpander_lite.splits import load_splits
+from toolexpander_lite.trial_steps import peak_memory
 
 # Name -> what changes in the profile. bitsandbytes packs the linear layers; the rest stays in the dtype.
 PRECISIONS = {
@@ -34,7 +35,7 @@ PRECISIONS = {
 
 
 def questions(profile, seed, tokenizer):
-    """Held-out samples, then training samples that no run of `seed` trains on."""
+    """Held-out samples, then training samples that neither a run of `seed` nor a warm start trains on."""
     tested = load_splits(profile, seed, tokenizer).held_out
     return tested + load_splits(replace(profile, eval_split="validation"), seed, tokenizer).held_out
 
@@ -50,8 +51,8 @@ def measure(precision, profile, seed, most):
     seconds = time.perf_counter() - began
     return {
         "precision": precision, "questions": len(samples), "MiB_weights": round(held_bytes(model) / 2**20, 1),
-        "MiB_peak": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        "seconds": round(seconds, 1), "questions_per_second": round(len(samples) / seconds, 3),
+        "GiB_peak": peak_memory(), "seconds": round(seconds, 1),
+        "questions_per_second": round(len(samples) / seconds, 3),
         "right": [s.id for s, v in zip(samples, verdicts) if v.reason == "ok"], "weights": model_hash(model),
     }  # fmt: skip
 
@@ -73,7 +74,7 @@ def main():
     parser.add_argument("--profile", default="smol-cpu")
     parser.add_argument("--model", help="folder of a model that writes calls, from `warm-start` for example")
     parser.add_argument("--data-path", help="local file of the profile's data source")
-    parser.add_argument("--seed", type=int, default=0, help="of the warm start, so that its rows are left out")
+    parser.add_argument("--seed", type=int, default=0, help="of the run, so that its rows are left out")
     parser.add_argument("--questions", type=int, default=200, help="at most")
     parser.add_argument("--precision", choices=PRECISIONS, help="measure this one in this process and print it")
     parser.add_argument("--out", type=Path)

@@ -4,11 +4,13 @@
     python benchmarks/gpu_fit.py --table assets/runs/gpu-fit/rows.jsonl
     python benchmarks/gpu_fit.py --tiny --out out/fit.jsonl
 
-Needs no network: memory and speed depend on sizes, not on what the weights say. Each row runs in a process of its own
-through the package's own loading and the stock trainer (`trial_steps.measure_steps`); prompts have exactly the row's
-length and every completion is written to its full length. With hard sampling all samples are hard, so that each prompt
-has a demonstration of 128 tokens in front and is that much longer. A row is written as soon as it is done (FIT, OOM or
-ERROR) and skipped by the next call; delete its line to measure it again.
+Needs no network: memory and speed depend on sizes, not on what the weights say. First come the profiles `t4` and
+`gpu24` as they are, with prompts as long as they may be, then a grid of one prompt a step. Each row runs in a process
+of its own through the package's own loading and the stock trainer (`trial_steps.measure_steps`); prompts have exactly
+the row's length and every completion is written to its full length. With hard sampling all samples are hard, so that
+each prompt has a demonstration in front and is that much longer: by 128 tokens, or by all the room that the profile has
+for one. A row is written as soon as it is done (FIT, OOM or ERROR) and skipped by the next call; delete its line to
+measure it again.
 """
 
 import argparse
@@ -37,18 +39,30 @@ from toolexpander_lite.trial_steps import measure_steps, peak_memory
 
 LENGTHS, TINY_LENGTHS = ((512, 256), (1024, 512)), ((64, 8), (96, 16))  # tokens of prompt and completion
 DEMO_TOKENS = 128  # our assumption
+MARKERS = 8  # tokens at most of the template's turn markers around a demonstration
+PROFILES = ("t4", "gpu24")
 FILLER = "and"  # one token of the nano tokenizer
 T4_GIB = 14.0  # a T4 shows 14.6 GiB, of which the CUDA context takes about half a GiB
 STEPS = 3  # the first one warms up
 
 
 def fit_rows(tiny=False):
-    """All rows, those of the profile `t4` first -> list of dicts.
+    """All rows, first the profiles as they are -> list of dicts; "profile" is "" in the rows of the grid.
 
     Hard sampling needs groups of 10, since fewer rollouts do not show that a sample is hard.
     """
-    return [
-        {"model": model, "weights": weights, "group": group, "prompt": prompt, "completion": completion, "hard": hard}
+    whole = []
+    for name, lengths in zip(PROFILES, TINY_LENGTHS):
+        profile = get_profile(name)
+        prompt, completion = lengths if tiny else (profile.max_prompt_tokens, profile.max_completion_length)
+        whole += [
+            {"profile": name, "model": "tiny" if tiny else "1.5B", "weights": "4-bit QLoRA",
+             "group": get_recipe("grpo").num_generations, "prompt": prompt, "completion": completion, "hard": hard}
+            for hard in (False, True)
+        ]  # fmt: skip
+    return whole + [
+        {"profile": "", "model": model, "weights": weights, "group": group, "prompt": prompt, "completion": completion,
+         "hard": hard}
         for prompt, completion in (TINY_LENGTHS if tiny else LENGTHS)
         for model in (("tiny",) if tiny else ("1.5B", "0.5B", "3B", "7B"))
         for weights in ("4-bit QLoRA", "bf16 LoRA")
@@ -88,35 +102,38 @@ def filled(sample, tokens):
     return replace(sample, messages=[{"role": "user", "content": question}])
 
 
-def fit_samples(tokenizer, prompt_tokens):
-    """Samples with prompts of exactly so many tokens, and a bank of demonstrations of DEMO_TOKENS -> (list, bank)."""
+def fit_samples(tokenizer, prompt_tokens, demo_tokens=DEMO_TOKENS):
+    """Samples with prompts of exactly so many tokens, and a bank of demonstrations of `demo_tokens` -> (list, bank)."""
     samples = nano_samples("train", 4)
     lengths = [len(tokenizer(render_prompt(s, tokenizer)).input_ids) for s in samples]
     questions = [filled(s, prompt_tokens - n) for s, n in zip(samples, lengths)]
     shown = [len(tokenizer(s.messages[0]["content"] + " " + gold_completion(s)).input_ids) for s in samples]
     # The template's turn markers around question and answer are not counted.
-    return questions, DemoBank([filled(s, DEMO_TOKENS - n) for s, n in zip(samples, shown)])
+    return questions, DemoBank([filled(s, demo_tokens - n) for s, n in zip(samples, shown)])
 
 
 def measure(row, folder, steps):
     """One row on this machine -> what it took; memory in GiB, seconds of each step after the first."""
+    four_bit = row["weights"] == "4-bit QLoRA"
+    grid = {"dtype": "bfloat16", "quantization": "4bit" if four_bit else None, "prompts_per_step": 1, "micro_batch": 2,
+            "demo_room": DEMO_TOKENS + MARKERS}  # fmt: skip
     profile = get_profile(
-        "t4", model=str(folder), data="nano", dtype="bfloat16",
-        quantization="4bit" if row["weights"] == "4-bit QLoRA" else None, prompts_per_step=1, micro_batch=2,
-        max_completion_length=row["completion"], max_prompt_tokens=row["prompt"] + 2 * DEMO_TOKENS,
+        row["profile"] or "t4", model=str(folder), data="nano", max_completion_length=row["completion"],
+        max_prompt_tokens=row["prompt"], **({} if row["profile"] else grid),
     )  # fmt: skip
     recipe = get_recipe("hard_sampling" if row["hard"] else "grpo", num_generations=row["group"])
     torch.manual_seed(0)
     model, tokenizer = load_policy(profile)
     loaded = peak_memory()
-    samples, bank = fit_samples(tokenizer, row["prompt"])
+    samples, bank = fit_samples(tokenizer, row["prompt"], profile.demo_room - MARKERS)
     took = measure_steps(model, tokenizer, samples, recipe, profile, steps, longest=True, bank=bank)
     return {
         "result": "FIT", "seconds_per_step": round(min(took["seconds"][1:]), 3),
         "seconds": [round(s, 3) for s in took["seconds"]],
         "memory": took["memory"], "memory_after_loading": loaded, "prompt_tokens": took["prompt_tokens"],
         "completion_tokens": took["completion_tokens"], "parameters": model.num_parameters(),
-        "settings": {"beta": recipe.beta, "micro_batch": profile.micro_batch, "lora_rank": profile.lora_rank,
+        "settings": {"beta": recipe.beta, "prompts_per_step": profile.prompts_per_step, "dtype": profile.dtype,
+                     "micro_batch": profile.micro_batch, "lora_rank": profile.lora_rank,
                      "gradient_checkpointing": profile.gradient_checkpointing, "optim_on_cuda": profile.optim},
         "random_weights": True, "machine": str(describe_hardware()), "versions": software_versions(),
     }  # fmt: skip
@@ -168,21 +185,26 @@ def on_t4(row):
 
 def fit_table(rows):
     """Rows -> Markdown: what fits, its peak memory and seconds per step."""
-    rows = sorted(rows, key=lambda r: (list(SIZES).index(r["model"]), r["weights"], r["prompt"], r["group"], r["hard"]))
+    rows = sorted(rows, key=lambda r: (r["profile"] == "", list(SIZES).index(r["model"]), r["weights"], r["prompt"],
+                                       r["group"], r["hard"]))  # fmt: skip
     machines = sorted({row["machine"] for row in rows if "machine" in row})
     lines = [
-        f"Random weights, one prompt per step, full-length completions; machine: {', '.join(machines) or 'unknown'}. "
+        "Random weights, full-length prompts and completions; rows without a profile take rank 16 and passes of two "
+        f"rollouts; machine: {', '.join(machines) or 'unknown'}. "
         f"The T4 column is an estimate by memory only: peak memory against {T4_GIB:.0f} GiB; no T4 was run.", "",
-        "| model | weights | group | prompt + completion | hard sampling | result | peak GiB | s/step "
-        "| T4, by memory only |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| profile | model | weights | prompts x group | prompt + completion | hard sampling | result | peak GiB "
+        "| s/step | T4, by memory only |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for row in rows:
         peak = "-".join(f"{value:.1f}" for value in row.get("memory", {}).values())
         seconds = f"{row['seconds_per_step']:.1f}" if "seconds_per_step" in row else ""
+        profile = f"`{row['profile']}`" if row["profile"] else ""
+        prompts = get_profile(row["profile"]).prompts_per_step if row["profile"] else 1
         lines.append(
-            f"| {row['model']} | {row['weights']} | {row['group']} | {row['prompt']} + {row['completion']} | "
-            f"{'yes' if row['hard'] else 'no'} | {row['result']} | {peak} | {seconds} | {on_t4(row)} |"
+            f"| {profile} | {row['model']} | {row['weights']} | {prompts} x {row['group']} | "
+            f"{row['prompt']} + {row['completion']} | {'yes' if row['hard'] else 'no'} | {row['result']} | {peak} | "
+            f"{seconds} | {on_t4(row)} |"
         )
     return "\n".join(lines)
 
@@ -191,7 +213,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("assets/runs/gpu-fit/rows.jsonl"))
     parser.add_argument("--models", type=Path, default=Path("out/gpu-fit-models"), help="folder of the random models")
-    parser.add_argument("--only", default="", help="model of the rows to measure, 1.5B for example")
+    parser.add_argument("--only", default="", help="model or profile of the rows to measure, 1.5B or t4 for example")
     parser.add_argument("--minutes", type=float, default=60, help="start no row that may end later")
     parser.add_argument("--timeout", type=float, default=300, help="seconds a row may take")
     parser.add_argument("--steps", type=int, default=STEPS)
@@ -210,7 +232,8 @@ def main():
     elif arguments.table:
         print(fit_table(read_jsonl(arguments.table)))
     else:
-        rows = [row for row in fit_rows(arguments.tiny) if row["model"].startswith(arguments.only)]
+        rows = fit_rows(arguments.tiny)
+        rows = [row for row in rows if row["model"].startswith(arguments.only) or row["profile"] == arguments.only]
         left = measure_all(rows, arguments.out, arguments.models, arguments.minutes, arguments.timeout, arguments.steps)
         print(fit_table(read_jsonl(arguments.out)), f"{left} rows are left" if left else "all rows are there", sep="\n")
 

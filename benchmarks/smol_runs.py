@@ -8,6 +8,11 @@ Needs no network. Nothing here trains: each piece of work is one `python -m tool
 it leaves are ordinary run directories. A run is made in slices that end on a checkpoint, each as long as the time left
 allows by what the slice before it took; the next call of this script goes on where the last one stopped.
 
+Nothing is started once `--minutes` are over, nor what would end later by what the last of its kind (an arm's steps, one
+benchmark) took in this call. The first of its kind has no such measure and is only started in time: the warm start, an
+arm's first slice and the first model's scoring may end later, so leave room for them. Of what is killed, `train`,
+`bfcl` and `api-bank` go on where they were, the others begin anew.
+
 Every model (as published, warm-started, trained) is scored on held-out rows and on the benchmarks asked for. A recipe
 that invites examples is scored with the invitation it was trained with and, as `NAME-plain`, without.
 """
@@ -22,6 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from toolexpander_lite.errors import KitError, RunError
+from toolexpander_lite.profiles import get_profile
 from toolexpander_lite.recipes import get_recipe
 from toolexpander_lite.runs import write_json
 from toolexpander_lite.sessions import newest_checkpoint, next_target, updates_per_batch
@@ -44,7 +50,8 @@ def call(command, log):
 
 # Of BFCL: the two that the project's aim is about, and what a model does when no tool fits, which never stays out.
 CATEGORIES = ("simple_python", "multiple", "irrelevance")
-MAX_NEW_TOKENS = 128  # of an answer to a benchmark's question (our assumption: a thought and a few calls)
+MAX_NEW_TOKENS = 192  # of an answer to a benchmark's question (our assumption: an example, a thought, a few calls)
+EXECUTED_TOKENS = 256  # of an answer to a task: three changes are up to 150 tokens of calls, after the thought
 BENCHMARKS = ("bfcl", "api-bank", "executed")
 
 
@@ -55,16 +62,23 @@ class Plan:
         self.out, self.steps, self.every = arguments.out, arguments.steps, arguments.eval_every
         self.end = time.monotonic() + 60 * arguments.minutes
         self.model = arguments.model
-        self.profile = ["--profile", arguments.profile]
+        self.profile, self.source = ["--profile", arguments.profile], get_profile(arguments.profile).data
         self.data = ["--data-path", arguments.data_path] if arguments.data_path else []
         self.warm_steps, self.warm_seed = arguments.warm_start_steps, arguments.seeds[0]
         self.eval_prompts = arguments.eval_prompts
         self.benchmarks, self.limit = arguments.benchmarks, arguments.limit
         self.api_bank = ["--levels", 1, "--data-path", arguments.api_bank] if arguments.api_bank else []
         self.log = self.out / "commands.log"
+        self.took = {}  # arm or kind of scoring -> seconds of its last step, or of its last whole command, in this call
+
+    def left(self):
+        """Seconds until nothing is started any more; below 0 when that is so."""
+        return self.end - time.monotonic()
 
     def warm_start(self):
         """The folder the arms start from: of the warm start, or the model itself if none is wanted.
+
+        None when it has not been made and no time is left to make it.
 
         Its seed is the first of --seeds, so that a later call with other seeds on a fresh machine, where ignored
         files (the weights) are gone, makes a warm start of its own.
@@ -77,27 +91,30 @@ class Plan:
         folder = self.out / "warm-start" / f"seed-{self.warm_seed}"
         if folder.exists() and not (folder / "final").exists():
             raise RunError(f"{folder} has no weights: remove it, or put the folder final/ back")
+        if steps_done(folder):
+            return folder / "final"
+        if self.left() <= 0:
+            return None
         words = ["warm-start", *self.profile, "--model", self.model, *self.data, "--seed", self.warm_seed,
                  "--warm-start-steps", self.warm_steps, "--out", folder]  # fmt: skip
-        if not steps_done(folder) and call(words, self.log):
+        if call(words, self.log):
             raise RunError(f"the warm start failed, see {self.log}; remove {folder} before the next try")
         return folder / "final"
 
     def train(self, arm, seed, start):
         """Train one run as far as the time allows -> "done", "stopped" or "failed"."""
-        run, per_step = self.out / arm / f"seed-{seed}", None
+        run = self.out / arm / f"seed-{seed}"
         while steps_done(run) < self.steps:
             done = newest_checkpoint(run)  # a run that was killed has no summary
-            left = self.end - time.monotonic()
-            target = next_target(done, self.steps, self.every, per_step, left)
-            if target is None:
+            target = next_target(done, self.steps, self.every, self.took.get(arm), self.left())
+            if target is None or start is None:
                 return "stopped"
             began = time.monotonic()
             words = ["train", "--recipe", arm, *self.profile, "--model", start, *self.data, "--steps", target,
                      "--eval-every", self.every, "--seed", seed, "--out", run, "--resume"]  # fmt: skip
             if call(words, self.log):
                 return "failed"
-            per_step = (time.monotonic() - began) / max(1, target - done)  # start-up and evaluations counted
+            self.took[arm] = (time.monotonic() - began) / max(1, target - done)  # start-up and evaluations counted
         return "done"
 
     def scorings(self, name, model, invite):
@@ -112,9 +129,16 @@ class Plan:
                      ["bfcl", *asked, *few, "--max-new-tokens", MAX_NEW_TOKENS, "--categories", *CATEGORIES]),
             "api-bank": (folder / "api-bank" / "scores.json",
                          ["api-bank", *asked, *few, "--max-new-tokens", MAX_NEW_TOKENS, *self.api_bank]),
-            "executed": (folder / "executed.jsonl", ["executed", *asked, *few]),
+            "executed": (folder / "executed.jsonl",
+                         ["executed", *asked, *few, "--max-new-tokens", EXECUTED_TOKENS]),
         }  # fmt: skip
         found = [(folder / "held_out.json", held_out)]
+        against = [f"bfcl:{category}" for category in CATEGORIES] if "bfcl" in self.benchmarks else []
+        if "api-bank" in self.benchmarks:
+            against.append("api-bank:1" + (f"={self.api_bank[-1]}" if self.api_bank else ""))
+        if name == "base" and against and self.source != "nano":  # once: which questions stand among the rows?
+            twins = self.out / "contamination.json"
+            found.append((twins, ["data", self.source, *self.data, "--against", *against, "--out", twins]))
         for benchmark in self.benchmarks:
             file, words = scorings[benchmark]
             found.append((file, [*words, "--out", file.parent if file.name == "scores.json" else file]))
@@ -122,27 +146,34 @@ class Plan:
 
     def evaluate(self, name, model, invite=False):
         """Score a model on held-out rows and on the benchmarks -> "done", "stopped" or "failed"."""
+        if model is None:  # no warm start yet
+            return "stopped"
         if isinstance(model, Path) and not model.exists():
             return "left out: its weights are not on this machine"
         for file, words in self.scorings(name, model, invite):
             if file.exists():
                 continue
-            if time.monotonic() > self.end:
+            if self.left() <= self.took.get(words[0], 0):
                 return "stopped"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            if words[0] != "evaluate":
-                if call(words, self.log):
-                    return "failed"
-                continue
-            line = [sys.executable, "-m", "toolexpander_lite", *map(str, words)]
-            done = subprocess.run(line, capture_output=True, text=True)
-            if done.returncode:
-                with self.log.open("a") as log:
-                    log.write(done.stderr)
+            began = time.monotonic()
+            if not self.score(file, words, {"model": str(model), "invite": invite}):
                 return "failed"
-            scored = {"model": str(model), "invite": invite, "prompts_at_most": self.eval_prompts}
-            write_json(file, {**scored, **json.loads(done.stdout)})
+            self.took[words[0]] = time.monotonic() - began
         return "done"
+
+    def score(self, file, words, told):
+        """Run one scoring, which leaves `file` -> did it go well? `told` goes into the file of held-out rows."""
+        if words[0] != "evaluate":
+            return not call(words, self.log)
+        line = [sys.executable, "-m", "toolexpander_lite", *map(str, words)]
+        done = subprocess.run(line, capture_output=True, text=True)
+        if done.returncode:
+            with self.log.open("a") as log:
+                log.write(done.stderr)
+            return False
+        file.parent.mkdir(parents=True, exist_ok=True)  # only now: a folder of scores that is there holds one
+        write_json(file, {**told, "prompts_at_most": self.eval_prompts, **json.loads(done.stdout)})
+        return True
 
 
 def main():
@@ -159,7 +190,7 @@ def main():
     parser.add_argument("--benchmarks", default=",".join(BENCHMARKS), help="with commas; '' for held-out rows alone")
     parser.add_argument("--limit", type=int, help="so many questions of each benchmark's part, drawn at random")
     parser.add_argument("--api-bank", help="local file of API-Bank's level 1, instead of the published ones")
-    parser.add_argument("--minutes", type=float, default=60, help="start nothing that would end later")
+    parser.add_argument("--minutes", type=float, default=60, help="start nothing that would end later, see above")
     parser.add_argument("--workers", type=int, default=1, help="runs at a time on the one GPU")
     parser.add_argument("--out", type=Path, help="default assets/runs/PROFILE-arms")
     parser.add_argument("--tiny", action="store_true", help="the same commands with the nano model, 4 steps, one seed")

@@ -14,6 +14,7 @@ from toolexpander_lite.api_bank import (
     api_bank_table,
     evaluate_api_bank,
     load_api_bank,
+    questions_of,
     score_api_bank,
     to_owners_row,
 )
@@ -241,6 +242,46 @@ def test_a_repeated_run_asks_nothing_again(tmp_path, monkeypatch):
     file.write_text(file.read_text() + json.dumps(rows[0] | {"completion": "a second try"}) + "\n")
     with pytest.raises(RunError, match="answered twice"):
         score_api_bank(report.samples, file)
+
+
+def test_answers_to_other_rows_are_refused_and_levels_join(tmp_path, monkeypatch):
+    policy = load_policy(get_profile("nano"), device="cpu")
+    few, many = (load(tmp_path, [owners_row(f"[Pay(amount='{i}')]") for i in range(n)]) for n in (2, 3))
+    second = load(tmp_path, [owners_row("[Pay(amount='5')]")], level=2)
+    out, settings = tmp_path / "out", {"max_new_tokens": 2, "batch_size": 2}
+    first = evaluate_api_bank(*policy, "nano", out, {1: few}, **settings)
+    told = first["level 1"]["questions"]
+    assert (told["publisher"], told["source"], told["rows"]) == ("owners", "rows.json", 2) and len(told["sha256"]) == 16
+    assert json.loads((out / "config.json").read_text())["questions"] == {"level 1": told}
+    assert str(tmp_path) not in (out / "scores.json").read_text(), "the name of a local file, not its place"
+
+    both = evaluate_api_bank(*policy, "nano", out, {2: second}, **settings)
+    assert list(both) == ["level 1", "level 2"] and both["level 1"] == first["level 1"]
+    assert both == json.loads((out / "scores.json").read_text())
+    assert json.loads((out / "config.json").read_text())["questions"]["level 2"] == both["level 2"]["questions"]
+    monkeypatch.setattr(answers, "generate", lambda *a, **k: pytest.fail("asked"))
+    assert evaluate_api_bank(*policy, "nano", out, {1: few, 2: second}, **settings) == both
+    # The same ids and numbers, but another question; and more of the same.
+    other = load(tmp_path, [owners_row(f"[Pay(amount='{i}')]", dialogue="User: Pay Bo.") for i in range(2)])
+    for report in (other, many):
+        with pytest.raises(RunError, match=r"other settings \(questions differ\)"):
+            evaluate_api_bank(*policy, "nano", out, {1: report}, **settings)
+    with pytest.raises(RunError, match="max_new_tokens differ"):
+        evaluate_api_bank(*policy, "nano", out, {2: second}, max_new_tokens=3, batch_size=2)
+    assert json.loads((out / "scores.json").read_text()) == both
+    (out / "config.json").write_text("{")
+    with pytest.raises(RunError, match="cannot read .*config.json.*choose another folder"):
+        evaluate_api_bank(*policy, "nano", out, {1: few}, **settings)
+
+
+def test_published_rows_are_told_by_their_address(tmp_path, monkeypatch):
+    rows = [hammer_row(("Pay", {"amount": 5}))]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    monkeypatch.setattr("toolexpander_lite.api_bank.fetch", lambda url, folder: tmp_path / "rows.json")
+    told = questions_of(load_api_bank(2, "hammer"))
+    assert told["publisher"] == "hammer" and told["source"].endswith("apibank_l2.json") and told["rows"] == 1
+    local = questions_of(load_api_bank(2, path=tmp_path / "rows.json"))
+    assert local == told | {"source": "rows.json"}
 
 
 def test_the_command_line_reads_asks_and_scores(tmp_path, capsys):

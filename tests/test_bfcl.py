@@ -1,6 +1,7 @@
 """BFCL: self-made files in its layout, and its own questions and checker where the wheel is at hand."""
 
 import hashlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -21,9 +22,10 @@ from toolexpander_lite.profiles import get_profile
 from toolexpander_lite.prompts import render_prompt
 from toolexpander_lite.runs import REPOSITORY
 
-PACKAGE = bfcl.cache_folder("bfcl") / f"bfcl_eval-{bfcl.VERSION}" / "bfcl_eval"
+UNPACKED = bfcl.cache_folder("bfcl") / f"bfcl_eval-{bfcl.VERSION}" / "bfcl_eval"
 needs_wheel = pytest.mark.skipif(
-    not PACKAGE.is_dir(), reason="the bfcl-eval wheel is not in the cache: `load_questions('multiple')` fetches it"
+    not importlib.util.find_spec("bfcl_eval") and not UNPACKED.is_dir(),
+    reason="bfcl-eval is neither installed (kit.py does it) nor in the cache: `load_questions('multiple')` fetches it",
 )
 AREA = {
     "name": "shapes.area",
@@ -196,6 +198,24 @@ def test_the_wheel_is_fetched_once_checked_and_unpacked(monkeypatch, empty_cache
     folder, version = bfcl.find_package()
     assert (folder / "data" / "BFCL_v4_multiple.json").is_file() and version == bfcl.VERSION
     assert bfcl.find_package() == (folder, version) and len(asked) == 1 and "--no-deps" in asked[0]
+
+
+def test_two_processes_may_unpack_the_wheel_at_once(monkeypatch, empty_cache):
+    wheel = bfcl.cache_folder("bfcl") / f"bfcl_eval-{bfcl.VERSION}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("bfcl_eval/data/BFCL_v4_multiple.json", "")
+    monkeypatch.setattr(bfcl, "WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
+    unpack, found = zipfile.ZipFile.extractall, []
+
+    def extractall(archive, place):
+        unpack(archive, place)
+        if not found:  # the other process begins later and is done first
+            found.append(None)
+            found[0] = bfcl.find_package()
+
+    monkeypatch.setattr(zipfile.ZipFile, "extractall", extractall)
+    assert bfcl.find_package() == found[0] and (found[0][0] / "data" / "BFCL_v4_multiple.json").is_file()
+    assert len(list(empty_cache.iterdir())) == 2, "the wheel and the package, nothing else"
 
 
 def test_relevance_asks_for_a_call_and_irrelevance_for_none(package):
@@ -423,7 +443,7 @@ def test_the_official_evaluation_reads_our_files_and_agrees(tmp_path):
         write_answers(tmp_path, category, rows)
     ours = {c: s["accuracy"] for c, s in score_bfcl(tmp_path).items()}
     assert ours == {c: {"irrelevance": 5 / 16, "live_relevance": 11 / 16}.get(c, 3 / 16) for c in categories}
-    environment = {"PYTHONPATH": str(PACKAGE.parent), "BFCL_PROJECT_ROOT": str(tmp_path), "PATH": ""}
+    environment = {"PYTHONPATH": str(bfcl.find_package()[0].parent), "BFCL_PROJECT_ROOT": str(tmp_path), "PATH": ""}
     command = [sys.executable, "-X", "utf8", "-c", OFFICIAL, bfcl.READER, *categories]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr

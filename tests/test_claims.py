@@ -61,7 +61,7 @@ def test_a_run_and_its_continuation_count_once(tmp_path):
     collapsing(tmp_path / "study", "grpo-lr1e-3-long", [True] * 3)
     for summary in (tmp_path / "study" / "grpo-lr1e-3-long").glob("*/summary.json"):
         fields = json.loads(summary.read_text())
-        summary.write_text(json.dumps(fields | {"steps": 5 * fields["steps"]}))
+        summary.write_text(json.dumps(fields | {"rollouts": 5 * fields["rollouts"]}))
     row = claims_table(tmp_path, [Claim("it collapses", "abstract", "study", "grpo", "", "collapsed", "often")]).iloc[0]
     assert (row.seeds, row.gain) == (3, 1.0)
 

@@ -25,15 +25,35 @@ def load_script(name):
 
 
 fit, smol, four_bit = load_script("gpu_fit"), load_script("smol_runs"), load_script("four_bit")
-ROW = {"model": "tiny", "weights": "bf16 LoRA", "group": 4, "prompt": 64, "completion": 8, "hard": False}
+ROW = {"profile": "", "model": "tiny", "weights": "bf16 LoRA", "group": 4, "prompt": 64, "completion": 8, "hard": False}
 
 
 def test_rows_are_all_that_was_asked_for():
     rows = fit.fit_rows()
+    assert all(r["profile"] for r in rows[:4]) and not any(r["profile"] for r in rows[4:])
+    rows = rows[4:]
     plain = {(r["model"], r["weights"], r["group"], r["prompt"], r["completion"]) for r in rows if not r["hard"]}
     assert len(plain) == 4 * 2 * 2 * 2 and len(rows) == len(plain) + 4 * 2 * 2
     assert all(r["group"] == 10 for r in rows if r["hard"])
     assert [r.keys() for r in rows] == [ROW.keys()] * len(rows)
+
+
+def test_the_first_rows_are_the_profiles_as_they_are(monkeypatch, tmp_path):
+    profiles = []
+
+    def stop(profile):
+        profiles.append(profile)
+        raise RuntimeError("far enough")
+
+    monkeypatch.setattr(fit, "load_policy", stop)
+    for row in fit.fit_rows()[:4]:
+        with pytest.raises(RuntimeError, match="far enough"):
+            fit.measure(row, tmp_path, steps=2)
+        whole = get_profile(row["profile"])
+        assert profiles[-1] == get_profile(whole, model=str(tmp_path), data="nano")  # the weights are random
+        assert row["model"] in whole.model and (row["weights"], whole.quantization) == ("4-bit QLoRA", "4bit")
+        assert row["group"] == 10
+    assert [(p.name, p.prompts_per_step) for p in profiles] == [("t4", 4)] * 2 + [("gpu24", 8)] * 2
 
 
 @pytest.mark.parametrize("length", [64, 512])
@@ -46,13 +66,27 @@ def test_prompts_have_exactly_their_length_and_demonstrations_theirs(length):
     assert longer and all(fit.DEMO_TOKENS <= n <= fit.DEMO_TOKENS + 8 for n in longer), "turn markers on top"
 
 
-@pytest.mark.parametrize("hard", [False, True])
-def test_a_tiny_row_is_measured_by_the_code_of_the_large_ones(hard, tmp_path):
-    row = ROW | {"hard": hard, "group": 10 if hard else 4}
+TINY = fit.fit_rows(tiny=True)
+
+
+@pytest.mark.parametrize(
+    "row, longer, rollouts",
+    [
+        (ROW, 0, (1, 2)),
+        (ROW | {"hard": True, "group": 10}, fit.DEMO_TOKENS, (1, 2)),
+        (ROW | {"weights": "4-bit QLoRA"}, 0, (1, 2)),
+        (TINY[1], get_profile("t4").demo_room - fit.MARKERS, (4, 4)),
+        (TINY[2], 0, (8, 10)),
+    ],
+)
+def test_a_tiny_row_is_measured_by_the_code_of_the_large_ones(row, longer, rollouts, tmp_path):
+    if row["weights"] == "4-bit QLoRA":
+        pytest.importorskip("bitsandbytes")
     result = fit.measure(row, fit.make_model("tiny", tmp_path), steps=2)
     assert result["result"] == "FIT" and result["random_weights"] is True and len(result["seconds"]) == 2
-    assert result["completion_tokens"] == 8 and result["seconds_per_step"] > 0
-    assert result["prompt_tokens"] == 64 if not hard else result["prompt_tokens"] >= 64 + fit.DEMO_TOKENS
+    assert result["completion_tokens"] == row["completion"] and result["seconds_per_step"] > 0
+    assert longer <= result["prompt_tokens"] - row["prompt"] <= (longer and longer + fit.MARKERS)
+    assert (result["settings"]["prompts_per_step"], result["settings"]["micro_batch"]) == rollouts
     assert fit.make_model("tiny", tmp_path) == tmp_path / "tiny" and json.dumps(result)
 
 
@@ -116,12 +150,15 @@ def test_the_t4_column_by_hand():
 
 def test_fit_table_lists_every_row_smallest_model_first():
     oom = ROW | {"model": "7B", "result": "OOM", "error": "x"}
-    lines = fit.fit_table([oom, on_gpu(9.0, 13.9)]).splitlines()
+    whole = on_gpu(9.0, 13.9) | {"profile": "t4", "weights": "4-bit QLoRA", "group": 10}
+    lines = fit.fit_table([oom, on_gpu(9.0, 13.9), whole]).splitlines()
     assert lines[0].startswith("Random weights") and "machine: GPU" in lines[0] and "no T4 was run" in lines[0]
-    assert lines[-2:] == [
-        "| 1.5B | bf16 LoRA | 4 | 64 + 8 | no | FIT | 9.0-13.9 | 2.3 | yes |",
-        "| 7B | bf16 LoRA | 4 | 64 + 8 | no | OOM |  |  |  |",
+    assert lines[-3:] == [
+        "| `t4` | 1.5B | 4-bit QLoRA | 4 x 10 | 64 + 8 | no | FIT | 9.0-13.9 | 2.3 | yes |",
+        "|  | 1.5B | bf16 LoRA | 1 x 4 | 64 + 8 | no | FIT | 9.0-13.9 | 2.3 | yes |",
+        "|  | 7B | bf16 LoRA | 1 x 4 | 64 + 8 | no | OOM |  |  |  |",
     ]
+    assert lines[2].count("|") == lines[3].count("|") == lines[-1].count("|")
 
 
 def calls_of(monkeypatch, tmp_path, *words, fail=()):
@@ -152,13 +189,58 @@ def test_arms_and_seeds_start_from_one_warm_start_and_end_at_their_steps(monkeyp
     assert {(o["--recipe"], o["--seed"]) for o in trained} == {(r, s) for r in ("grpo", "hint") for s in "12"}
     assert {o["--model"] for o in trained} == {str(tmp_path / "warm-start" / "seed-1" / "final")}
     assert all(words[-1] == "--resume" for words in made[1:])
-    assert [o["--steps"] for o in trained if (o["--recipe"], o["--seed"]) == ("hint", "2")] == ["20", "50"]
+    # An arm's first slice finds out what a step takes; its other seeds are told.
+    assert [o["--steps"] for o in trained if (o["--recipe"], o["--seed"]) == ("hint", "1")] == ["20", "50"]
+    assert [o["--steps"] for o in trained if (o["--recipe"], o["--seed"]) == ("hint", "2")] == ["50"]
     assert calls_of(monkeypatch, tmp_path, "--seeds", "1,2", "--model", "m", "--steps", "50") == (0, []), "done"
 
 
-def test_no_time_starts_nothing_and_says_so(monkeypatch, tmp_path, capsys):
-    code, made = calls_of(monkeypatch, tmp_path, "--minutes", "0", "--warm-start-steps", "0")
-    assert (code, made) == (0, []) and "call this again to go on" in capsys.readouterr().out
+@pytest.mark.parametrize("steps", ["0", "30"])
+def test_no_time_starts_nothing_and_says_so(steps, monkeypatch, tmp_path, capsys):
+    words = ("--minutes", "0", "--warm-start-steps", steps, "--model", "m")
+    assert calls_of(monkeypatch, tmp_path, *words) == (0, [])
+    out = capsys.readouterr().out
+    assert "call this again to go on" in out and "grpo seed 0: stopped, 0 of 300 steps" in out
+    assert not list(tmp_path.glob("*/*")), "a folder without weights would be in the way of the next call"
+
+
+def test_what_would_end_too_late_is_not_started(monkeypatch, tmp_path):
+    """Seconds by a clock of our own: 100 to begin with, an evaluation takes 30, a training step 1."""
+    clock, made = [0.0], []
+    monkeypatch.setattr(smol.time, "monotonic", lambda: clock[0])
+    arguments = types.SimpleNamespace(
+        out=tmp_path, steps=60, eval_every=20, minutes=100 / 60, model="m", profile="smol", data_path=None, limit=None,
+        warm_start_steps=0, seeds=[0, 1], eval_prompts=4, benchmarks=["bfcl"], api_bank=None,
+    )  # fmt: skip
+    plan = smol.Plan(arguments)
+
+    def score(file, words, told):
+        made.append((words[0], told["model"]))
+        clock[0] += {"evaluate": 30, "bfcl": 15}[words[0]]
+        return True
+
+    monkeypatch.setattr(plan, "score", score)
+    assert plan.evaluate("a", "a") == "done" and clock == [45]
+    assert plan.evaluate("b", "b") == "done" and clock == [90]
+    assert plan.evaluate("c", "c") == "stopped" and clock == [90], "10 s are left, and it took 30"
+    assert made == [(kind, model) for model in "ab" for kind in ("evaluate", "bfcl")]
+    assert plan.evaluate("d", None) == "stopped", "no warm start yet"
+
+    clock[0] = 0.0
+
+    def call(words, log):
+        options = dict(zip(words, words[1:]))
+        run, done = options["--out"], smol.steps_done(options["--out"])
+        clock[0] += options["--steps"] - done
+        (run / "checkpoints" / f"checkpoint-{options['--steps']}").mkdir(parents=True)
+        (run / "summary.json").write_text(json.dumps({"steps": options["--steps"]}))
+        return 0
+
+    monkeypatch.setattr(smol, "call", call)
+    assert plan.train("grpo", 0, "m") == "done" and clock == [60]
+    clock[0] = 85.0
+    assert plan.train("grpo", 1, "m") == "stopped" and clock == [85], "15 s are left, and 20 steps take 20"
+    assert plan.train("hint", 0, "m") == "stopped" and clock == [105], "the first of its kind is only started in time"
 
 
 def test_a_run_that_was_killed_goes_on_from_its_checkpoint(monkeypatch, tmp_path):
@@ -205,10 +287,15 @@ def test_every_model_is_scored_on_what_was_asked_for_and_what_is_there_is_not_as
     arms = {"grpo-seed-0", "toolexpander-seed-0", "toolexpander-seed-0-plain"}
     assert scored == {"base", "warm-start-seed-0"} | arms
     # Without a warm start both are the model itself, but each name is scored.
+    assert made[0][:2] == ["data", "toolrl"] and made[0][-2:] == ["--out", str(tmp_path / "contamination.json")]
+    assert "bfcl:multiple" in made[0] and "api-bank:1=rows.json" in made[0], "once for all models"
+    assert _parser().parse_args(made.pop(0)).command == "data"
     assert len(ran) == len(scored) and len(made) == 3 * len(scored)
     invited = [words for words in made + ran if "--invite" in words]
     assert {words[words.index("--model") + 1] for words in invited} == {str(tmp_path / "toolexpander/seed-0/final")}
     assert len(invited) == 4
+    lengths = {words[0]: words[words.index("--max-new-tokens") + 1] for words in made}
+    assert lengths == {"bfcl": "192", "api-bank": "192", "executed": "256"}, "a task may need three changes"
     parser = _parser()
     for words in made + ran:
         arguments = parser.parse_args(words)  # what is asked exists
@@ -217,6 +304,15 @@ def test_every_model_is_scored_on_what_was_asked_for_and_what_is_there_is_not_as
     assert json.loads((tmp_path / "evaluations" / "base" / "held_out.json").read_text())["zero_shot"] == 0.5
     made.clear(), ran.clear()
     assert smol.main() == 0 and not made and not ran
+
+
+def test_a_folder_of_scores_holds_a_score(monkeypatch, tmp_path):
+    failed = types.SimpleNamespace(returncode=1, stderr="error: no\n")
+    monkeypatch.setattr(smol.subprocess, "run", lambda line, **options: failed)
+    words = f"--warm-start-steps 0 --seeds 0 --model m --steps 0 --benchmarks executed --out {tmp_path}"
+    monkeypatch.setattr(sys, "argv", ["smol_runs.py", *words.split()])
+    assert smol.main() == 1 and "error: no" in (tmp_path / "commands.log").read_text()
+    assert not list(tmp_path.glob("evaluations/*")), "notebook 06 and the report look there"
 
 
 def test_an_unknown_benchmark_is_named(monkeypatch, tmp_path, capsys):
@@ -241,7 +337,9 @@ def test_a_precision_is_measured_on_questions_that_nothing_trained_on():
     assert row["questions"] == 3 and set(row["right"]) <= {s.id for s in asked[:3]}
     assert row["MiB_weights"] == pytest.approx(4 * model.num_parameters() / 2**20, abs=0.06)
     half = four_bit.measure("bfloat16", get_profile(profile, lora_rank=4), 0, 1)
-    assert half["MiB_weights"] < row["MiB_weights"] < half["MiB_peak"]
+    assert half["MiB_weights"] < row["MiB_weights"]
+    assert half["GiB_peak"].keys() == four_bit.peak_memory().keys(), "the GPU's where there is one, else the process's"
+    assert row["MiB_weights"] / 1024 < max(half["GiB_peak"].values())
     packed = four_bit.measure("4bit", get_profile(profile, lora_rank=4), 0, 1)
     assert packed["MiB_weights"] < half["MiB_weights"] and packed["weights"] != half["weights"]
 

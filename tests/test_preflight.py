@@ -21,6 +21,7 @@ from toolexpander_lite.preflight import (
     check_hours,
     check_memory,
     check_prompts,
+    check_room,
     check_stopping,
     check_tokens,
     preflight,
@@ -48,9 +49,11 @@ def test_nano_passes_and_its_weights_stay():
     report = preflight(get_profile("nano", train_prompts=1, prompts_per_step=8), "grpo")
     assert not report.refused
     found = statuses(report)
-    assert list(found) == ["4-bit weights", "prompts", "pad token", "disk", "memory", "stopping", "groups", "time"]
-    assert {found[n] for n in ("prompts", "pad token", "memory", "stopping", "groups", "time")} == {"ok"}
-    assert len(str(report).splitlines()) == 8 and "micro_batch" not in str(report)
+    assert list(found) == [
+        "4-bit weights", "prompts", "pad token", "room", "disk", "memory", "stopping", "groups", "time"
+    ]  # fmt: skip
+    assert {found[n] for n in ("prompts", "pad token", "room", "memory", "stopping", "groups", "time")} == {"ok"}
+    assert len(str(report).splitlines()) == 9 and "micro_batch" not in str(report)
     assert f"{report.seconds_per_step:.2f} s a step" in str(report)
 
 
@@ -99,6 +102,12 @@ def test_a_model_that_never_stops_and_writes_no_call_is_refused(tmp_path):
     assert "of 2 groups 100% all fail, 0% all pass; 0%" in by_name["groups"].found
     assert "warm start" in by_name["groups"].mend
     assert "the end token itself" in by_name["pad token"].found and by_name["pad token"].status == "ok"
+
+
+def test_lengths_that_training_would_refuse_are_refused_here_too():
+    report = preflight(get_profile("nano", demo_room=300))
+    (refused,) = report.refused
+    assert "reads 512; lower max_prompt_tokens, demo_room" in refused.found
 
 
 def test_no_chat_template_is_refused_before_any_step(tmp_path, monkeypatch):
@@ -153,6 +162,23 @@ def test_tokens_that_do_not_fit_the_model_are_refused(nano):
     stops.get_input_embeddings = lambda: torch.nn.Embedding(end, 2)
     assert f"outside of the model's {end} embeddings" in check_tokens(stops, tokenizer).found
     assert check_tokens(*nano).status == "ok"
+
+
+@pytest.mark.parametrize(
+    "recipe, limits, status, words",
+    [
+        ("grpo", {"max_prompt_tokens": 1}, "ok", "needs none"),
+        ("hard_sampling", {"max_prompt_tokens": 256}, "ok", "in front of 100% of 12 rows"),
+        ("hard_sampling", {"max_prompt_tokens": 10}, "warn", "in front of 0% of 12 rows"),
+        ("hard_sampling", {"max_prompt_tokens": 10, "demo_room": 246}, "ok", "in front of 100% of 12 rows"),
+        ("toolexpander", {"max_completion_length": 64}, "ok", "100% of the answers have room"),
+        ("toolexpander", {"max_completion_length": 24}, "warn", "rows; 0% of the answers have room"),
+    ],
+)
+def test_room_for_demonstrations_and_examples(nano, recipe, limits, status, words):
+    samples = nano_samples("train", 12, families=["book_taxi"])
+    check = check_room(samples, nano[1], get_recipe(recipe), get_profile("nano-invited", **limits))
+    assert check.status == status and words in check.found and bool(check.mend) == (status == "warn")
 
 
 def test_disk_by_hand(monkeypatch, tmp_path):

@@ -18,6 +18,7 @@ from toolexpander_lite.row_formats import (
     to_hermes,
     toolace_row,
 )
+from toolexpander_lite.tools import ToolRegistry
 
 SLICES = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -141,6 +142,10 @@ def xlam(answers, tools=None, query="Sum of 1 and 2?"):
     return {"id": 7, "query": query, "tools": json.dumps(tools), "answers": json.dumps(answers)}
 
 
+def flat(**parameters):
+    return {"name": "add", "description": "Adds", "parameters": parameters}
+
+
 ADD = {"name": "add", "arguments": {"a": 1, "b": 2.5}}
 
 
@@ -164,18 +169,23 @@ def test_unusable_xlam_rows_are_counted(tmp_path):
         xlam([{"name": "sub", "arguments": {}}]),
         xlam([ADD], tools=[]),
         xlam([ADD], tools=[{"name": "add", "description": "Adds", "parameters": {"a": "int"}}]),
+        xlam([ADD], tools=[flat(a={"type": "int", "description": ["First", "of two"]}, b={"type": "int"})]),
+        xlam([ADD], tools=[flat(a={"type": ["int", "int"]}, b={"type": "int"})]),
+        xlam([ADD], tools=[flat(a={"type": "int"}, b={"type": "int"}) | {"description": None}]),
         xlam([ADD]) | {"answers": '[{"name": "add", "argum'},
         xlam([{"name": "add", "arguments": {"a": float("nan")}}]),
         xlam([{"name": "add", "arguments": "a=1"}]),
         xlam([ADD]),
     ]
     report = load(tmp_path, "xlam", rows)
-    assert [s.id for s in report.samples] == ["xlam-000007"]
+    assert [s.id for s in report.samples] == ["xlam-000010"]
+    for tool in report.samples[0].tools:
+        ToolRegistry().register(print, tool)
     assert report.dropped == {
         "row without a call": 1,
         "call to an unlisted tool": 1,
         "row without tools": 1,
-        "tool schema that is not JSON Schema": 1,
+        "tool schema that is not JSON Schema": 4,
         "argument its tool does not list": 1,
         "unparsable row": 2,
     }

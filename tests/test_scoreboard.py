@@ -12,12 +12,15 @@ from toolexpander_lite.scoreboard import difference, load_scores, plot_scoreboar
 IDS = [f"q{n}" for n in range(10)]
 
 
-def put(folder, model, right=(), asked=10, held_out=None, executed=None):
+def put(folder, model, right=(), asked=10, held_out=None, executed=None, irrelevance=None):
     """Leave what an evaluation leaves."""
     place = folder / "evaluations" / model
     (place / "bfcl").mkdir(parents=True)
     scores = {"answered": asked, "correct": len(right), "items_per_second": 2.0, "right": sorted(right)}
-    (place / "bfcl" / "scores.json").write_text(json.dumps({"simple_python": scores}))
+    parts = {"simple_python": scores}
+    if irrelevance is not None:
+        parts["irrelevance"] = scores | {"correct": len(irrelevance), "right": sorted(irrelevance)}
+    (place / "bfcl" / "scores.json").write_text(json.dumps(parts))
     if held_out:
         told = {"questions": held_out[1], "zero_shot": held_out[0] / held_out[1]}
         (place / "held_out.json").write_text(json.dumps(told))
@@ -73,7 +76,6 @@ def test_a_difference_is_taken_question_by_question(folder):
 
 
 def test_the_lines_tell_the_runs_the_difference_and_the_speed(folder, tmp_path):
-    assert scoreboard_lines(tmp_path / "none") == []
     lines = scoreboard_lines(folder)
     assert "no trained arm yet" in lines[0] and "difference +55.0 points" in lines[0] and "aim was +5" in lines[0]
     assert "Answered: 2.00 to 2.00 questions a second" in lines[0]
@@ -81,6 +83,10 @@ def test_the_lines_tell_the_runs_the_difference_and_the_speed(folder, tmp_path):
     assert (
         len(table) == 1 + 7 and table[0].startswith("| model | held out |") and table[1].startswith("| `base` | 1 of")
     )
+    pairs = {"all rows against bfcl:multiple": {"rows": [90, 200], "exact": [1, 2], "near": [3, 4]}}
+    (folder / "contamination.json").write_text(json.dumps({"source": "toolrl", "twins": pairs}))
+    twins = "- Questions with a twin among the rows of `toolrl`: bfcl:multiple: 2 exact, 4 near of 200."
+    assert scoreboard_lines(folder)[:2] == [lines[0], twins]
     for seed, seconds in ((0, 3600), (1, 7200)):
         run = folder / "grpo" / f"seed-{seed}"
         run.mkdir(parents=True)
@@ -90,6 +96,23 @@ def test_the_lines_tell_the_runs_the_difference_and_the_speed(folder, tmp_path):
     for file in folder.glob("evaluations/toolexpander*/bfcl/scores.json"):
         file.unlink()
     assert "against `grpo` on BFCL simple_python: not measured yet" in scoreboard_lines(folder)[0]
+
+
+def test_irrelevance_stands_beside_call_accuracy_in_the_sentence(folder, tmp_path):
+    assert "`toolexpander` against `grpo` on BFCL irrelevance: not measured yet" in scoreboard_lines(folder)[0]
+    put(tmp_path / "both", "grpo-seed-0", IDS[:3], irrelevance=IDS)
+    put(tmp_path / "both", "toolexpander-seed-0", IDS[:8], irrelevance=IDS[:6])
+    told = scoreboard_lines(tmp_path / "both")[0]
+    calls, quiet = told.index("BFCL simple_python, mean over 1 seed"), told.index("BFCL irrelevance, mean over 1 seed")
+    assert "`grpo` 30.0%, `toolexpander` 80.0%" in told[calls:quiet] and "aim was +5" in told[calls:quiet]
+    assert "`grpo` 100.0%, `toolexpander` 60.0%, difference -40.0 points" in told[quiet:]
+    assert "to call nothing" in told[quiet:] and "aim" not in told[quiet:]
+
+
+def test_a_study_that_has_only_begun_says_nothing(tmp_path):
+    assert scoreboard_lines(tmp_path / "none") == []
+    (tmp_path / "evaluations" / "base" / "bfcl").mkdir(parents=True)
+    assert scoreboard_lines(tmp_path) == []
 
 
 def test_what_cannot_be_compared_is_one_clear_error(folder, tmp_path):

@@ -14,7 +14,7 @@ from toolexpander_lite.hardware import Hardware
 from toolexpander_lite.nano_policy import build_tokenizer
 from toolexpander_lite.nano_world import FAMILIES, nano_samples
 from toolexpander_lite.profiles import PROFILES, Profile, get_profile
-from toolexpander_lite.prompts import render_prompt
+from toolexpander_lite.prompts import gold_completion, render_prompt
 from toolexpander_lite.recipes import RECIPES, Recipe, get_recipe, parse_settings
 from toolexpander_lite.rivals import RULES
 from toolexpander_lite.runs import check_folder
@@ -161,16 +161,26 @@ def test_real_data_keeps_training_rows_back_for_validation(monkeypatch):
     ]  # fmt: skip
     monkeypatch.setattr(splits, "load_samples", lambda *a, **o: SimpleNamespace(samples=samples, dropped={}))
     for trained, held_out in ((30, 10), (39, 1)):
-        profile = get_profile("smol", train_prompts=trained, eval_prompts=20, eval_split="validation")
+        profile = get_profile("smol", train_prompts=trained, eval_prompts=20, eval_split="validation",
+                              warm_start_rows=0)
         for seed in range(3):
             data = load_splits(profile, seed, build_tokenizer())
             assert (len(data.train), len(data.held_out)) == (trained, held_out)
             assert {s.split for s in data.train + data.held_out} == {"train"}
             assert len({s.id for s in data.train + data.held_out}) == trained + held_out
-    tested = load_splits(get_profile("smol", train_prompts=30, eval_prompts=20), 0, build_tokenizer())
+    tested = get_profile("smol", train_prompts=30, eval_prompts=20, warm_start_rows=0)
+    tested = load_splits(tested, 0, build_tokenizer())
     assert len(tested.held_out) == 10 and {s.split for s in tested.held_out} == {"test"}
     with pytest.raises(DataError, match="all 40 training rows .* are trained on; lower train_prompts"):
         load_splits(get_profile(profile, train_prompts=40), 0, build_tokenizer())
+    # Rows for a warm start are set aside where there are more than a run reads: the same for all seeds, in no run.
+    for wanted, trained, kept in ((12, 24, 12), (100, 24, 16), (12, 40, 0), (12, 200, 0)):
+        profile = get_profile("smol", warm_start_rows=wanted, train_prompts=trained)
+        both = [load_splits(profile, seed, build_tokenizer()) for seed in (0, 1)]
+        assert both[0].set_aside == both[1].set_aside and len(both[0].set_aside) == kept
+        for data in both:
+            assert not {s.id for s in data.set_aside} & {s.id for s in data.train}
+            assert len(data.train) == min(trained, 40)
 
 
 def test_recipes_with_and_without_the_invitation_get_the_same_rows(monkeypatch):
@@ -187,9 +197,28 @@ def test_recipes_with_and_without_the_invitation_get_the_same_rows(monkeypatch):
                for s in samples}  # fmt: skip
     limit = lengths["s20"][0]  # fits without the invitation, does not with it
     assert lengths["s20"][1] > limit
-    data = load_splits(get_profile("smol", max_prompt_tokens=limit), 0, tokenizer)
+    data = load_splits(get_profile("smol", max_prompt_tokens=limit, warm_start_rows=0), 0, tokenizer)
     kept = {s.id for s in data.train + data.held_out}
     assert kept == {id for id, (_, invited) in lengths.items() if invited <= limit} and "s20" not in kept
+
+
+def test_an_answer_has_to_leave_room_for_an_example(monkeypatch):
+    tool = {"type": "function", "function": {"name": "call", "parameters": {"type": "object"}}}
+    samples = [
+        ToolSample(f"s{n}", "real", [{"role": "user", "content": "q"}], [tool],
+                   [{"name": "call", "arguments": {"a": "city " * n}}], "test" if n % 5 == 0 else "train")
+        for n in range(20)
+    ]  # fmt: skip
+    monkeypatch.setattr(splits, "load_samples", lambda *a, **o: SimpleNamespace(samples=samples, dropped={}))
+    tokenizer = build_tokenizer(examples=True)
+    lengths = {s.id: len(tokenizer(gold_completion(s)).input_ids) for s in samples}
+    cap = max(lengths.values()) + 1
+    for room in (0, 7):
+        profile = get_profile("smol", max_completion_length=cap, example_room=room, warm_start_rows=0)
+        data = load_splits(profile, 0, tokenizer)
+        kept = {s.id for s in data.train + data.held_out}
+        assert kept == {id for id, length in lengths.items() if length < cap - room}
+        assert (len(kept) == len(samples)) == (room == 0)
 
 
 def test_max_tools_keeps_what_the_answer_calls_and_the_order():
@@ -218,7 +247,8 @@ def test_max_tools_holds_for_training_and_held_out_rows(monkeypatch):
     ]  # fmt: skip
     monkeypatch.setattr(splits, "load_samples", lambda *a, **o: SimpleNamespace(samples=samples, dropped={}))
     for most, names in ((0, [tool["function"]["name"] for tool in tools]), (2, ["tool0", "tool8"])):
-        data = load_splits(get_profile("smol-cpu", max_tools=most, max_prompt_tokens=1024), 0, build_tokenizer())
+        profile = get_profile("smol-cpu", max_tools=most, max_prompt_tokens=1024, warm_start_rows=0)
+        data = load_splits(profile, 0, build_tokenizer())
         assert len(data.train) == 16 and len(data.held_out) == 4
         assert all([t["function"]["name"] for t in s.tools] == names for s in data.train + data.held_out)
 
@@ -255,7 +285,7 @@ def test_vllm_is_wired_where_it_can_be_used(tmp_path, monkeypatch):
     assert not seen
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     grpo_config(get_recipe("grpo"), profile, 0, tmp_path, T4)
-    assert (seen["use_vllm"], seen["vllm_mode"], seen["vllm_max_model_length"]) == (True, "colocate", 1024 + 512)
+    assert (seen["use_vllm"], seen["vllm_mode"], seen["vllm_max_model_length"]) == (True, "colocate", 1024 + 256 + 512)
 
 
 @pytest.mark.parametrize(

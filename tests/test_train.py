@@ -101,6 +101,8 @@ def test_tokens_are_counted_rollout_by_rollout(run):
 def test_several_processes_and_lengths_the_model_cannot_read_are_refused(tmp_path, monkeypatch):
     with pytest.raises(SettingsError, match="prompts of 500 and answers of 48 tokens make 548, and 'nano' reads 512"):
         train(FOUR, tiny(max_prompt_tokens=500), 0, tmp_path / "long")
+    with pytest.raises(SettingsError, match="prompts of 480 .* lower max_prompt_tokens, demo_room"):
+        train(FOUR, tiny(max_prompt_tokens=256, demo_room=224), 0, tmp_path / "long")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SettingsError, match="train\\(\\) runs in one process"):
         train(FOUR, tiny(), 0, tmp_path / "two")

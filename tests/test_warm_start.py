@@ -7,7 +7,9 @@ import torch
 from safetensors.torch import load_file
 from test_loaders import call_text, toolrl_file, toolrl_row
 
+from toolexpander_lite import warm_start
 from toolexpander_lite.data import DataError
+from toolexpander_lite.errors import ModelError
 from toolexpander_lite.evaluate import gold_logprobs
 from toolexpander_lite.models import load_policy
 from toolexpander_lite.profiles import get_profile
@@ -67,6 +69,38 @@ def test_warm_start_is_a_logged_step(warm, tiny):
         build_warm_start(tiny, warm)
     with pytest.raises(ValueError, match="has no warm start"):
         build_warm_start(get_profile("nano"), warm)
+
+
+@pytest.mark.parametrize("aside", [0, 5])
+def test_it_learns_from_rows_that_are_set_aside_for_it(aside, tiny, tmp_path, monkeypatch):
+    taught = []
+
+    def learn(model, tokenizer, samples, steps, **options):
+        taught.extend(s.id for s in samples)
+        return [1.0] * steps
+
+    monkeypatch.setattr(warm_start, "sft_warm_start", learn)
+    monkeypatch.setattr(warm_start, "evaluate", lambda *a: {"zero_shot": 0.0})
+    profile = get_profile(tiny, warm_start_rows=aside)
+    out = build_warm_start(profile, tmp_path / "out").parent
+    config = json.loads((out / "config.json").read_text())
+    assert (config["trained_on"], config["own_rows_of_the_run"]) == ((5, False) if aside else (8, True))
+    _, tokenizer = load_policy(get_profile("nano"))
+    runs = [load_splits(profile, seed, tokenizer) for seed in (0, 1)]
+    if not aside:
+        assert taught == [s.id for s in runs[0].train]
+    else:
+        validation = load_splits(get_profile(profile, eval_split="validation"), 0, tokenizer)
+        others = [s.id for splits in (*runs, validation) for s in (*splits.train, *splits.held_out)]
+        assert len(taught) == 5 and not set(taught) & set(others)
+
+
+def test_an_adapter_is_refused_before_anything_is_made(tiny, tmp_path):
+    (tmp_path / "final").mkdir()
+    (tmp_path / "final" / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match="final is an adapter.*warm-start the base.*or go on from the adapter"):
+        build_warm_start(get_profile(tiny, model=str(tmp_path / "final")), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_four_bit_lora_grpo_on_the_warm_started_model_and_resume(warm, tiny, tmp_path):

@@ -129,7 +129,7 @@ def _executed(arguments):
     if arguments.invite:
         check_invitation(tokenizer)
     episodes = run_episodes(
-        model_answers(model, tokenizer, profile.max_completion_length), tasks, arguments.http, invite=arguments.invite
+        model_answers(model, tokenizer, arguments.max_new_tokens), tasks, arguments.http, invite=arguments.invite
     )
     print(json.dumps(summarize(episodes), indent=1))
     if arguments.out:
@@ -194,15 +194,21 @@ def _warm_start(arguments):
 def _data(arguments):
     from .contamination import contamination
     from .loaders import load_samples
+    from .runs import write_json
 
     report = load_samples(arguments.source, arguments.data_path, arguments.limit)
     print(report)
     halves = {split: [s for s in report.samples if s.split == split] for split in ("train", "test")}
-    print("train split against test split:", contamination(halves["train"], halves["test"]))
+    compared = {"train split against test split": contamination(halves["train"], halves["test"])}
+    print("train split against test split:", *compared.values())
     for name, _, path in (text.partition("=") for text in arguments.against):
         told, samples = _questions(name, path or None)
-        found = contamination(report.samples, samples)
+        found = compared[f"all rows against {name}"] = contamination(report.samples, samples)
         print(told, f"all of {arguments.source} against all of {name}: {found}", sep="\n")
+    if arguments.out:
+        twins = {pair: {"rows": [found.trained, found.held_out], **found.counts()} for pair, found in compared.items()}
+        write_json(arguments.out, {"source": arguments.source, "kept": len(report.samples),
+                                   "dropped": dict(report.dropped), "twins": twins})  # fmt: skip
 
 
 def _questions(name, path):
@@ -281,6 +287,7 @@ def _parser():
     sub.add_argument("--limit", type=int, help="stop at so many samples")
     sub.add_argument("--against", nargs="+", default=[], metavar="SOURCE[=FILE]",
                      help="where to look for equal questions: a source, bfcl:CATEGORY or api-bank:LEVEL")  # fmt: skip
+    sub.add_argument("--out", help="write the numbers to this file, as JSON")
 
     def questions(sub):
         sub.add_argument("--profile", default="smol", help=f"one of {', '.join(PROFILES)}")
@@ -306,6 +313,7 @@ def _parser():
     sub.add_argument("--model", help="Hub id or local folder, instead of the profile's")
     sub.add_argument("--split", choices=("train", "test"), help="default both: no profile trains on these tasks")
     sub.add_argument("--limit", type=int, help="so many of the tasks, drawn at random, the same each time")
+    sub.add_argument("--max-new-tokens", type=int, default=256, help="cap per answer (default 256: three calls fit)")
     sub.add_argument("--http", action="store_true", help="run the calls through a service on the loopback address")
     invitation(sub)
     sub.add_argument("--out", type=Path, help="write the episodes to this file, one JSON object per line")

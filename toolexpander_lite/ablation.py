@@ -25,10 +25,10 @@ VERDICT_COLOURS = {
     "seen": "#2a8c4a", "leaning": "#8fce9f", "not seen": "#777777", "leaning against": "#e7a3a5", "reversed": "#c44e52",
     "could not be tested here": "#bbbbbb", "too few seeds": "#bbbbbb",
 }  # fmt: skip
-# What a verdict says of a difference, whichever way one hopes for: in a picture a part that was taken away lies below 0.
+# A verdict on a difference without taking sides: in a picture of parts taken away, a part that helps lies below 0.
 IN_WORDS = {
-    "seen": "above 0", "leaning": "above 0, not surely", "not seen": "around 0", "leaning against": "below 0, not surely",
-    "reversed": "below 0",
+    "seen": "above 0", "leaning": "above 0, not surely", "not seen": "around 0",
+    "leaning against": "below 0, not surely", "reversed": "below 0",
 }  # fmt: skip
 
 ROLLOUTS = "rollouts_to_0.9"  # not in summary.json: rollouts until 0.9 on the hard families

@@ -7,6 +7,7 @@ answer when any of its calls is right, and to ask again what was wrong when a ru
 """
 
 import ast
+import hashlib
 import json
 import random
 import re
@@ -19,7 +20,7 @@ import pandas as pd
 from .answers import answer_samples, claim_folder, form_and_speed, read_answers
 from .calls import judge
 from .data import ToolSample
-from .errors import DataError
+from .errors import DataError, RunError
 from .hardware import cache_folder, fetch
 from .intervals import share_interval
 from .loaders import LoadReport
@@ -217,6 +218,8 @@ def evaluate_api_bank(
     """Ask a model API-Bank's questions and score it -> the scores of `score_api_bank`, also in `OUT/scores.json`.
 
     Zero-shot and greedy. Answers are kept in `OUT/api-bank-<level>.jsonl`; what was answered before is not asked again.
+    Levels may be added later: their scores join those that are there. Which rows were asked stands beside each score,
+    as "questions" (see `questions_of`).
 
     Args:
         name: the model's name, for `config.json`.
@@ -227,19 +230,53 @@ def evaluate_api_bank(
         invite: invite an example of its own, as recipes with a bonus do in training.
 
     Raises:
-        RunError: `out` holds answers of another model, or under other settings, or is damaged.
+        RunError: `out` holds answers of another model, to other rows, or under other settings, or is damaged.
     """
     settings = {"limit": limit, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
     settings |= {"invite": True} if invite else {}
-    claim_folder(out, model, name, benchmark="API-Bank", **settings)
-    scores = {}
+    asked = {f"level {level}": questions_of(report) for level, report in reports.items()}
+    before = _read_object(Path(out, "config.json")).get("questions", asked)
+    # A level that is asked again must have the same rows; one that is new joins the others.
+    known = before | {level: told for level, told in asked.items() if level in before}
+    claim_folder(out, model, name, benchmark="API-Bank", questions=known, **settings)
+    if new := asked.keys() - known.keys():
+        config = _read_object(Path(out, "config.json"))
+        write_json(Path(out, "config.json"), config | {"questions": known | {level: asked[level] for level in new}})
+    scores = _read_object(Path(out, "scores.json"))
     for level, report in reports.items():
         file = Path(out, f"api-bank-{level}.jsonl")
         tell = progress and (lambda *state, level=level: progress(f"level {level}", *state))
         answer_samples(model, tokenizer, report.samples, file, max_new_tokens, batch_size, tell, invite)
-        scores |= score_api_bank(report.samples, file)
+        found = score_api_bank(report.samples, file)
+        scores |= {part: s | {"questions": asked[f"level {level}"]} for part, s in found.items()}
+    scores = dict(sorted(scores.items()))
     write_json(Path(out, "scores.json"), scores)
     return scores
+
+
+def questions_of(report):
+    """Which rows these are -> {"publisher", "source", "rows", "sha256"}, plain values.
+
+    "source" is the published address, or the name of a local file; "rows" the number asked; "sha256" 16 digits over all
+    that a model is shown and all that it is judged by. Two scores can be compared if all but the source is the same.
+    """
+    shown = [[s.id, s.messages, s.tools, s.calls] for s in report.samples]
+    (publisher,) = (name for name, licence in LICENCES.items() if licence == report.licence)
+    published = report.address in ADDRESSES[publisher].values()
+    return {
+        "publisher": publisher, "source": report.address if published else Path(report.address).name,
+        "rows": len(shown), "sha256": hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:16],
+    }  # fmt: skip
+
+
+def _read_object(file):
+    """A JSON object that an earlier call left -> dict; {} where there is none."""
+    try:
+        return dict(json.loads(file.read_text()))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"cannot read {file} ({error}); choose another folder") from None
 
 
 def score_api_bank(samples, file):

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from .data import ToolSample
 from .errors import DataError
-from .hardware import cache_folder
+from .hardware import cache_folder, put_in_place
 
 VERSION = "2026.3.23"
 WHEEL_SHA256 = "3bb6dfa5f0c68ad403c9ec50b00db2bb3b4cc9b38ab1ff33f48fe30d853d3a0a"
@@ -77,7 +77,7 @@ def find_package():
         wheel = _fetch_wheel(folder.parent)
         with tempfile.TemporaryDirectory(dir=folder.parent) as beside, zipfile.ZipFile(wheel) as archive:
             archive.extractall(Path(beside, "wheel"))
-            Path(beside, "wheel").rename(folder)  # only now: a cut run leaves no half package behind
+            put_in_place(Path(beside, "wheel"), folder)  # only now: a cut run leaves no half package behind
     return folder / "bfcl_eval", VERSION
 
 
@@ -95,7 +95,7 @@ def _fetch_wheel(folder):
                     f"cannot fetch the BFCL questions ({reason}); on a machine with internet run `pip download "
                     f"--no-deps bfcl-eval=={VERSION}` and put the .whl file into {folder}"
                 )
-            Path(beside, wheel.name).replace(wheel)
+            put_in_place(Path(beside, wheel.name), wheel)
     if hashlib.sha256(wheel.read_bytes()).hexdigest() != WHEEL_SHA256:
         raise DataError(f"{wheel} is damaged, or not the file that was published; delete it and run again")
     return wheel

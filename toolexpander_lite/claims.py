@@ -95,10 +95,15 @@ CLAIMS = (
     Claim("... and more than the second idea alone", "our question", "nano-ablation", "toolexpander", "set"),
     Claim("... and sooner than hard sampling alone", "our question",
           "nano-ablation", "toolexpander", "hard_sampling_decay", ROLLOUTS),
-    Claim("... and sooner than the second idea alone", "our question", "nano-ablation", "toolexpander", "set", ROLLOUTS),
+    Claim("... and sooner than the second idea alone", "our question",
+          "nano-ablation", "toolexpander", "set", ROLLOUTS),
     Claim("On a harder policy too they add up: more than hard sampling alone", "our question",
           "nano-ablation-hard", "toolexpander", "hard_sampling_decay"),
     Claim("... and more than the second idea alone", "our question", "nano-ablation-hard", "toolexpander", "set"),
+    Claim("... and more than hard sampling alone without the KL term", "our question",
+          "nano-ablation-hard", "toolexpander", "hard_sampling_decay-kl0"),
+    Claim("... and more than without invitation and pay", "our question",
+          "nano-ablation-hard", "toolexpander", "toolexpander-no-invitation"),
 )  # fmt: skip
 
 
@@ -109,8 +114,8 @@ def claims_table(runs, claims=CLAIMS, again=AGAIN):
     same; seeds (of "often": runs), ours, theirs, gain, low, high, verdict, see `ablation.effects_table`; command, which
     makes the row's runs once more below the folder `again`, "" if none is known. Of "often": gain is the share of such
     runs and low, high its Wilson interval, which takes runs of one seed at several rates for independent, as they are
-    not; "seen" if it lies above `LITTLE`, "leaning" if the share does. A run that a longer one of its seed and rate goes
-    on from counts as the longer one.
+    not; "seen" if it lies above `LITTLE`, "leaning" if the share does. A run that a longer one of its seed and rate
+    goes on from counts as the longer one.
 
     `runs`: the folder that holds the studies.
     """
@@ -149,7 +154,7 @@ def _often(folder, claim):
         return {}
     study = load_study(folder)
     study = study[study.variant.isin(variants)]
-    study = study[study.steps == study.groupby(["seed", "learning_rate"], dropna=False).steps.transform("max")]
+    study = study[study.rollouts == study.groupby(["seed", "learning_rate"], dropna=False).rollouts.transform("max")]
     count, share = len(study), study[claim.value].mean()
     low, high = share_interval(int(study[claim.value].sum()), count)
     judged = "seen" if low > LITTLE else "leaning" if share > LITTLE else "not seen"

@@ -20,6 +20,7 @@ from .errors import PoolError
 from .prompts import render_prompt
 
 NO_LIMIT = 10**9  # tokens; tokenizers that know of no limit name one far above
+DRAWS = 8  # of demonstrations, until some fit into the prompt
 PROMPTS_KEPT = 4096  # rendered prompts remembered, so that memory stays bounded
 
 
@@ -28,7 +29,8 @@ class PromptServer:
 
     Use it as `dataset.with_transform(server)`; rows need a `sample_id` column. It adds `prompt`, `served`
     ("plain" or "demonstrated", the mode the prompt was really rendered in) and `fallback` (why a hard sample is not
-    served as the pool says, or ""). A demonstrated prompt that is too long gets fewer demonstrations, at last none.
+    served as the pool says, or ""). Demonstrations that make a prompt too long are drawn anew; where no draw fits,
+    fewer are shown, at last none.
 
     The transform has to run in the trainer's process: leave `dataloader_num_workers` at 0, for a worker would hold a
     copy of the pool that hears of nothing.
@@ -83,7 +85,7 @@ class PromptServer:
     def _columns(self, sample_id, mode, step):
         fallback = ""
         if mode == "demonstrated":
-            prompt, fallback = self._demonstrated(self.samples[sample_id], step)
+            prompt, fallback = self.demonstrate(self.samples[sample_id], step)
             if prompt:
                 return {"prompt": prompt, "served": "demonstrated", "fallback": fallback}
         prompt = render_prompt(self.samples[sample_id], self.tokenizer, invite=self.invite)
@@ -93,16 +95,20 @@ class PromptServer:
         """What tells this visit from the sample's others."""
         return self.pool.visits(sample_id)
 
-    def _demonstrated(self, sample, step):
-        """(prompt, "" or "fewer_demonstrations"), or (None, why there is no prompt)."""
+    def demonstrate(self, sample, step=None):
+        """A prompt with demonstrations -> (prompt, "" or "fewer_demonstrations"), or (None, why there is none)."""
         visit = self._visit(sample.id, step) if self.fresh else "always"
-        chosen = self.bank.choose(sample, self.demos, random.Random(f"{self.seed}-{sample.id}-{visit}"), step)
-        if not chosen:
+        rng = random.Random(f"{self.seed}-{sample.id}-{visit}")
+        draws = [self.bank.choose(sample, self.demos, rng, step)]
+        if not draws[0]:
             return None, "no_demonstration"
-        for shown in range(len(chosen), 0, -1):
-            prompt = render_prompt(sample, self.tokenizer, chosen[:shown], self.invite)
-            if len(self.tokenizer(prompt).input_ids) <= self.max_prompt_tokens:
-                return prompt, "fewer_demonstrations" if shown < len(chosen) else ""
+        for shown in range(len(draws[0]), 0, -1):
+            for draw in range(DRAWS):
+                if draw == len(draws):
+                    draws.append(self.bank.choose(sample, self.demos, rng, step))
+                prompt = render_prompt(sample, self.tokenizer, draws[draw][:shown], self.invite)
+                if len(self.tokenizer(prompt).input_ids) <= self.max_prompt_tokens:
+                    return prompt, "fewer_demonstrations" if shown < len(draws[0]) else ""
         return None, "prompt_too_long"
 
 

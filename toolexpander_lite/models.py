@@ -194,10 +194,13 @@ def adapters_to_float32(model):
 
 
 def model_hash(model, adapters=False):
-    """First 16 hex digits of the sha256 over the weights: for run logs. LoRA adapters count only if asked for."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if "lora_" in name and not adapters:
+    """First 16 hex digits of the sha256 over the weights: for run logs. LoRA adapters count only if asked for.
+
+    A fresh adapter, whose B is all zero, never counts: it changes nothing, and its A is drawn anew at each load.
+    """
+    digest, weights = hashlib.sha256(), model.state_dict()
+    for name, tensor in sorted(weights.items()):
+        if "lora_" in name and not (adapters and weights[name.replace("lora_A", "lora_B")].any()):
             continue
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

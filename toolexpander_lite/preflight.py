@@ -14,18 +14,21 @@ from pathlib import Path
 import torch
 from transformers import set_seed
 
+from .demonstrations import DemoBank
 from .errors import KitError
 from .hardware import describe_hardware
 from .models import load_policy
 from .profiles import get_profile
-from .prompts import SYSTEM_PROMPT, check_invitation, render_prompt
+from .prompts import SYSTEM_PROMPT, check_invitation, gold_completion, render_prompt
 from .recipes import get_recipe
-from .splits import load_splits
-from .train import batch_shape, grpo_config
+from .self_examples import example_text
+from .splits import load_splits, training_columns
+from .train import batch_shape, check_context, grpo_config, serve_hard_samples
 from .trial_steps import measure_steps
 
 CUT_WARNING = 0.2  # share of completions cut at the cap
 MEMORY_WARNING = 0.9  # of the device
+ROOM_WARNING = 0.5  # share of rows that a demonstration or an example should fit in
 SESSION_HOURS = 12  # what a free notebook session lasts at most
 PROMPTS_LOOKED_AT = 100
 
@@ -120,6 +123,32 @@ def check_tokens(model, tokenizer):
     return Check("pad token", "ok", f"{tokenizer.pad_token!r}{shared}. A turn ends at {tokenizer.eos_token!r}.")
 
 
+def check_room(samples, tokenizer, recipe, profile):
+    """Do demonstrations fit into the prompts, and examples of the model's own into the answers, if the recipe has any?
+
+    An example is taken to be as long as the sample's own call with six words around it.
+    """
+    samples, found, cramped = samples[:PROMPTS_LOOKED_AT], [], False
+    if recipe.hard_samples == "demonstrate":
+        bank = DemoBank(samples, "gold" if recipe.demo_source == "own" else recipe.demo_source)
+        _, server = serve_hard_samples(recipe, profile, 0, samples, training_columns(samples), bank, tokenizer)
+        share = sum(server.demonstrate(sample)[0] is not None for sample in samples) / len(samples)
+        found.append(f"a demonstration fits in front of {share:.0%} of {len(samples)} rows")
+        cramped = share < ROOM_WARNING
+    if recipe.invite:
+        fits = 0
+        for sample in samples:
+            example = example_text("a b c", sample.calls[0] if sample.calls else {}, "a b c")
+            fits += len(tokenizer(example + gold_completion(sample)).input_ids) < profile.max_completion_length
+        share = fits / len(samples)
+        found.append(f"{share:.0%} of the answers have room for an example of the model's own")
+        cramped = cramped or share < ROOM_WARNING
+    text = "; ".join(found) + "." if found else "the recipe needs none."
+    if not cramped:
+        return Check("room", "ok", text)
+    return Check("room", "warn", text, "raise demo_room or max_completion_length, or the recipe has no effect")
+
+
 def check_disk(model, out, profile):
     """Is there room for two checkpoints, a third while it is written, and the final weights?"""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -201,6 +230,7 @@ def preflight(profile="nano", recipe="grpo", seed=0, out="out", steps=1):
         set_seed(seed)
         grpo_config(recipe, profile, seed, Path(out), hardware)
         model, tokenizer = load_policy(profile)
+        check_context(model, profile)
         samples = load_splits(profile, seed, tokenizer).train
         if recipe.invite:
             check_invitation(tokenizer)
@@ -208,7 +238,7 @@ def preflight(profile="nano", recipe="grpo", seed=0, out="out", steps=1):
         return Preflight([*checks, Check("model and data", "refuse", str(error))])
     instruction = "" if profile.data == "nano" else SYSTEM_PROMPT
     checks += [check_prompts(samples, tokenizer, instruction), check_tokens(model, tokenizer),
-               check_disk(model, out, profile)]  # fmt: skip
+               check_room(samples, tokenizer, recipe, profile), check_disk(model, out, profile)]  # fmt: skip
     if Preflight(checks).refused:
         return Preflight(checks)
     try:

@@ -29,8 +29,12 @@ class Profile:
         lora_rank: LoRA on all linear layers with this rank; 0 trains the full weights.
         prompts_per_step: prompts (groups) per optimizer step.
         micro_batch: at most so many completions per forward/backward pass.
-        max_completion_length: tokens; rows whose gold answer is longer are left out, since they can only fail.
+        max_completion_length: tokens; rows whose gold answer, with `example_room`, is longer are left out.
         max_prompt_tokens: rows with a longer prompt are left out (TRL has no limit of its own).
+        demo_room: tokens by which demonstrations may lengthen a prompt beyond `max_prompt_tokens`; with 0 they have to
+            fit into what a plain prompt leaves of it.
+        example_room: tokens of `max_completion_length` that a gold answer has to leave free, for an example of the
+            model's own. All recipes get the same rows.
         max_tools: a prompt offers at most so many tools: those its answer calls, then the row's first others; 0 offers
             all. Schemas are most of a real prompt, so this is what makes it short; it also makes the question easier.
         train_prompts: distinct training prompts (nano: per family).
@@ -41,6 +45,9 @@ class Profile:
             the latter, so that the former stays unseen.
         warm_start_steps: SFT steps (8 rows each) of `warm_start.build_warm_start`, for a model that writes no
             calls at all; 0 when the model needs none.
+        warm_start_rows: training rows set aside for that, the same for all seeds, as far as there are more than
+            `train_prompts`; runs do not train on them, so that GRPO does not begin on rows learnt by heart. Where none
+            are set aside the warm start takes the run's own rows.
         gradient_checkpointing: recompute activations in the backward pass: less memory, about a third more time.
         optim: "adamw_torch_fused", or "paged_adamw_8bit" (bitsandbytes): its states take a quarter of the memory and
             move to the host when the GPU is full. On a CPU the first is used in its place.
@@ -59,6 +66,8 @@ class Profile:
     micro_batch: int = 160
     max_completion_length: int = 48
     max_prompt_tokens: int = 256
+    demo_room: int = 0
+    example_room: int = 0
     max_tools: int = 0
     train_prompts: int = 16
     steps: int = 120
@@ -66,6 +75,7 @@ class Profile:
     eval_prompts: int = 20
     eval_split: str = "test"
     warm_start_steps: int = 0
+    warm_start_rows: int = 0
     gradient_checkpointing: bool = False
     optim: str = "adamw_torch_fused"
     vllm: bool = False
@@ -73,7 +83,8 @@ class Profile:
     def __post_init__(self):
         from_one = ("prompts_per_step", "micro_batch", "max_completion_length", "max_prompt_tokens", "train_prompts",
                     "steps", "eval_every", "eval_prompts")  # fmt: skip
-        for name in (*from_one, "lora_rank", "max_tools", "warm_start_steps"):
+        for name in (*from_one, "lora_rank", "max_tools", "demo_room", "example_room", "warm_start_steps",
+                     "warm_start_rows"):  # fmt: skip
             least = 1 if name in from_one else 0
             if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
                 raise SettingsError(
@@ -115,12 +126,15 @@ PROFILES = {
             dtype="bfloat16",
             prompts_per_step=2,
             micro_batch=10,
-            max_completion_length=128,
+            max_completion_length=192,
             max_prompt_tokens=512,
+            demo_room=192,
+            example_room=64,
             steps=60,
             eval_every=20,
             eval_prompts=40,
             warm_start_steps=30,
+            warm_start_rows=200,
         ),
         # The same model for two CPU cores: unquantised, and with short prompts.
         Profile(
@@ -128,18 +142,21 @@ PROFILES = {
             model="smollm2",
             data="toolrl",
             learning_rate=1e-4,
-            train_prompts=40,
+            train_prompts=24,
             lora_rank=16,
             dtype="bfloat16",
             prompts_per_step=2,
             micro_batch=10,
-            max_completion_length=96,
-            max_prompt_tokens=448,
+            max_completion_length=160,
+            max_prompt_tokens=480,
+            demo_room=192,
+            example_room=64,
             max_tools=2,
             steps=60,
             eval_every=20,
             eval_prompts=40,
             warm_start_steps=30,
+            warm_start_rows=60,
         ),
         Profile(
             "t4",
@@ -154,6 +171,8 @@ PROFILES = {
             micro_batch=4,
             max_completion_length=256,
             max_prompt_tokens=768,
+            demo_room=256,
+            example_room=64,
             gradient_checkpointing=True,
             optim="paged_adamw_8bit",
             steps=200,
@@ -173,6 +192,8 @@ PROFILES = {
             micro_batch=10,
             max_completion_length=512,
             max_prompt_tokens=1024,
+            demo_room=256,
+            example_room=128,
             gradient_checkpointing=True,
             optim="paged_adamw_8bit",
             steps=300,

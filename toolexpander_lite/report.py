@@ -50,8 +50,10 @@ KEY_STUDIES = {  # the README's tables: study: (what it is about, {arm: in words
         {
             "grpo": "vanilla GRPO",
             "hard_sampling_decay": "the first idea",
+            "hard_sampling_decay-kl0": "the same without the KL term",
             "set": "the second",
             "toolexpander": "both",
+            "toolexpander-no-invitation": "both, but nobody invites or pays examples",
         },
     ),
 }

@@ -248,7 +248,7 @@ class RivalServer(PromptServer):
         sample, fallback, prefix = self.samples[chosen], "", ""
         prompt = render_prompt(sample, self.tokenizer, invite=self.invite)
         if mode == "demonstrated":
-            demonstrated, fallback = self._demonstrated(sample, step)
+            demonstrated, fallback = self.demonstrate(sample, step)
             prompt, mode = (demonstrated, mode) if demonstrated else (prompt, "plain")
         elif mode.startswith("hint-"):
             prefix = hint_prefix(gold_completion(sample), int(mode.removeprefix("hint-")), self.tokenizer)

@@ -92,13 +92,14 @@ def _nested_tool(written):
         schema = {"type": "object", "properties": {}} | json_schema(written.get("parameters") or {})
     except AttributeError:
         raise RowDropped(NO_SCHEMA) from None
-    if schema["type"] != "object" or not _is_json_schema(json.dumps(schema)):
+    if schema["type"] != "object":
         raise RowDropped(NO_SCHEMA)
     return _tool(written["name"], written.get("description") or "", schema)
 
 
 def _tool(name, description, schema):
-    if not (name and isinstance(name, str) and isinstance(description, str)):
+    named = name and isinstance(name, str) and isinstance(description, str)
+    if not named or not _is_json_schema(json.dumps(schema)):
         raise RowDropped(NO_SCHEMA)
     return {"type": "function", "function": {"name": name, "description": description, "parameters": schema}}
 

@@ -131,23 +131,39 @@ def plot_scoreboard(scores):
     return figure
 
 
-AIM = ("BFCL simple_python", "toolexpander", "grpo")
+ARMS = ("toolexpander", "grpo")
 
 
 def scoreboard_lines(folder):
-    """What the scores below a folder say, as Markdown lines, the sentence first; [] where nothing was scored yet."""
-    if not Path(folder, "evaluations").is_dir():
+    """What the scores below a folder say, as Markdown lines, the sentence first; [] where nothing was scored yet.
+
+    Calls and irrelevance stand side by side in it: who writes no call at all does best at the latter.
+    """
+    try:
+        scores = load_scores(folder)
+    except RunError:  # no model has been scored, though the folder of scores may be there
         return []
-    scores = load_scores(folder)
     told = [
         f"- **A real LLM on the benchmarks** (`{Path(folder).name}`; a single small model, {_runs_told(folder)})."
-        + _compared(scores, *AIM)
+        + _compared(scores, "BFCL simple_python", *ARMS, "the aim was +5")
+        + _compared(scores, "BFCL irrelevance", *ARMS, "here it is right to call nothing")
         + _speed(scores)
     ]
+    file = Path(folder) / "contamination.json"
+    told += [_twins_told(json.loads(file.read_text()))] if file.is_file() else []
     table = scoreboard(scores)
     lines = ["| " + " | ".join(table.columns) + " |", "|" + "---|" * len(table.columns)]
     lines += ["| " + " | ".join([f"`{row[0]}`", *row[1:]]) + " |" for row in table.itertuples(index=False)]
     return [*told, "", *lines, ""]
+
+
+def _twins_told(found):
+    """How many evaluation questions have a twin among the rows of the training source, in words."""
+    pairs = ", ".join(
+        f"{pair.removeprefix('all rows against ')}: {n['exact'][1]} exact, {n['near'][1]} near of {n['rows'][1]}"
+        for pair, n in found["twins"].items()
+    )
+    return f"- Questions with a twin among the rows of `{found['source']}`: {pairs}."
 
 
 def _runs_told(folder):
@@ -168,7 +184,7 @@ def _seeds(count):
     return f"{count:.0f} seed{'' if count == 1 else 's'}"
 
 
-def _compared(scores, part, ours, theirs):
+def _compared(scores, part, ours, theirs, remark):
     try:
         found = difference(scores, part, ours, theirs)
     except RunError:
@@ -176,7 +192,7 @@ def _compared(scores, part, ours, theirs):
     return (
         f" {part}, mean over {_seeds(found['seeds'])}: `{theirs}` {found['theirs']:.1%}, "
         f"`{ours}` {found['ours']:.1%}, difference {100 * found['mean']:+.1f} points (95 % interval over questions "
-        f"{100 * found['low']:+.1f} to {100 * found['high']:+.1f}; the aim was +5)."
+        f"{100 * found['low']:+.1f} to {100 * found['high']:+.1f}; {remark})."
     )
 
 

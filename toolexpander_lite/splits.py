@@ -13,12 +13,16 @@ from .prompts import gold_completion, render_prompt
 
 @dataclass(frozen=True)
 class Splits:
-    """The samples of a run: to train on, held out, the names of hard families, and rows left out by reason."""
+    """The samples of a run: to train on, held out, the names of hard families, and rows left out by reason.
+
+    `set_aside`: training rows kept for a warm start, the same for all seeds, none of them in `train`.
+    """
 
     train: list
     held_out: list
     hard_families: tuple
     left_out: dict
+    set_aside: list = ()
 
 
 def load_splits(profile, seed, tokenizer):
@@ -42,11 +46,12 @@ def load_splits(profile, seed, tokenizer):
         return Splits(train_samples, held_out, HARD_FAMILIES, {})
     report = load_samples(profile.data, path=profile.data_path)
     fitting, left_out = {"train": [], "test": []}, Counter(report.dropped)
+    longest_answer = profile.max_completion_length - profile.example_room
     for sample in report.samples:
         sample = fewer_tools(sample, profile.max_tools) if profile.max_tools else sample
         if len(tokenizer(render_prompt(sample, tokenizer, invite=True)).input_ids) > profile.max_prompt_tokens:
             left_out["prompt_too_long"] += 1
-        elif len(tokenizer(gold_completion(sample)).input_ids) >= profile.max_completion_length:
+        elif len(tokenizer(gold_completion(sample)).input_ids) >= longest_answer:
             left_out["answer_too_long"] += 1
         else:
             fitting[sample.split].append(sample)
@@ -54,18 +59,23 @@ def load_splits(profile, seed, tokenizer):
         if not samples:
             raise DataError(
                 f"no {split} row of {profile.data!r} has a prompt of at most {profile.max_prompt_tokens} tokens and an "
-                f"answer below {profile.max_completion_length}; raise max_prompt_tokens or max_completion_length"
+                f"answer below {longest_answer}; raise max_prompt_tokens or max_completion_length"
             )
-    random.Random(seed).shuffle(fitting["train"])
+    rows, set_aside = fitting["train"], []
+    if profile.warm_start_rows:
+        random.Random("warm start").shuffle(rows)
+        few = max(0, min(profile.warm_start_rows, len(rows) - profile.train_prompts))
+        rows, set_aside = rows[few:], rows[:few]
+    random.Random(seed).shuffle(rows)
     random.Random(0).shuffle(fitting["test"])
-    train_samples = fitting["train"][: profile.train_prompts]
-    held_out = fitting["test"] if profile.eval_split == "test" else fitting["train"][profile.train_prompts :]
+    train_samples = rows[: profile.train_prompts]
+    held_out = fitting["test"] if profile.eval_split == "test" else rows[profile.train_prompts :]
     if not held_out:
         raise DataError(
             f"all {len(train_samples)} training rows of {profile.data!r} are trained on; lower train_prompts to leave "
             "some for eval_split='validation'"
         )
-    return Splits(train_samples, held_out[: profile.eval_prompts], (), dict(left_out))
+    return Splits(train_samples, held_out[: profile.eval_prompts], (), dict(left_out), set_aside)
 
 
 def fewer_tools(sample, most):

@@ -139,7 +139,7 @@ def vllm_settings(profile, hardware):
         raise SettingsError(f"profile {profile.name!r}: vllm=True needs a CUDA GPU; set vllm=False")
     if importlib.util.find_spec("vllm") is None:
         raise SettingsError(f"profile {profile.name!r}: vllm=True needs vLLM: pip install vllm, or set vllm=False")
-    longest = profile.max_prompt_tokens + profile.max_completion_length
+    longest = profile.max_prompt_tokens + profile.demo_room + profile.max_completion_length
     return {"use_vllm": True, "vllm_mode": "colocate", "vllm_max_model_length": longest}
 
 
@@ -284,7 +284,7 @@ def serve_hard_samples(recipe, profile, seed, samples, columns, bank, tokenizer)
     """The pool and the data set transform of a recipe that does something about hard samples -> (pool, server)."""
     ids = [s.id for s in samples]
     options = {
-        "demos": recipe.demos, "max_prompt_tokens": profile.max_prompt_tokens, "seed": seed,
+        "demos": recipe.demos, "max_prompt_tokens": profile.max_prompt_tokens + profile.demo_room, "seed": seed,
         "fresh": recipe.fresh_demos, "invite": recipe.invite,
     }  # fmt: skip
     if recipe.hard_samples == "demonstrate":
@@ -297,13 +297,14 @@ def serve_hard_samples(recipe, profile, seed, samples, columns, bank, tokenizer)
 
 def check_context(model, profile):
     """Refuse lengths that the model cannot read."""
-    longest = profile.max_prompt_tokens + profile.max_completion_length
+    prompt = profile.max_prompt_tokens + profile.demo_room
+    longest = prompt + profile.max_completion_length
     context = getattr(model.config, "max_position_embeddings", None)
     if context and longest > context:
         raise SettingsError(
-            f"profile {profile.name!r}: prompts of {profile.max_prompt_tokens} and answers of "
-            f"{profile.max_completion_length} tokens make {longest}, and {profile.model!r} reads {context}; lower "
-            "max_prompt_tokens or max_completion_length"
+            f"profile {profile.name!r}: prompts of {prompt} and answers of {profile.max_completion_length} tokens make "
+            f"{longest}, and {profile.model!r} reads {context}; lower max_prompt_tokens, demo_room or "
+            "max_completion_length"
         )
 
 

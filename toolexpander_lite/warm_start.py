@@ -17,7 +17,7 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 from torch.nn.utils.rnn import pad_sequence
 
-from .errors import SettingsError
+from .errors import ModelError, SettingsError
 from .evaluate import evaluate
 from .hardware import describe_hardware, pick_dtype
 from .models import load_policy, model_hash
@@ -106,23 +106,33 @@ def sft_warm_start(model, tokenizer, samples, steps, batch_size=8, learning_rate
 
 
 def build_warm_start(profile, out, seed=0, progress=None):
-    """Warm-start a profile's model on its own training rows -> folder of the new model, `out/final`.
+    """Warm-start a profile's model on training rows -> folder of the new model, `out/final`.
+
+    The rows are those that the profile sets aside for this, so that the run that follows begins on rows it has not
+    learnt by heart; where none are set aside, those that a run of this seed trains on. `config.json` says which.
 
     All weights are trained, unquantised (the adapters of the run that follows sit on top of the result), for
     `profile.warm_start_steps` steps. `out` becomes a run directory like those of `train`, with the held-out
     accuracy before and after, so that the share of a final score that is owed to this step can be shown.
 
     Raises:
-        SettingsError: the profile has no warm start. RunError: `out` cannot be written or holds a run already.
+        SettingsError: the profile has no warm start. ModelError: its model is an adapter, whose base is frozen.
+        RunError: `out` cannot be written or holds a run already.
     """
     if not profile.warm_start_steps:
         raise SettingsError(f"profile {profile.name!r} has no warm start; set warm_start_steps")
+    if Path(profile.model, "adapter_config.json").is_file():
+        raise ModelError(
+            f"{profile.model} is an adapter, and a warm start trains all weights of a whole model: warm-start the base "
+            "that its adapter_config.json names, or go on from the adapter with `train`, which needs no warm start"
+        )
     out = Path(out)
     check_folder(out, identity={}, resume=False)
     began = time.perf_counter()
     torch.manual_seed(seed)
     model, tokenizer = load_policy(replace(profile, quantization=None, lora_rank=0))
     data = load_splits(profile, seed, tokenizer)
+    taught = data.set_aside or data.train
     dtype = pick_dtype(profile.dtype)
 
     def held_out_scores():
@@ -132,12 +142,13 @@ def build_warm_start(profile, out, seed=0, progress=None):
     write_json(out / "config.json", {
         "command": command_line(), "profile": asdict(profile), "seed": seed, "learning_rate": 3e-5, "rows_per_step": 8,
         "base_model_hash": model_hash(model), "machine": str(describe_hardware()), "versions": software_versions(),
-        "train_samples": len(data.train), "held_out_samples": len(data.held_out), "left_out": data.left_out,
+        "trained_on": len(taught), "own_rows_of_the_run": not data.set_aside, "held_out_samples": len(data.held_out),
+        "left_out": data.left_out,
     })  # fmt: skip
     before = held_out_scores()
     trained = time.perf_counter()
     losses = sft_warm_start(
-        model, tokenizer, data.train, profile.warm_start_steps, learning_rate=3e-5, seed=seed, dtype=dtype,
+        model, tokenizer, taught, profile.warm_start_steps, learning_rate=3e-5, seed=seed, dtype=dtype,
         progress=progress, max_tokens=profile.max_prompt_tokens + profile.max_completion_length,
     )  # fmt: skip
     seconds = round(time.perf_counter() - trained, 1)
