@@ -328,12 +328,13 @@ def test_fallbacks_are_plain_and_say_why(nano):
     pool.observe(samples[0].id, "plain", 10, 0, 3)
     assert "not served as planned" not in pool.explain(samples[0].id), "told of the last visit alone"
     # Too long a draw is no reason to ask plainly where another demonstration fits.
-    long = replace(samples[1], messages=[{"role": "user", "content": "city " * 200}], id="long")
+    short, other = DemoBank(samples).choose(samples[0], 2, random.Random(0))
+    long = replace(other, messages=[{"role": "user", "content": "city " * 200}])
     for seed in range(6):
-        server = PromptServer(pool, DemoBank([samples[0], long, samples[2]]), samples, nano[1], max_prompt_tokens=90,
-                              seed=seed)  # fmt: skip
+        bank = DemoBank([samples[0], long, short])
+        server = PromptServer(pool, bank, samples, nano[1], max_prompt_tokens=90, seed=seed)
         prompt, why = server.demonstrate(samples[0])
-        assert samples[2].messages[-1]["content"] in prompt and why == ""
+        assert short.messages[-1]["content"] in prompt and why == ""
     endless = SimpleNamespace(model_max_length=int(1e30))  # what tokenizers say that know of no limit
     with pytest.raises(PoolError, match="give max_prompt_tokens"):
         PromptServer(pool, DemoBank(samples), samples, endless)

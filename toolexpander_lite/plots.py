@@ -262,7 +262,7 @@ def plot_arms(table, value, title):
         jitter = np.linspace(-0.22, 0.22, len(values)) if len(values) > 1 else [0]
         axis.plot(values, place + np.array(jitter), "o", color="#222222", markersize=3.5, alpha=0.7)
     axis.set_yticks(range(len(order)), [f"{v} ({(table.variant == v).sum()} seeds)" for v in order], fontsize=9)
-    axis.set_title(title, fontsize=11)
+    figure.suptitle(title, fontsize=11)
     axis.set_xlabel("accuracy")
     axis.set_xlim(-0.03, 1.03)
     axis.grid(axis="x", alpha=0.25)

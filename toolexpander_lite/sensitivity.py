@@ -130,7 +130,9 @@ def plot_search(folder):
     rates = sorted(searched.learning_rate.unique())
     figure, axis = plt.subplots(figsize=(4.4, 0.24 * len(arms) + 1.3))
     for number, rate in enumerate(rates):
-        colour, shift = plt.get_cmap("viridis")(number / max(1, len(rates))), 0.22 * (len(rates) / 2 - 0.5 - number)
+        # The same colour for a rate in every picture, from blue at 1e-4 to yellow at 4e-3.
+        colour = plt.get_cmap("viridis")(np.log(rate / 1e-4) / np.log(40))
+        shift = 0.22 * (len(rates) / 2 - 0.5 - number)
         part = searched[searched.learning_rate == rate]
         places = [arms.index(arm) + shift for arm in part.recipe]
         axis.plot(part.zero_shot, places, "o", color=colour, markersize=3.5, label=f"{rate:g}")
