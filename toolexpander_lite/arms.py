@@ -258,11 +258,14 @@ def ablation_hard_arms():
     """Neither idea, each, both, on the base that the runs of `hard_search_arms` point to.
 
     And, since `toolexpander` turned out to solve it without writing examples, what is left of it without the
-    invitation, and hard sampling with nothing of the second idea but the missing KL term.
+    invitation, hard sampling with nothing of the second idea but the missing KL term, and the best of notebook 02's
+    rivals, without that term too, at the rate of its search there.
     """
     arms = [hard_arm(name, "early0.05", range(10)) for name in ABLATION_MAIN]
     name = "hard_sampling_decay"
     arms.append(hard_arm(name, "early0.05", range(5), variant=f"{name}-kl0", changes={"beta": 0.0}))
+    rival = {"--learning-rate": chosen_rates().get("hint-kl0")}
+    arms.append(hard_arm("hint", "early0.05", range(5), rival, "hint-kl0", {"beta": 0.0}))
     name, part = "toolexpander", "no-invitation"
     return [*arms, hard_arm(name, "early0.05", range(5), variant=f"{name}-{part}", changes=LEFT_OUT[part])]
 

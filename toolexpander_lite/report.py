@@ -51,6 +51,7 @@ KEY_STUDIES = {  # the README's tables: study: (what it is about, {arm: in words
             "grpo": "vanilla GRPO",
             "hard_sampling_decay": "the first idea",
             "hard_sampling_decay-kl0": "the same without the KL term",
+            "hint-kl0": "a prefix of the solution instead, without the KL term",
             "set": "the second",
             "toolexpander": "both",
             "toolexpander-no-invitation": "both, but nobody invites or pays examples",
