@@ -263,11 +263,11 @@ def ablation_hard_arms():
     """
     arms = [hard_arm(name, "early0.05", range(10)) for name in ABLATION_MAIN]
     name = "hard_sampling_decay"
-    arms.append(hard_arm(name, "early0.05", range(5), variant=f"{name}-kl0", changes={"beta": 0.0}))
+    arms.append(hard_arm(name, "early0.05", range(10), variant=f"{name}-kl0", changes={"beta": 0.0}))
     rival = {"--learning-rate": chosen_rates().get("hint-kl0")}
     arms.append(hard_arm("hint", "early0.05", range(5), rival, "hint-kl0", {"beta": 0.0}))
     name, part = "toolexpander", "no-invitation"
-    return [*arms, hard_arm(name, "early0.05", range(5), variant=f"{name}-{part}", changes=LEFT_OUT[part])]
+    return [*arms, hard_arm(name, "early0.05", range(10), variant=f"{name}-{part}", changes=LEFT_OUT[part])]
 
 
 def examples_arms():

@@ -100,6 +100,8 @@ CLAIMS = (
     Claim("On a harder policy too they add up: more than hard sampling alone", "our question",
           "nano-ablation-hard", "toolexpander", "hard_sampling_decay"),
     Claim("... and more than the second idea alone", "our question", "nano-ablation-hard", "toolexpander", "set"),
+    Claim("... and more than the best rival of notebook 02", "our question",
+          "nano-ablation-hard", "toolexpander", "hint-kl0"),
     Claim("... and more than hard sampling alone without the KL term", "our question",
           "nano-ablation-hard", "toolexpander", "hard_sampling_decay-kl0"),
     Claim("... and more than without invitation and pay", "our question",
