@@ -136,7 +136,7 @@ PROFILES = {
             warm_start_steps=30,
             warm_start_rows=200,
         ),
-        # The same model for two CPU cores: unquantised, and with short prompts.
+        # The same model for two CPU cores: unquantised, short prompts, and passes small enough for two runs at a time.
         Profile(
             "smol-cpu",
             model="smollm2",
@@ -146,7 +146,7 @@ PROFILES = {
             lora_rank=16,
             dtype="bfloat16",
             prompts_per_step=2,
-            micro_batch=10,
+            micro_batch=4,
             max_completion_length=160,
             max_prompt_tokens=480,
             demo_room=192,
