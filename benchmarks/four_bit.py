@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from toolexpander_lite.evaluate import generate, score
-from toolexpander_lite.hardware import describe_hardware
+from toolexpander_lite.hardware import describe_hardware, pick_dtype
 from toolexpander_lite.memory import held_bytes
 from toolexpander_lite.models import load_policy, model_hash
 from toolexpander_lite.profiles import get_profile
@@ -50,7 +50,8 @@ def measure(precision, profile, seed, most):
     verdicts = score(model, tokenizer, samples, profile.max_completion_length, batch_size=16)
     seconds = time.perf_counter() - began
     return {
-        "precision": precision, "questions": len(samples), "MiB_weights": round(held_bytes(model) / 2**20, 1),
+        "precision": precision, "dtype": pick_dtype(PRECISIONS[precision]["dtype"]), "questions": len(samples),
+        "MiB_weights": round(held_bytes(model) / 2**20, 1),
         "GiB_peak": peak_memory(), "seconds": round(seconds, 1),
         "questions_per_second": round(len(samples) / seconds, 3),
         "right": [s.id for s, v in zip(samples, verdicts) if v.reason == "ok"], "weights": model_hash(model),

@@ -15,6 +15,7 @@ measure it again.
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,12 +23,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import torch
 from transformers import Qwen2ForCausalLM
 
 from toolexpander_lite.demonstrations import DemoBank
-from toolexpander_lite.hardware import describe_hardware
-from toolexpander_lite.memory import SIZES, qwen25_config
+from toolexpander_lite.hardware import describe_hardware, pick_dtype
+from toolexpander_lite.memory import SIZES, count_parameters, qwen25_config
 from toolexpander_lite.models import load_policy
 from toolexpander_lite.nano_policy import build_tokenizer
 from toolexpander_lite.nano_world import nano_samples
@@ -79,9 +81,14 @@ def make_model(size, models):
     config = qwen25_config(
         size, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id, bos_token_id=None
     )
+    place = "cuda" if describe_hardware().memory_gb > 24 and torch.cuda.is_available() else "cpu"
+    count = count_parameters(config)
+    size_gib, free_gib = 2 * (count["linear"] + count["other"]) / 2**30, psutil.virtual_memory().available / 2**30
+    if place == "cpu" and size_gib > free_gib:
+        raise MemoryError(f"{size_gib:.1f} GiB of weights, {free_gib:.1f} GiB of the machine's memory are free")
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
-    with torch.device("cuda" if describe_hardware().memory_gb > 24 and torch.cuda.is_available() else "cpu"):
+    with torch.device(place):
         model = Qwen2ForCausalLM(config)
     torch.set_default_dtype(torch.float32)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -132,20 +139,32 @@ def measure(row, folder, steps):
         "seconds": [round(s, 3) for s in took["seconds"]],
         "memory": took["memory"], "memory_after_loading": loaded, "prompt_tokens": took["prompt_tokens"],
         "completion_tokens": took["completion_tokens"], "parameters": model.num_parameters(),
-        "settings": {"beta": recipe.beta, "prompts_per_step": profile.prompts_per_step, "dtype": profile.dtype,
-                     "micro_batch": profile.micro_batch, "lora_rank": profile.lora_rank,
+        "settings": {"beta": recipe.beta, "prompts_per_step": profile.prompts_per_step,
+                     "dtype": pick_dtype(profile.dtype), "micro_batch": profile.micro_batch,
+                     "lora_rank": profile.lora_rank,
                      "gradient_checkpointing": profile.gradient_checkpointing, "optim_on_cuda": profile.optim},
         "random_weights": True, "machine": str(describe_hardware()), "versions": software_versions(),
     }  # fmt: skip
 
 
 def run_row(row, models, timeout, steps):
-    """Measure one row in a process of its own -> the row with its result; it never raises."""
-    command = [sys.executable, __file__, "--row", json.dumps(row), "--models", str(models), "--steps", str(steps)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
-    except subprocess.TimeoutExpired:
-        return {**row, "result": "ERROR", "error": f"not done after {timeout:.0f} s"}
+    """Measure one row in a process of its own -> the row with its result; it never raises.
+
+    The random model, where it is not there yet, is made by a process before, which may take as long again.
+    """
+    script, place = [sys.executable, __file__], ["--models", str(models)]
+    commands = [[*script, "--row", json.dumps(row), *place, "--steps", str(steps)]]
+    if not Path(models, row["model"]).is_dir():
+        for cut in Path(models).glob("tmp*"):  # what a killed one has left: up to 15 GB
+            shutil.rmtree(cut, ignore_errors=True)
+        commands.insert(0, [*script, "--make", row["model"], *place])
+    for command in commands:
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            return {**row, "result": "ERROR", "error": f"not done after {timeout:.0f} s"}
+        if done.returncode:
+            break
     last = (done.stdout.strip().splitlines() or [""])[-1]
     if done.returncode == 0 and last.startswith("{"):
         return {**row, **json.loads(last)}
@@ -220,7 +239,11 @@ def main():
     parser.add_argument("--tiny", action="store_true", help="the same code with a tiny model")
     parser.add_argument("--table", type=Path, help="only print the table of these rows")
     parser.add_argument("--row", help=argparse.SUPPRESS)
+    parser.add_argument("--make", choices=SIZES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.make:
+        make_model(arguments.make, arguments.models)
+        return
     if arguments.row:
         row = json.loads(arguments.row)
         try:

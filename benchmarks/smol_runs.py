@@ -4,9 +4,10 @@
     python benchmarks/smol_runs.py --profile smol-cpu --steps 60 --seeds 0,1 --workers 2 --minutes 600
     python benchmarks/smol_runs.py --tiny --out out/smol-tiny
 
-Needs no network. Nothing here trains: each piece of work is one `python -m toolexpander_lite` command, and the folders
-it leaves are ordinary run directories. A run is made in slices that end on a checkpoint, each as long as the time left
-allows by what the slice before it took; the next call of this script goes on where the last one stopped.
+Needs no network once the model, the rows and the wheel of BFCL are here. Nothing here trains: each piece of work is one
+`python -m toolexpander_lite` command, and the folders it leaves are ordinary run directories. A run is made in slices
+that end on a checkpoint, each as long as the time left allows by what the slice before it took; the next call of this
+script goes on where the last one stopped.
 
 Nothing is started once `--minutes` are over, nor what would end later by what the last of its kind (an arm's steps, one
 benchmark) took in this call. The first of its kind has no such measure and is only started in time: the warm start, an

@@ -110,8 +110,19 @@ def stand_in(tmp_path, monkeypatch, text):
 )
 def test_a_row_that_breaks_is_only_a_row(text, result, error, tmp_path, monkeypatch):
     stand_in(tmp_path, monkeypatch, text)
+    (tmp_path / ROW["model"]).mkdir()  # the random model is there
     found = fit.run_row(ROW, tmp_path, timeout=1 if "sleep" in text else 60, steps=2)
     assert found["result"] == result and found.get("error") == error and found.items() >= ROW.items()
+
+
+def test_a_model_that_cannot_be_made_is_an_error_and_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(fit.psutil, "virtual_memory", lambda: types.SimpleNamespace(available=2**20))
+    with pytest.raises(MemoryError, match="GiB of weights, 0.0 GiB of the machine's memory are free"):
+        fit.make_model("0.5B", tmp_path)
+    stand_in(tmp_path, monkeypatch, "sys.exit('no room') if '--make' in sys.argv else print('{\"result\": \"FIT\"}')")
+    (tmp_path / "tmpcut").mkdir()
+    found = fit.run_row(ROW, tmp_path, timeout=60, steps=2)
+    assert (found["result"], found["error"]) == ("ERROR", "no room") and not (tmp_path / "tmpcut").exists()
 
 
 def test_rows_that_are_there_are_skipped_and_a_cut_line_is_measured_again(tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ T4 = Hardware("cuda", "Tesla T4", 14.6, (7, 5))
 V100 = Hardware("cuda", "V100", 31.7, (7, 0))
 P4 = Hardware("cuda", "Tesla P4", 7.4, (6, 1))
 L4 = Hardware("cuda", "L4", 22.2, (8, 9))
+A4000 = Hardware("cuda", "RTX A4000", 15.7, (8, 6))
 H100 = Hardware("cuda", "H100", 79.2, (9, 0))
 
 
@@ -33,6 +34,7 @@ H100 = Hardware("cuda", "H100", 79.2, (9, 0))
         (T4, "t4", "float16"),
         (V100, "t4", "float16"),
         (P4, "smol", "float16"),
+        (A4000, "t4", "bfloat16"),
         (L4, "gpu24", "bfloat16"),
         (H100, "gpu24", "bfloat16"),
     ],
@@ -44,10 +46,10 @@ def test_profile_and_dtype_of_a_machine(hardware, profile, dtype):
     assert pick_dtype("bfloat16", hardware) == dtype
 
 
-def test_the_picked_profile_keeps_its_own_dtype_on_that_machine():
-    for hardware in (T4, L4, H100):
-        wanted = PROFILES[pick_profile(hardware)[0]].dtype
-        assert pick_dtype(wanted, hardware) == wanted
+def test_the_picked_profile_runs_in_the_precision_that_was_told():
+    for hardware, dtype in ((T4, "float16"), (A4000, "bfloat16")):
+        name, reason = pick_profile(hardware)
+        assert f"in {dtype}." in reason and pick_dtype(PROFILES[name].dtype, hardware) == dtype
 
 
 def test_float32_stays_and_a_cpu_gets_no_float16():

@@ -35,7 +35,9 @@ def test_every_printed_command_can_be_parsed():
         assert getattr(arguments, "recipe", "grpo") in RECIPES, line
 
 
-@pytest.mark.parametrize("command", ["train", "preflight", "evaluate", "warm-start"])
+@pytest.mark.parametrize(
+    "command", ["train", "preflight", "evaluate", "warm-start", "bfcl", "api-bank", "executed"]
+)
 @pytest.mark.parametrize(
     "text, words",
     [

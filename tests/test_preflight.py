@@ -20,10 +20,12 @@ from toolexpander_lite.preflight import (
     check_groups,
     check_hours,
     check_memory,
+    check_numbers,
     check_prompts,
     check_room,
     check_stopping,
     check_tokens,
+    check_visits,
     preflight,
 )
 from toolexpander_lite.profiles import get_profile
@@ -50,10 +52,11 @@ def test_nano_passes_and_its_weights_stay():
     assert not report.refused
     found = statuses(report)
     assert list(found) == [
-        "4-bit weights", "prompts", "pad token", "room", "disk", "memory", "stopping", "groups", "time"
+        "4-bit weights", "prompts", "pad token", "room", "visits", "disk", "memory", "numbers", "stopping", "groups",
+        "time",
     ]  # fmt: skip
-    assert {found[n] for n in ("prompts", "pad token", "room", "memory", "stopping", "groups", "time")} == {"ok"}
-    assert len(str(report).splitlines()) == 9 and "micro_batch" not in str(report)
+    assert {status for name, status in found.items() if name != "disk"} == {"ok"}
+    assert len(str(report).splitlines()) == 11 and "micro_batch" not in str(report)
     assert f"{report.seconds_per_step:.2f} s a step" in str(report)
 
 
@@ -181,6 +184,32 @@ def test_room_for_demonstrations_and_examples(nano, recipe, limits, status, word
     assert check.status == status and words in check.found and bool(check.mend) == (status == "warn")
 
 
+def test_a_prompt_that_never_comes_round_again_is_warned_of():
+    samples = nano_samples("train", 4)  # 48 prompts
+    for steps, status in ((8, "warn"), (9, "ok")):  # 128 and 144 prompts served
+        check = check_visits(samples, get_recipe("hard_sampling"), get_profile("nano", steps=steps))
+        assert check.status == status and f"each of 48 prompts {steps / 3:.1f} times" in check.found
+    assert check_visits(samples, get_recipe("grpo"), get_profile("nano", steps=1)).status == "ok"
+    for name in ("smol", "smol-cpu", "t4", "gpu24"):  # as they stand, when as many rows are there as they ask for
+        profile = get_profile(name)
+        assert check_visits(samples * 100, get_recipe("toolexpander"), profile).status == "warn"
+        assert check_visits(range(profile.train_prompts), get_recipe("toolexpander"), profile).status == "ok"
+
+
+@pytest.mark.parametrize(
+    "losses, gradients, status",
+    [
+        ((0.1, 0.0), (1.0, 2.0), "ok"),
+        ((0.1, 0.0), (float("inf"), 2.0), "ok"),  # the loss scale settles
+        ((0.1, 0.0), (float("inf"), float("nan")), "warn"),
+        ((0.1, float("nan")), (1.0, 1.0), "refuse"),
+    ],
+)
+def test_numbers_that_are_none(losses, gradients, status):
+    log = [{"loss": loss, "grad_norm": gradient} for loss, gradient in zip(losses, gradients)]
+    assert check_numbers(log, get_profile("smol", dtype="float16")).status == status
+
+
 def test_disk_by_hand(monkeypatch, tmp_path):
     model = torch.nn.Linear(1000, 1000, bias=False)  # a million weights: 3 checkpoints of 12 MB and 4 MB at the end
     for free, status in ((39e6, "refuse"), (41e6, "warn"), (81e6, "ok")):
@@ -210,6 +239,15 @@ def test_running_out_of_memory_is_a_refusal(monkeypatch):
     monkeypatch.setattr(module, "measure_steps", full)
     report = preflight(SMALL, FOUR)
     assert [check.name for check in report.refused] == ["memory"] and report.checks[-1].name == "memory"
+
+
+def test_a_model_whose_numbers_are_none_is_refused(tmp_path):
+    model, tokenizer = load_policy(SMALL)
+    with torch.no_grad():
+        model.model.norm.weight.fill_(float("nan"))
+    model.save_pretrained(tmp_path), tokenizer.save_pretrained(tmp_path)
+    report = preflight(get_profile(SMALL, model=str(tmp_path)), FOUR)
+    assert [check.name for check in report.refused] == ["numbers"] and "choose another dtype" in str(report)
 
 
 def row(**changes):

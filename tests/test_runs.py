@@ -2,7 +2,18 @@ import json
 
 import pytest
 
-from toolexpander_lite.plots import curve, plot_families, plot_groups, plot_race, plot_training, smooth
+from toolexpander_lite.calls import REASONS
+from toolexpander_lite.executed import EPISODE_REASONS
+from toolexpander_lite.plots import (
+    REASON_COLOURS,
+    curve,
+    on_one_grid,
+    plot_families,
+    plot_groups,
+    plot_race,
+    plot_training,
+    smooth,
+)
 from toolexpander_lite.runs import (
     RunError,
     collapse_mechanism,
@@ -102,6 +113,18 @@ def test_plots_draw_the_numbers_of_the_log(tmp_path):
     assert plot_groups({"grpo": [one, two]}).axes[0].get_title() == "grpo (2 seeds)"
     image = plot_families({"grpo": [one]}).axes[0].images[0].get_array()
     assert image.tolist() == [[0.1, 0.3, 0.5], [0.0, 0.0, 0.0]]
+
+
+def test_means_over_seconds_keep_the_last_value_of_a_seed_that_has_ended():
+    curves = [(np.array([0, 2]), np.array([0.0, 1.0])), (np.array([0, 4]), np.array([0.0, 0.5]))]
+    grid, table = on_one_grid(curves, "seconds")
+    assert grid.tolist() == [0, 2, 4] and table.mean(0).tolist() == [0, 0.625, 0.75]
+    assert np.isnan(on_one_grid(curves, "step")[1][0, 2]), "over steps it is left out"
+
+
+def test_each_reason_has_a_colour_of_its_own():
+    assert set(REASON_COLOURS) == REASONS.keys() | EPISODE_REASONS.keys()
+    assert len(set(map(str, REASON_COLOURS.values()))) == len(REASON_COLOURS)
 
 
 def test_race_has_a_dot_where_a_seed_arrives_and_a_cross_past_the_end_where_it_never_does(tmp_path):

@@ -45,7 +45,8 @@ def trainer(monkeypatch):
         rows = [{"step": 0, "seconds": 0.0}, {"step": profile.steps, "seconds": 2.0 * profile.steps}]
         out.mkdir(exist_ok=True)
         (out / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        (out / "checkpoints" / f"checkpoint-{profile.steps}").mkdir(parents=True)
+        (out / "checkpoints" / f"checkpoint-{profile.steps}").mkdir(parents=True, exist_ok=True)
+        (out / "final").mkdir(exist_ok=True)
 
     monkeypatch.setattr("toolexpander_lite.train.train", train)
     return asked
@@ -65,6 +66,15 @@ def test_a_session_trains_what_fits_and_the_next_one_knows_the_speed(trainer, tm
     assert train_session("grpo", profile, 0, run, seconds_left=1000).done == 60
     again = train_session("grpo", profile, 0, run, seconds_left=1000)
     assert str(again) == "60 of 60 steps done, 60 of them before this session" and trainer == [20, 40, 60]
+
+
+def test_a_run_that_was_cut_while_its_end_was_written_is_gone_on_with(trainer, tmp_path):
+    profile = get_profile("nano", steps=60, eval_every=10)
+    (tmp_path / "checkpoints" / "checkpoint-60").mkdir(parents=True)  # whole or not; there is no final/
+    session = train_session("grpo", profile, 0, tmp_path, seconds_left=1000)
+    assert trainer == [60] and session.done == 60
+    train_session("grpo", profile, 0, tmp_path, seconds_left=1000)
+    assert trainer == [60]
 
 
 def test_a_session_that_knows_no_speed_trains_one_stretch(trainer, tmp_path):

@@ -122,7 +122,7 @@ def test_rates_count_what_was_sampled():
 
 def test_real_model_table_starts_from_the_published_model():
     table = real_model_table(REPOSITORY / "assets" / "runs" / "smol")
-    assert table.policy[0] == "as published" and table.right[0].startswith("0 of ")
+    assert table.policy[0] == "as it comes" and table.right[0].startswith("0 of ")
     assert set(table["held-out rows"]) == {"toolrl", "seal-tools"}
 
 

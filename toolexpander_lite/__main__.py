@@ -48,6 +48,11 @@ def _profile(arguments, *names):
     return get_profile(arguments.profile, **_settings(arguments, names, Profile, "profile_set"))
 
 
+def _scored_profile(arguments):
+    """The same of a benchmark's command, whose --data-path, where it has one, is that of its questions."""
+    return get_profile(arguments.profile, **_settings(arguments, ("model",), Profile, "profile_set"))
+
+
 def _train(arguments):
     from .train import train
 
@@ -94,7 +99,7 @@ def _bfcl(arguments):
 
     categories = arguments.categories or list(CATEGORIES)
     check_categories(categories)
-    profile = get_profile(arguments.profile, **_changes(arguments, ("model",)))
+    profile = _scored_profile(arguments)
     settings = _changes(arguments, ("limit", "max_new_tokens", "batch_size", "invite"))
     policy = load_policy(profile)
     scores = evaluate_bfcl(*policy, profile.model, arguments.out, categories, progress=_print_answered, **settings)
@@ -105,7 +110,7 @@ def _api_bank(arguments):
     from .api_bank import api_bank_table, evaluate_api_bank, load_api_bank
     from .models import load_policy
 
-    profile = get_profile(arguments.profile, **_changes(arguments, ("model",)))
+    profile = _scored_profile(arguments)
     settings = _changes(arguments, ("limit", "max_new_tokens", "batch_size", "invite"))
     if arguments.data_path and len(arguments.levels) != 1:
         raise SettingsError("--data-path gives the questions of one level: say which with --levels 1 or --levels 2")
@@ -123,7 +128,7 @@ def _executed(arguments):
     from .models import load_policy
     from .prompts import check_invitation
 
-    profile = get_profile(arguments.profile, **_changes(arguments, ("model",)))
+    profile = _scored_profile(arguments)
     tasks = api_tasks(split=arguments.split, limit=arguments.limit)
     model, tokenizer = load_policy(profile)
     if arguments.invite:
@@ -241,13 +246,16 @@ def _parser():
         sub.set_defaults(function=function)
         return sub
 
-    def model_and_data(sub):
-        sub.add_argument("--profile", default="nano", help=f"one of {', '.join(PROFILES)}")
+    def model(sub, profile):
+        sub.add_argument("--profile", default=profile, help=f"one of {', '.join(PROFILES)}")
         sub.add_argument("--model", help="Hub id or local folder, instead of the profile's")
-        sub.add_argument("--data", help="data source, instead of the profile's")
-        sub.add_argument("--data-path", help="local file of that source")
         sub.add_argument("--profile-set", action="append", default=[], metavar="NAME=VALUE",
                          help="any other field of the profile, max_prompt_tokens=1024 for example")  # fmt: skip
+
+    def model_and_data(sub):
+        model(sub, "nano")
+        sub.add_argument("--data", help="data source, instead of the profile's")
+        sub.add_argument("--data-path", help="local file of that source")
 
     def invitation(sub):
         text = "invite an example of its own, as recipes with a bonus do"
@@ -290,8 +298,7 @@ def _parser():
     sub.add_argument("--out", help="write the numbers to this file, as JSON")
 
     def questions(sub):
-        sub.add_argument("--profile", default="smol", help=f"one of {', '.join(PROFILES)}")
-        sub.add_argument("--model", help="Hub id or local folder, instead of the profile's")
+        model(sub, "smol")
         sub.add_argument("--limit", type=int, help="so many questions of each part, always the same random draw")
         sub.add_argument("--max-new-tokens", type=int, help="cap per answer")
         sub.add_argument("--batch-size", type=int)
@@ -309,8 +316,7 @@ def _parser():
     questions(sub)
 
     sub = command("executed", _executed, "let a model solve tasks in a world of tools with state; the state is judged")
-    sub.add_argument("--profile", default="smol", help=f"one of {', '.join(PROFILES)}")
-    sub.add_argument("--model", help="Hub id or local folder, instead of the profile's")
+    model(sub, "smol")
     sub.add_argument("--split", choices=("train", "test"), help="default both: no profile trains on these tasks")
     sub.add_argument("--limit", type=int, help="so many of the tasks, drawn at random, the same each time")
     sub.add_argument("--max-new-tokens", type=int, default=256, help="cap per answer (default 256: three calls fit)")

@@ -81,7 +81,10 @@ def pick_profile(hardware=None):
         return "gpu24", f"{hardware}: at least 22 GiB and bfloat16, so the 24 GB profile."
     if hardware.memory_gb >= 14:
         return "t4", f"{hardware}: at least 14 GiB, so the T4 profile, in {pick_dtype(hardware=hardware)}."
-    return "smol", f"{hardware}: under the 14 GiB that the 4-bit 1.5B model needs, so SmolLM2, a tenth of its size."
+    return "smol", (
+        f"{hardware}: under 14 GiB, where the 1.5B profile was never measured, so SmolLM2, a tenth of its size. To try "
+        "the larger one: profile t4 with micro_batch=2; the preflight tells whether it fits."
+    )
 
 
 def cache_folder(*parts):

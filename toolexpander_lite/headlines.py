@@ -30,7 +30,7 @@ def real_model_lines(smol):
     rows = json.loads((smol / "warm-start" / "seed-0" / "config.json").read_text())["held_out_samples"]
     lines = [
         f"- **A real LLM, same code.** SmolLM2-135M-Instruct on ToolRL rows, on a CPU: "
-        f"{hits(warm['zero_shot_before'], rows)} held-out questions right as published, "
+        f"{hits(warm['zero_shot_before'], rows)} held-out questions right as it comes, "
         f"{hits(warm['zero_shot'], rows)} after {warm['steps']} supervised warm start steps "
         f"({warm['seconds'] / 60:.0f} minutes)."
     ]

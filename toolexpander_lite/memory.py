@@ -1,7 +1,8 @@
 """How much memory weights and training state take, counted from an architecture; no weights are loaded.
 
-Activations, logits and the cache of a sampling model come on top and depend on batch and lengths: `preflight` and
-`benchmarks/gpu_fit.py` measure them.
+Activations and the cache of a sampling model come on top and depend on batch and lengths: `preflight` and
+`benchmarks/gpu_fit.py` measure them. (The trainer scores answers in tiles and never holds the logits of a whole one;
+a warm start does.)
 """
 
 import pandas as pd

@@ -21,6 +21,19 @@ STATE_COLOURS = {
     "returned": "#55a868", "solved": "#a8d5b0",
 }  # fmt: skip
 COLOURS = plt.get_cmap("tab10").colors
+# A colour per reason code of `calls.REASONS` and `executed.EPISODE_REASONS`, the same in every picture. One hue each
+# for what cannot be read, how many calls there are, the tool, its arguments, and what came of executing them.
+REASON_KINDS = {
+    "Reds": ("no_think", "truncated", "too_long", "extra_text", "bad_json", "bad_call", "unreadable"),
+    "Blues": ("no_call", "missing_call", "extra_call"),
+    "Purples": ("unknown_tool", "wrong_name"),
+    "Oranges": ("missing_argument", "extra_argument", "wrong_argument", "bad_arguments"),
+    "Greys": ("tool_error", "timeout", "step_limit", "wrong_state", "wrong_answer"),
+}
+REASON_COLOURS = {"ok": "#55a868"} | {
+    reason: plt.get_cmap(hue)(shade)
+    for hue, reasons in REASON_KINDS.items() for shade, reason in zip(np.linspace(0.8, 0.3, len(reasons)), reasons)
+}  # fmt: skip
 
 
 def curve(run, name, x="step"):
@@ -43,8 +56,22 @@ def _label(group, seeds):
     return f"{group} ({len(seeds)} seed{'s' if len(seeds) > 1 else ''})"
 
 
+def on_one_grid(curves, x):
+    """Curves of several seeds, each (xs, ys) -> (all their xs, table with a row per seed of its values there).
+
+    Runs in progress are shorter: over steps or rollouts a seed has no value (nan) where it has not got to. Over tokens
+    or seconds every seed ends somewhere else: one that has ended keeps its last value.
+    """
+    grid = np.unique(np.concatenate([xs for xs, _ in curves]))
+    after = np.nan if x in ("step", "rollouts") else None
+    return grid, np.array([np.interp(grid, xs, ys, left=np.nan, right=after) for xs, ys in curves])
+
+
 def draw_curves(axis, runs, name, x="step", window=1, title=None, colour=None):
-    """Mean, band and single seeds of one quantity on a matplotlib axis; `colour` for all, else one per label."""
+    """One quantity on a matplotlib axis: the mean (thick) and single seeds (thin); with up to 3 labels a band as well.
+
+    The band goes from the lowest to the highest seed. `colour`: for all labels, else each has one.
+    """
     for own, (group, folders) in zip(COLOURS * 2, runs.items()):
         shade = colour or own
         curves = [curve(folder, name, x) for folder in folders]
@@ -53,11 +80,7 @@ def draw_curves(axis, runs, name, x="step", window=1, title=None, colour=None):
             continue
         for xs, ys in curves:
             axis.plot(xs, ys, color=shade, alpha=0.25, linewidth=0.8)
-        grid = np.unique(np.concatenate([xs for xs, _ in curves]))
-        # Runs in progress are shorter: average only the seeds that have got as far. Over seconds or tokens every seed
-        # ends somewhere else: one that has ended keeps its last value.
-        after = np.nan if x in ("step", "rollouts") else None
-        table = np.array([np.interp(grid, xs, ys, left=np.nan, right=after) for xs, ys in curves])
+        grid, table = on_one_grid(curves, x)
         axis.plot(
             grid,
             np.nanmean(table, 0),
@@ -65,7 +88,8 @@ def draw_curves(axis, runs, name, x="step", window=1, title=None, colour=None):
             linewidth=2,
             label=_label(group, curves),
         )
-        axis.fill_between(grid, np.nanmin(table, 0), np.nanmax(table, 0), color=shade, alpha=0.12)
+        if len(runs) <= 3:  # more bands than that hide each other; the single seeds show the spread
+            axis.fill_between(grid, np.nanmin(table, 0), np.nanmax(table, 0), color=shade, alpha=0.12)
     names = {"step": "optimizer step", "seconds": "training seconds", "completion_tokens": "completion tokens"}
     axis.set_xlabel(names.get(x, x))
     axis.locator_params(axis="x", nbins=6)
@@ -79,11 +103,10 @@ def plot_costs(runs, name, costs=("rollouts", "completion_tokens", "prompt_token
     for axis, x in zip(axes.flat, costs):
         for number, (label, folders) in enumerate(runs.items()):
             curves = [curve(folder, name, x) for folder in folders]
-            grid = np.unique(np.concatenate([xs for xs, _ in curves]))
-            grid = grid[grid <= min(xs[-1] for xs, _ in curves)]
-            mean = np.mean([np.interp(grid, xs, ys) for xs, ys in curves], 0)
-            axis.plot(grid, mean, color=COLOURS[number % 10], linestyle=("-", "--", "-.", ":")[number % 4],
-                      linewidth=2, label=_label(label, folders))  # fmt: skip
+            grid, table = on_one_grid(curves, x)
+            mean, style = np.nanmean(table, 0), ("-", "--", "-.", ":")[number % 4]
+            axis.plot(grid, mean, color=COLOURS[number % 10], linestyle=style, linewidth=2,
+                      label=_label(label, folders))  # fmt: skip
         axis.set_xlabel(x.replace("_", " "))
         axis.grid(alpha=0.25)
         axis.locator_params(axis="x", nbins=6)
@@ -99,8 +122,8 @@ def plot_training(runs, panels, x="step", columns=3, window=1):
     rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 2.9 * rows), squeeze=False)
     for axis, (name, title) in zip(axes.flat, panels.items()):
-        if name.startswith("eval/zero_shot") or name.startswith("eval/few_shot"):
-            axis.set_ylim(-0.03, 1.03)  # accuracies: one scale, so that "nothing moves" looks like it
+        if name.startswith(("eval/zero_shot", "eval/few_shot", "groups/", "format_rate")):
+            axis.set_ylim(-0.03, 1.03)  # shares: one scale, so that "nothing moves" looks like it
         smoothed = 1 if name.startswith("eval/") else window
         draw_curves(axis, runs, name, x, smoothed, title + (f"\n(mean of {window} steps)" if smoothed > 1 else ""))
     for axis in axes.flat[len(panels) :]:
@@ -307,13 +330,11 @@ def _spread(count):
 def plot_reasons(reasons, title, xlabel="share"):
     """What became of the same questions, one stacked bar for each label; right answers in green.
 
-    `reasons`: {label: {reason: share or number}}; "ok" is drawn first, then the reasons by how frequent they are.
+    `reasons`: {label: {reason: share or number}}; drawn in the order of `REASON_COLOURS`, others grey at the end.
     """
     table = pd.DataFrame(reasons).fillna(0)
-    order = table.drop("ok", errors="ignore").mean(axis=1).sort_values(ascending=False, kind="stable").index
-    table = table.loc[["ok", *order] if "ok" in table.index else order]
-    shades = iter(plt.get_cmap("tab20c")([0, 1, 2, 4, 5, 6, 12, 13, 14, 16, 17, 18]))
-    colours = ["#55a868" if reason == "ok" else next(shades, "#dddddd") for reason in table.index]
+    table = table.loc[[*(r for r in REASON_COLOURS if r in table.index), *table.index.difference([*REASON_COLOURS])]]
+    colours = [REASON_COLOURS.get(reason, "#dddddd") for reason in table.index]
     axis = table.T.iloc[::-1].plot.barh(stacked=True, figsize=(10, 0.5 * len(reasons) + 1.4), width=0.7, color=colours)
     axis.set(title=title, xlabel=xlabel, xlim=(0, table.sum().max()))
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, frameon=False)

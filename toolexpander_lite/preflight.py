@@ -7,6 +7,7 @@ it cannot recover from and warned about for the rest. All thresholds are our ass
 """
 
 import importlib.util
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from .trial_steps import measure_steps
 
 CUT_WARNING = 0.2  # share of completions cut at the cap
 MEMORY_WARNING = 0.9  # of the device
+VISITS_WARNING = 3  # visits of each prompt: alone, helped, alone again
 ROOM_WARNING = 0.5  # share of rows that a demonstration or an example should fit in
 SESSION_HOURS = 12  # what a free notebook session lasts at most
 PROMPTS_LOOKED_AT = 100
@@ -149,6 +151,18 @@ def check_room(samples, tokenizer, recipe, profile):
     return Check("room", "warn", text, "raise demo_room or max_completion_length, or the recipe has no effect")
 
 
+def check_visits(samples, recipe, profile):
+    """Does each prompt come round again? Nothing can be done about a hard sample on its first visit."""
+    if recipe.hard_samples == "keep":
+        return Check("visits", "ok", "the recipe does not look at earlier visits.")
+    visits = profile.steps * batch_shape(recipe, profile)[0] / len(samples)
+    found = f"{profile.steps} steps serve each of {len(samples)} prompts {visits:.1f} times."
+    if visits >= VISITS_WARNING:
+        return Check("visits", "ok", found)
+    return Check("visits", "warn", found, f"lower train_prompts or raise steps: {recipe.hard_samples} acts from a "
+                 "prompt's second visit on")  # fmt: skip
+
+
 def check_disk(model, out, profile):
     """Is there room for two checkpoints, a third while it is written, and the final weights?"""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -172,6 +186,17 @@ def check_memory(measured, profile, hardware):
         f"tokens) with {measured['completion_tokens']:.0f} tokens of answer each."
     )
     return Check("memory", "warn", found, mend) if share > MEMORY_WARNING else Check("memory", "ok", found)
+
+
+def check_numbers(log, profile):
+    """Are loss and gradient finite? With float16 a run may skip every update and say nothing."""
+    losses, gradients = ([row[name] for row in log if name in row] for name in ("loss", "grad_norm"))
+    mend = f"choose another dtype than {profile.dtype} (bfloat16 or float32), or a model made for it"
+    if not all(map(math.isfinite, losses)):
+        return Check("numbers", "refuse", "the model's own numbers are not finite.", mend)
+    if gradients and not any(map(math.isfinite, gradients)):  # single ones are skipped while the loss scale settles
+        return Check("numbers", "warn", "no gradient of the trial steps is finite.", mend)
+    return Check("numbers", "ok", "loss and gradients are finite.")
 
 
 def check_stopping(log, profile):
@@ -238,15 +263,22 @@ def preflight(profile="nano", recipe="grpo", seed=0, out="out", steps=1):
         return Preflight([*checks, Check("model and data", "refuse", str(error))])
     instruction = "" if profile.data == "nano" else SYSTEM_PROMPT
     checks += [check_prompts(samples, tokenizer, instruction), check_tokens(model, tokenizer),
-               check_room(samples, tokenizer, recipe, profile), check_disk(model, out, profile)]  # fmt: skip
+               check_room(samples, tokenizer, recipe, profile), check_visits(samples, recipe, profile),
+               check_disk(model, out, profile)]  # fmt: skip
     if Preflight(checks).refused:
         return Preflight(checks)
     try:
         worst = measure_steps(model, tokenizer, samples, recipe, profile, 1, longest=True, seed=seed)
+        usual = measure_steps(model, tokenizer, samples, recipe, profile, steps, seed=seed)
     except torch.OutOfMemoryError:
         return Preflight([*checks, check_memory(None, profile, hardware)])
-    usual = measure_steps(model, tokenizer, samples, recipe, profile, steps, seed=seed)
+    except RuntimeError as error:
+        if "probability tensor" not in str(error) and "device-side assert" not in str(error):
+            raise
+        return Preflight([*checks, check_numbers([{"loss": math.nan}], profile)])  # torch could not sample from it
+    log = usual["log"]
     return Preflight([
-        *checks, check_memory(worst, profile, hardware), check_stopping(usual["log"], profile),
-        check_groups(usual["log"], batch_shape(recipe, profile)[0]), check_hours(usual["seconds"], profile),
+        *checks, check_memory(worst, profile, hardware), check_numbers(worst["log"] + log, profile),
+        check_stopping(log, profile), check_groups(log, batch_shape(recipe, profile)[0]),
+        check_hours(usual["seconds"], profile),
     ], seconds_per_step=min(usual["seconds"]))  # fmt: skip

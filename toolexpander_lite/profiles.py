@@ -37,7 +37,8 @@ class Profile:
             model's own. All recipes get the same rows.
         max_tools: a prompt offers at most so many tools: those its answer calls, then the row's first others; 0 offers
             all. Schemas are most of a real prompt, so this is what makes it short; it also makes the question easier.
-        train_prompts: distinct training prompts (nano: per family).
+        train_prompts: distinct training prompts (nano: per family). A sample is known as hard when it comes round
+            again, so a run should serve each several times: `steps` x `prompts_per_step` is 4 to 10 times as many.
         steps: optimizer steps of a full run.
         eval_every: optimizer steps between evaluations.
         eval_prompts: held-out prompts in an evaluation (nano: per family).
@@ -120,7 +121,7 @@ PROFILES = {
             model="smollm2",
             data="toolrl",
             learning_rate=2e-5,
-            train_prompts=200,
+            train_prompts=60,
             quantization="4bit",
             lora_rank=16,
             dtype="bfloat16",
@@ -130,7 +131,7 @@ PROFILES = {
             max_prompt_tokens=512,
             demo_room=192,
             example_room=64,
-            steps=60,
+            steps=160,
             eval_every=20,
             eval_prompts=40,
             warm_start_steps=30,
@@ -163,10 +164,10 @@ PROFILES = {
             model="Qwen/Qwen2.5-1.5B-Instruct",
             data="toolrl",
             learning_rate=1e-5,
-            train_prompts=2000,
+            train_prompts=200,
             quantization="4bit",
             lora_rank=16,
-            dtype="float16",
+            dtype="bfloat16",  # float16 where there is none, as on a T4
             prompts_per_step=4,
             micro_batch=4,
             max_completion_length=256,
@@ -184,7 +185,7 @@ PROFILES = {
             model="Qwen/Qwen2.5-1.5B-Instruct",
             data="toolrl",
             learning_rate=1e-5,
-            train_prompts=3200,
+            train_prompts=480,
             quantization="4bit",
             lora_rank=32,
             dtype="bfloat16",

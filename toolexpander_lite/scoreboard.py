@@ -68,7 +68,7 @@ def scoreboard(scores):
 
 
 def _ordered(scores):
-    """Models as they came to be: as published, warm-started, then the arms."""
+    """Models as they came to be: as it comes, warm-started, then the arms."""
     first = {"base": 0, "warm-start": 1}
     return sorted(
         scores.model.unique(), key=lambda m: (first.get(_NAME.fullmatch(m)["arm"], 2), m)

@@ -172,7 +172,7 @@ def real_model_table(folder):
     warm = folder / "warm-start" / "seed-0"
     scores = json.loads((warm / "summary.json").read_text())
     held_out = json.loads((warm / "config.json").read_text())["held_out_samples"]
-    rows = [{"policy": "as published", "held-out rows": "toolrl", "right": hits(scores["zero_shot_before"], held_out)},
+    rows = [{"policy": "as it comes", "held-out rows": "toolrl", "right": hits(scores["zero_shot_before"], held_out)},
             {"policy": f"after {scores['steps']} warm start steps, full precision", "held-out rows": "toolrl",
              "right": hits(scores["zero_shot"], held_out)}]  # fmt: skip
     runs = find_runs(folder)
