@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 
 from toolexpander_lite.calls import REASONS
