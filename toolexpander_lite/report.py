@@ -39,6 +39,8 @@ KEY_STUDIES = {  # the README's tables: study: (what it is about, {arm: in words
         "invited; equal rollouts, rates searched as above):",
         {
             "grpo": "vanilla GRPO",
+            "no_kl": "the same without the KL term: one part of the second idea",
+            "invitation": "vanilla GRPO, invited to write examples and paid nothing: another",
             "hard_sampling_decay": "the first idea",
             "set": "the second: no KL term, wider clip range on batches used twice, 0.01 for an example",
             "toolexpander": "both: the whole of ToolExpander",
