@@ -4,7 +4,8 @@ import matplotlib.pyplot as plt
 import pytest
 from test_studies import fake_run
 
-from toolexpander_lite.arms import SEARCH_RATES, SEARCH_SEEDS, STUDIES
+from toolexpander_lite.arms import SEARCH_RATES, SEARCH_SEEDS, SET_VALUES, STUDIES, sensitivity_rows
+from toolexpander_lite.recipes import get_recipe
 from toolexpander_lite.sensitivity import SWITCHES, WORKS, assumption_figures, plot_sensitivity, sensitivity_table
 
 
@@ -15,16 +16,38 @@ def ticks(figure):
 def test_the_table_reads_field_and_value_from_the_names_the_studies_use(tmp_path):
     for arm in STUDIES["nano-sensitivity"]():
         fake_run(tmp_path / "nano-sensitivity" / arm.variant, 0, 0.5)
+    fake_run(tmp_path / "nano-ablation" / "set", 0, 0.7)
+    fake_run(tmp_path / "nano-ablation" / "set-no-bonus", 0, 0.6)
     fake_run(tmp_path / "nano-hard-sampling" / WORKS, 0, 1.0, curve=[(0, 0.0), (8000, 0.9)])
     fake_run(tmp_path / "nano-hard-sampling" / f"{WORKS}-2-demos", 0, 0.2)
     table = sensitivity_table(tmp_path)
     values = {field: list(dict.fromkeys(part["value"])) for (_, field), part in table.groupby(["study", "field"])}
     assert values["learning_rate"] == ["3e-4", "6e-4", "1e-3", "2e-3"], "in order of size"
     assert values["num_generations"] == ["4", "10", "32"] and values["demos"] == ["1", "2"]
-    assert len(table) == len(STUDIES["nano-sensitivity"]()) + 2, "a field with one value shows nothing"
+    assert values["example_bonus"] == ["0.0", "0.001", "0.01", "0.1"] and values["temperature"] == ["0.7", "1.0", "1.3"]
+    ours = table[table.study == "nano-sensitivity"].set_index(["field", "value"]).hard
+    as_it_is = [("learning_rate", "6e-4"), ("example_bonus", "0.01"), ("epsilon_high", "0.28"), ("beta", "0.0"),
+                ("num_generations", "10"), ("temperature", "1.0")]  # fmt: skip
+    assert list(ours[as_it_is]) == [0.7] * 6, "`set` as it is, from the ablation"
+    assert ours["example_bonus", "0.0"] == 0.6 and (ours.drop(as_it_is) <= 0.6).all()
+    assert len(table) == len(sum(SET_VALUES.values(), ())) + 2, "a field with one value shows nothing"
     one, two = table[table.field == "demos"].itertuples()
     assert (one.hard, one.spent, one.reached) == (1.0, 8000, True)
     assert (two.hard, two.spent, two.reached) == (0.2, 19200, False), "it never reaches 0.9"
+
+
+def test_the_values_of_set_itself_are_rows_of_the_ablation():
+    ablation = {arm.variant: arm for arm in STUDIES["nano-ablation"]()}
+    assert ablation["set"].set == {} and ablation["set-no-bonus"].set == {"example_bonus": 0.0}
+    theirs = {variant for _, _, study, variant in sensitivity_rows() if study == "nano-ablation"}
+    assert theirs == {"set", "set-no-bonus"}
+    usual = get_recipe("set")
+    for arm in STUDIES["nano-sensitivity"]():
+        same = {**ablation["set"].options, "--learning-rate": arm.options["--learning-rate"]}
+        assert arm.options == same and arm.profile == ablation["set"].profile
+        changed = {name for name, value in arm.set.items() if value != getattr(usual, name)}
+        rate = float(arm.options["--learning-rate"]) != float(ablation["set"].options["--learning-rate"])
+        assert len(changed - {"equal_rollouts"}) + rate == 1, "one thing at a time, and never none"
 
 
 def test_every_switch_is_an_arm_of_the_study():
@@ -38,8 +61,8 @@ def test_a_figure_for_each_assumption_that_has_runs(tmp_path):
         for variant, rate in ((WORKS, 1e-3), ("hard_sampling-kl0.01", 1e-3), ("hard_sampling", 2e-3)):
             fake_run(tmp_path / "nano-hard-sampling" / variant, seed, 0.5 + seed / 10, rate)
         fake_run(tmp_path / "nano-hard-sampling" / f"{WORKS}-own-demos", seed, 0.0)
-        for bonus in ("0.001", "0.0", "0.01"):
-            fake_run(tmp_path / "nano-sensitivity" / f"set-example_bonus-{bonus}", seed, 0.9)
+        fake_run(tmp_path / "nano-ablation" / "set", seed, 0.9)
+        fake_run(tmp_path / "nano-sensitivity" / "set-example_bonus-0.001", seed, 0.9)
     for seed in SEARCH_SEEDS:
         for rate in SEARCH_RATES:
             fake_run(tmp_path / "nano-lr-search" / f"grpo-lr{rate}", seed, float(rate) * 100, float(rate))
@@ -50,7 +73,7 @@ def test_a_figure_for_each_assumption_that_has_runs(tmp_path):
     }  # fmt: skip
     assert ticks(figures["assumption-demo_source"]) == ["gold", "own"]
     assert ticks(figures["assumption-beta"]) == ["0\n(rate 0.001)", "0.01\n(rate 0.001)", "0.04\n(rate 0.002)"]
-    assert ticks(figures["assumption-set-example_bonus"]) == ["0.0", "0.001", "0.01"]
+    assert ticks(figures["assumption-set-example_bonus"]) == ["0.001", "0.01"]
     search = figures["assumption-learning_rate"].axes[0]
     assert [t.get_text() for t in search.get_yticklabels()] == ["grpo"]
     for figure in figures.values():

@@ -4,10 +4,11 @@ A study is a list of `Arm`s; an arm is one setting, run with several seeds. Lear
 takes the one that a search on other seeds and other prompts chose for it. `studies` makes the runs.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
+from .recipes import get_recipe
 from .runs import REPOSITORY, find_runs, load_study, rollouts_to
 
 SEARCH_SEEDS = (100, 101)  # no other study uses them
@@ -298,22 +299,44 @@ def long_arms():
     ]  # fmt: skip
 
 
+# Fields of `set` and the values to try.
+SET_VALUES = {
+    "learning_rate": ("3e-4", "6e-4", "1e-3", "2e-3"), "example_bonus": (0.0, 0.001, 0.01, 0.1),
+    "epsilon_high": (0.2, 0.28, 0.4), "beta": (0.0, 0.01, 0.04, 0.1), "num_generations": (4, 10, 32),
+    "temperature": (0.7, 1.0, 1.3),
+}  # fmt: skip
+
+
+def sensitivity_rows():
+    """Where the runs of each of `SET_VALUES` are -> list of (field, value as text, study, variant), in order.
+
+    `set` as it is, and without a bonus, are rows of `nano-ablation`: the same runs are not made twice.
+    """
+    rate, rows = _set_rate(), []
+    own = {**asdict(get_recipe("set")), "learning_rate": rate}
+    for name, values in SET_VALUES.items():
+        for value in values:
+            as_it_is = own[name] is not None and float(value) == float(own[name])
+            made = "set" if as_it_is else "set-no-bonus" if (name, value) == ("example_bonus", 0.0) else None
+            where = ("nano-ablation", made) if made else ("nano-sensitivity", f"set-{name}-{value}")
+            rows.append((name, str(value), *where))
+    return rows
+
+
+def _set_rate():
+    return chosen_rates(REPOSITORY / "assets" / "runs" / "nano-ablation-search").get("set")
+
+
 def sensitivity_arms():
     """One value of `set` changed at a time, 3 seeds each; the rest as in the ablation."""
-    rate = chosen_rates(REPOSITORY / "assets" / "runs" / "nano-ablation-search").get("set")
-    tried = {
-        "learning_rate": ("3e-4", "6e-4", "1e-3", "2e-3"), "example_bonus": (0.0, 0.001, 0.01, 0.1),
-        "epsilon_high": (0.2, 0.28, 0.4), "beta": (0.0, 0.01, 0.04, 0.1), "num_generations": (4, 10, 32),
-        "temperature": (0.7, 1.0, 1.3),
-    }  # fmt: skip
     arms = []
-    for name, values in tried.items():
-        for value in values:
+    for name, value, study, variant in sensitivity_rows():
+        if study == "nano-sensitivity":
             changes = {} if name == "learning_rate" else {name: value}
             if name == "num_generations":
                 changes["equal_rollouts"] = "true"
-            options = {"--learning-rate": value if name == "learning_rate" else rate}
-            arms.append(Arm(f"set-{name}-{value}", "set", (0, 1, 2), changes, options, profile="nano-invited"))
+            options = {"--learning-rate": value if name == "learning_rate" else _set_rate()}
+            arms.append(Arm(variant, "set", (0, 1, 2), changes, options, profile="nano-invited"))
     return arms
 
 

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from .arms import chosen_rates, search_table
+from .arms import chosen_rates, search_table, sensitivity_rows
 from .runs import find_runs, load_study, rollouts_to
 
 WORKS = "hard_sampling-kl0"  # hard sampling without the KL term: the arm whose switches `nano-hard-sampling` changes
@@ -48,32 +48,28 @@ TITLES = {
 def sensitivity_table(runs):
     """Every run that shows what an assumption does -> DataFrame, one row per run and assumption.
 
-    Columns: study; field, of `Recipe`; value, as text, in order; variant; learning_rate; seed; hard, the final accuracy
-    on held-out hard questions; spent, rollouts until 0.9 on them (the whole run's, if never); reached, False if never.
-    Fields of which fewer than two variants have runs are left out; an empty table if none is left.
+    Columns: study, the one that asks; field, of `Recipe`; value, as text, in order; variant; learning_rate; seed; hard,
+    the final accuracy on held-out hard questions; spent, rollouts until 0.9 on them (the whole run's, if never);
+    reached, False if never. Fields of which fewer than two variants have runs are left out; an empty table if none is
+    left.
 
-    `runs`: the folder that holds the studies `nano-hard-sampling` and `nano-sensitivity`; either may lack.
+    `runs`: the folder that holds the studies `nano-hard-sampling`, `nano-sensitivity`, and `nano-ablation` for `set` as
+    it is; any may lack.
     """
-    groups = []
-    folder = Path(runs) / "nano-hard-sampling"
-    if variants := find_runs(folder):
-        study = load_study(folder)
-        for field, values in SWITCHES.items():
-            groups += [(study, field, value, name) for value, name in values if name in variants]
-    folder = Path(runs) / "nano-sensitivity"
-    if variants := find_runs(folder):
-        study = load_study(folder)
-        named = [(name, re.fullmatch(r"set-([a-z_]+)-(.+)", name)) for name in variants]
-        found = [(match[1], match[2], name) for name, match in named if match]
-        groups += [(study, *group) for group in sorted(found, key=lambda group: (group[0], float(group[1])))]
+    name = "nano-hard-sampling"
+    rows = [(name, field, value, name, arm) for field, values in SWITCHES.items() for value, arm in values]
+    rows += [("nano-sensitivity", *row) for row in sensitivity_rows()]
+    studies = {name: load_study(Path(runs) / name) for name in {row[3] for row in rows} if find_runs(Path(runs) / name)}
     parts = []
-    for study, field, value, name in groups:
-        rows = study[study.variant == name]
+    for shown_in, field, value, study, name in rows:
+        if study not in studies or name not in set(studies[study].variant):
+            continue
+        rows = studies[study][studies[study].variant == name]
         spent = rows.run.map(lambda run: rollouts_to(run, 0.9))
         parts.append(pd.DataFrame({
-            "study": rows.run.map(lambda run: run.parent.parent.name), "field": field, "value": value,
-            "variant": name, "learning_rate": rows.learning_rate, "seed": rows.seed, "hard": rows.zero_shot_hard,
-            "spent": spent.fillna(rows.rollouts).astype(float), "reached": spent.notna(),
+            "study": shown_in, "field": field, "value": value, "variant": name, "learning_rate": rows.learning_rate,
+            "seed": rows.seed, "hard": rows.zero_shot_hard, "spent": spent.fillna(rows.rollouts).astype(float),
+            "reached": spent.notna(),
         }))  # fmt: skip
     columns = ["study", "field", "value", "variant", "learning_rate", "seed", "hard", "spent", "reached"]
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
