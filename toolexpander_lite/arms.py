@@ -13,12 +13,10 @@ from .runs import REPOSITORY, find_runs, load_study, rollouts_to
 
 SEARCH_SEEDS = (100, 101)  # no other study uses them
 SEARCH_RATES = ("6e-4", "1e-3", "2e-3")
+RIVALS = ("exclude_hard", "rollouts_32", "difficulty_filter", "greso", "icl_seeding", "hint")
 # Name in the search -> (recipe, fields set): every recipe, and the KL weights, which change what a rate does.
 SEARCHED = {
-    **{name: (name, {}) for name in (
-        "grpo", "hard_sampling", "hard_sampling_decay", "lr_decay", "exclude_hard", "rollouts_32", "difficulty_filter",
-        "greso", "icl_seeding", "hint",
-    )},
+    **{name: (name, {}) for name in ("grpo", "hard_sampling", "hard_sampling_decay", "lr_decay", *RIVALS)},
     "hard_sampling-kl0": ("hard_sampling", {"beta": 0.0}),
     "hard_sampling-kl0.01": ("hard_sampling", {"beta": 0.01}),
     "grpo-kl0": ("grpo", {"beta": 0.0}),
@@ -112,8 +110,7 @@ def hard_sampling_arms():
         return Arm(variant, recipe, tuple(range(seeds)), changes, {"--learning-rate": rate})
 
     arms = [arm(name, name, 10) for name in ("grpo", "hard_sampling", "hard_sampling_decay", "lr_decay")]
-    rivals = ("exclude_hard", "rollouts_32", "difficulty_filter", "greso", "icl_seeding", "hint")
-    arms += [arm(name, name, 5) for name in (*rivals, "rollouts_32_equal_prompts")]
+    arms += [arm(name, name, 5) for name in (*RIVALS, "rollouts_32_equal_prompts")]
     arms += [arm(f"{name}-kl0", name, 5, beta=0.0) for name in ("grpo", "hard_sampling", "hint")]
     # Two rivals without the KL term too, so that they are not compared across it.
     arms += [arm(f"{name}-kl0", name, 3, beta=0.0) for name in ("rollouts_32", "icl_seeding")]
@@ -188,13 +185,20 @@ def first_search_arms():
     ]
 
 
+def ablation_search_arms():
+    """The ablation's search, and that of notebook 02's rivals on the same policy."""
+    searched = ABLATION_SEARCHED | {name: (name, {}) for name in RIVALS}
+    return search_arms(searched, "nano-invited", ABLATION_RATES)
+
+
 EXEMPLIFYING = ("invitation", "exemplify", "exemplify_gated", "exemplify_unscaled", "exemplify_strict")
 
 
 def ablation_arms(profile="nano-invited", search="nano-ablation-search", seeds=(10, 5)):
     """Each part added to `grpo`, and each taken from `toolexpander`, on a policy that rarely writes examples.
 
-    `grpo-nano-rare`: the baseline on a policy that begins examples as rarely, but uninvited too.
+    `grpo-nano-rare`: the baseline on a policy that begins examples as rarely, but uninvited too. The rivals of notebook
+    02, and `invitation-unscaled` (the control of `exemplify_unscaled`), were added when the rest had been seen.
     """
     rates = chosen_rates(REPOSITORY / "assets" / "runs" / search)
 
@@ -215,6 +219,8 @@ def ablation_arms(profile="nano-invited", search="nano-ablation-search", seeds=(
     # The search gave `grpo` 1e-3 for one lucky seed of two; this is the control of the parts that run at 6e-4.
     arms.append(Arm("grpo-lr6e-4", "grpo", tuple(range(few)), {}, {"--learning-rate": "6e-4"}, profile=profile))
     arms.append(replace(arm("grpo-nano-rare", "grpo", few, "grpo"), profile="nano-rare"))
+    arms += [arm(name, name, few, name) for name in RIVALS]
+    arms.append(arm("invitation-unscaled", "invitation", few, "exemplify", {"scale_rewards": "none"}))
     arms.append(arm("set-no-bonus", "set", few, "set", {"example_bonus": 0.0}))
     arms += [arm(f"toolexpander-{n}", "toolexpander", few, "toolexpander", c) for n, c in LEFT_OUT.items()]
     return arms
@@ -345,7 +351,7 @@ STUDIES = {
     "nano-hard-sampling": hard_sampling_arms,
     "nano-map": map_arms,
     "nano-rare-search": first_search_arms,
-    "nano-ablation-search": lambda: search_arms(ABLATION_SEARCHED, "nano-invited", ABLATION_RATES),
+    "nano-ablation-search": ablation_search_arms,
     "nano-examples": examples_arms,
     "nano-ablation": ablation_arms,
     "nano-hard-first": hard_first_arms,
