@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from .ablation import FEW, LITTLE, ROLLOUTS, effects_table
-from .arms import STUDIES
+from .arms import RIVALS, STUDIES
 from .intervals import share_interval
 from .runs import find_runs, load_study
 from .studies import reproduce_command
@@ -72,6 +72,7 @@ CLAIMS = (
     _hard_sampling("... or else it takes longer", "our question",
                    "hard_sampling-kl0", "hard_sampling-kl0-corrupted-demos", ROLLOUTS),
     _hard_sampling("GRPO is better without the KL term", CHOICE, "grpo-kl0", "grpo"),
+    Claim("... on a second policy, at a higher rate", "our question", "nano-ablation", "no_kl", "grpo"),
     _hard_sampling("Hard sampling is better without the KL term", CHOICE, "hard_sampling-kl0", "hard_sampling"),
     _hard_sampling("... at one learning rate too", "our question", "hard_sampling-kl0", "hard_sampling-lr1e-3"),
     _hard_sampling("32 rollouts instead of 10, at 3.2 times the cost, hardly help", "second-hand",
@@ -83,11 +84,15 @@ CLAIMS = (
           "nano-examples", "nano-rare-exemplify", "nano-rare-invitation", ROLLOUTS),
     Claim("... also where an example hardly helps the policy", "our question",
           "nano-examples", "nano-rarest-exemplify", "nano-rarest-invitation"),
+    Claim("The bare invitation helps, nothing paid", "our question", "nano-ablation", "invitation", "grpo-lr6e-4"),
     Claim("Where a policy begins examples uninvited, vanilla GRPO needs no invitation", "our question",
           "nano-ablation", "grpo-nano-rare", "grpo"),
     Claim("An adjusted, asymmetric clip range helps", CHOICE, "nano-ablation", "clip_higher", "clip_symmetric"),
     Claim("Self-Exemplifying Thinking helps", CHOICE, "nano-ablation", "set", "grpo"),
+    Claim("... and more than without the hundredth", "our question", "nano-ablation", "set", "set-no-bonus"),
+    Claim("... and sooner than without it", "our question", "nano-ablation", "set", "set-no-bonus", ROLLOUTS),
     Claim("ToolExpander beats vanilla GRPO", "abstract", "nano-ablation", "toolexpander", "grpo"),
+    *(Claim(f"... and the rival `{name}`", "our question", "nano-ablation", "toolexpander", name) for name in RIVALS),
     _long("1e-3"),
     _long("2e-3"),
     Claim("The two ideas add up: more than hard sampling alone", "our question",

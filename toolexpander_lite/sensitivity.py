@@ -131,7 +131,7 @@ def plot_search(folder):
         shift = 0.22 * (len(rates) / 2 - 0.5 - number)
         part = searched[searched.learning_rate == rate]
         places = [arms.index(arm) + shift for arm in part.recipe]
-        axis.plot(part.zero_shot, places, "o", color=colour, markersize=3.5, label=f"{rate:g}")
+        axis.plot(part.zero_shot, places, "os^vD"[number % 5], color=colour, markersize=3.5, label=f"{rate:g}")
         for row in means[means.learning_rate == rate].itertuples():
             if row.recipe in chosen and float(chosen[row.recipe]) == rate:
                 place = arms.index(row.recipe)
