@@ -3,6 +3,7 @@
 An effect is a paired difference: runs of one seed see the same questions in the same order, with the part and without.
 """
 
+import shlex
 import textwrap
 
 import matplotlib.pyplot as plt
@@ -123,6 +124,30 @@ def effects_table(folder, baseline, variants=None, value="zero_shot_hard", expec
     columns = ["variant", "seeds", "ours", "theirs", "gain", "low", "high", "verdict", "differences"]
     table = pd.DataFrame(rows, columns=columns)
     return table.sort_values("gain", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def effects_told(folder, panels, again="out/again"):
+    """The rows of forest plots, each with its price and its command -> DataFrame.
+
+    Columns: arm, against; seeds, ours, theirs, gain, low, high, verdict, see `effects_table`; tokens, what a run of the
+    arm spends on prompts and answers, as a multiple of the other side's, means over the seeds both have; command, which
+    makes the runs of both sides once more below the folder `again`. A baseline or variant without runs is left out.
+
+    `panels`: (baseline, [variant, ...]) each.
+    """
+    study, rows = load_study(folder), []
+    spent = (study.prompt_tokens + study.completion_tokens).groupby([study.variant, study.seed]).first()
+    for baseline, variants in panels:
+        table = effects_table(folder, baseline, variants) if baseline in spent.index else pd.DataFrame()
+        for row in table.itertuples(index=False):
+            both = pd.concat([spent[row.variant], spent[baseline]], axis=1, join="inner").mean()
+            names = shlex.quote(f"{row.variant},{baseline}")
+            rows.append({
+                "arm": row.variant, "against": baseline, **row._asdict(), "tokens": both.iloc[0] / both.iloc[1],
+                "command": f"python -m toolexpander_lite study {folder.name} --only {names} --runs {again}",
+            })  # fmt: skip
+    columns = ["arm", "against", "seeds", "ours", "theirs", "gain", "low", "high", "verdict", "tokens", "command"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def plot_effects(tables, xlabel="paired difference in hard-family accuracy, held out"):
