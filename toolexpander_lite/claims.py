@@ -82,6 +82,8 @@ CLAIMS = (
           "nano-examples", "nano-rare-exemplify", "nano-rare-invitation"),
     Claim("... to reach 0.9 with fewer rollouts", CHOICE,
           "nano-examples", "nano-rare-exemplify", "nano-rare-invitation", ROLLOUTS),
+    Claim("... also where a policy writes examples often", "our question",
+          "nano-examples", "nano-common-exemplify", "nano-common-invitation", ROLLOUTS),
     Claim("... also where an example hardly helps the policy", "our question",
           "nano-examples", "nano-rarest-exemplify", "nano-rarest-invitation"),
     Claim("The bare invitation helps, nothing paid", "our question", "nano-ablation", "invitation", "grpo-lr6e-4"),
