@@ -266,7 +266,9 @@ def rebuild(repository=REPOSITORY):
     runs, figures = repository / "assets" / "runs", repository / "assets" / "figures"
     figures.mkdir(exist_ok=True)
     written = []
-    for name, figure in readme_figures(runs).items():
+    with plt.rc_context({"figure.max_open_warning": 0}):  # each is closed below, once it is written
+        drawn = readme_figures(runs)
+    for name, figure in drawn.items():
         figure.savefig(figures / f"{name}.png", dpi=110, metadata={"Software": None})
         plt.close(figure)
         written.append(figures / f"{name}.png")
