@@ -335,13 +335,13 @@ def _set_rate():
 
 def sensitivity_arms():
     """One value of `set` changed at a time, 3 seeds each; the rest as in the ablation."""
-    arms = []
+    rate, arms = _set_rate(), []
     for name, value, study, variant in sensitivity_rows():
         if study == "nano-sensitivity":
             changes = {} if name == "learning_rate" else {name: value}
             if name == "num_generations":
                 changes["equal_rollouts"] = "true"
-            options = {"--learning-rate": value if name == "learning_rate" else _set_rate()}
+            options = {"--learning-rate": value if name == "learning_rate" else rate}
             arms.append(Arm(variant, "set", (0, 1, 2), changes, options, profile="nano-invited"))
     return arms
 
