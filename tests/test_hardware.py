@@ -23,6 +23,7 @@ T4 = Hardware("cuda", "Tesla T4", 14.6, (7, 5))
 V100 = Hardware("cuda", "V100", 31.7, (7, 0))
 P4 = Hardware("cuda", "Tesla P4", 7.4, (6, 1))
 L4 = Hardware("cuda", "L4", 22.2, (8, 9))
+A10G = Hardware("cuda", "A10G", 21.96, (8, 6))
 A4000 = Hardware("cuda", "RTX A4000", 15.7, (8, 6))
 H100 = Hardware("cuda", "H100", 79.2, (9, 0))
 
@@ -36,6 +37,7 @@ H100 = Hardware("cuda", "H100", 79.2, (9, 0))
         (P4, "smol", "float16"),
         (A4000, "t4", "bfloat16"),
         (L4, "gpu24", "bfloat16"),
+        (A10G, "gpu24", "bfloat16"),
         (H100, "gpu24", "bfloat16"),
     ],
 )

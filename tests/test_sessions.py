@@ -47,6 +47,7 @@ def trainer(monkeypatch):
         (out / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         (out / "checkpoints" / f"checkpoint-{profile.steps}").mkdir(parents=True, exist_ok=True)
         (out / "final").mkdir(exist_ok=True)
+        (out / "summary.json").write_text("{}")
 
     monkeypatch.setattr("toolexpander_lite.train.train", train)
     return asked
@@ -70,7 +71,8 @@ def test_a_session_trains_what_fits_and_the_next_one_knows_the_speed(trainer, tm
 
 def test_a_run_that_was_cut_while_its_end_was_written_is_gone_on_with(trainer, tmp_path):
     profile = get_profile("nano", steps=60, eval_every=10)
-    (tmp_path / "checkpoints" / "checkpoint-60").mkdir(parents=True)  # whole or not; there is no final/
+    (tmp_path / "checkpoints" / "checkpoint-60").mkdir(parents=True)  # whole or not
+    (tmp_path / "final").mkdir()  # of the session before; `train` takes away the summary when it goes on
     session = train_session("grpo", profile, 0, tmp_path, seconds_left=1000)
     assert trainer == [60] and session.done == 60
     train_session("grpo", profile, 0, tmp_path, seconds_left=1000)

@@ -142,6 +142,20 @@ def test_resumed_run_has_the_log_of_an_uninterrupted_one(run, tmp_path):
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+@pytest.mark.parametrize("quantization", [None, "4bit"])
+def test_adapters_come_back_with_the_checkpoint(quantization, tmp_path):
+    """With the KL term: TRL keeps the adapters' first state beside them, and a checkpoint holds both."""
+    adapters = dict(lora_rank=2, quantization=quantization, learning_rate=1e-2, eval_every=1)
+    assert get_recipe("grpo").beta > 0
+    whole = train(FOUR, tiny(steps=2, **adapters), 0, tmp_path / "whole")
+    cut = train(FOUR, tiny(steps=1, **adapters), 0, tmp_path / "cut")
+    train(FOUR, tiny(steps=2, **adapters), 0, cut, resume=True)
+    assert read_log(whole)[-1]["kl"] > 0, "the two steps would agree on a policy that did not move"
+    assert without_clock(read_log(cut)) == without_clock(read_log(whole))
+    one, two = (load_file(run / "final" / "adapter_model.safetensors") for run in (whole, cut))
+    assert one and all(torch.equal(one[name], two[name]) for name in one)
+
+
 def test_it_learns_what_it_can_and_the_hard_families_stay_at_zero(tmp_path):
     """Twelve real steps: easy accuracy rises, hard stays 0. Enough to fail if rewards and prompts got mixed up."""
     out = train("grpo", get_profile("nano", steps=12, eval_every=12), 0, tmp_path / "run")

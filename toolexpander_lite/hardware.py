@@ -76,9 +76,9 @@ def pick_profile(hardware=None):
     hardware = hardware or describe_hardware()
     if hardware.device == "cpu":
         return "nano", f"{hardware}: no GPU, so the nano model, which trains on a CPU in minutes."
-    # 22 rather than 24, 14 rather than 16: a "24 GB" card reports 22 to 24 GiB, a "16 GB" T4 under 15.
-    if hardware.memory_gb >= 22 and hardware.compute_capability >= (8, 0):
-        return "gpu24", f"{hardware}: at least 22 GiB and bfloat16, so the 24 GB profile."
+    # 21 rather than 24, 14 rather than 16: a "24 GB" card reports just under 22 to 24 GiB, a "16 GB" T4 under 15.
+    if hardware.memory_gb >= 21 and hardware.compute_capability >= (8, 0):
+        return "gpu24", f"{hardware}: at least 21 GiB and bfloat16, so the 24 GB profile."
     if hardware.memory_gb >= 14:
         return "t4", f"{hardware}: at least 14 GiB, so the T4 profile, in {pick_dtype(hardware=hardware)}."
     return "smol", (

@@ -5,6 +5,7 @@ token that ends a turn, a second BOS, sampling habits left in `generation_config
 that ignore `tools=`.
 """
 
+import gc
 import hashlib
 import importlib.util
 import logging
@@ -51,6 +52,13 @@ _PROBE_TOOL = {
 }
 
 
+def free_memory():
+    """Give back what no one holds any more: a trainer that has ended keeps its optimizer until it is collected."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def load_policy(profile, device=None):
     """Model and tokenizer of a `Profile`, ready to train and to generate -> (model, tokenizer).
 
@@ -78,6 +86,7 @@ def load_policy(profile, device=None):
         raise ModelError(f"profile {profile.name!r}: 4-bit weights cannot be trained; set lora_rank above 0")
     if four_bit and importlib.util.find_spec("bitsandbytes") is None:
         raise ModelError("4-bit loading needs bitsandbytes: pip install bitsandbytes")
+    free_memory()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = getattr(torch, pick_dtype(profile.dtype))
     options = {"dtype": dtype if profile.lora_rank else torch.float32, "device_map": {"": device}}

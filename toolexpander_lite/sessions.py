@@ -85,7 +85,8 @@ def train_session(recipe, profile, seed, out, seconds_left, seconds_per_step=Non
     from .train import train  # slow to import, and who only asks how far a run is does not need it
 
     profile, before = get_profile(profile), newest_checkpoint(out)
-    if before >= profile.steps and not (Path(out) / "final").exists():
+    # Not by final/: that of the session before is there until the last one writes its own.
+    if before >= profile.steps and not (Path(out) / "summary.json").exists():
         before = max(0, before - profile.eval_every)  # cut between its last checkpoint, perhaps within it, and its end
     logged = logged_speed(out)
     speed = logged * LOG_MARGIN if logged else seconds_per_step and seconds_per_step * PREFLIGHT_MARGIN

@@ -1,6 +1,5 @@
 """Real GRPO steps at learning rate 0: what they cost in seconds and memory, and what came of their groups."""
 
-import gc
 import importlib.util
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from trl import GRPOTrainer
 from .demonstrations import DemoBank
 from .hard_sampling import PoolReward
 from .hardware import describe_hardware
-from .models import adapters_to_float32
+from .models import adapters_to_float32, free_memory
 from .recording import RolloutRecorder
 from .rewards import get_reward
 from .sample_pool import HARD_WINDOW
@@ -105,9 +104,8 @@ def measure_steps(model, tokenizer, samples, recipe, profile, steps, *, longest=
             arguments.generation_kwargs = {shortest: profile.max_completion_length}
         counts, clock = {"rollouts": 0, "completion_tokens": 0}, StepClock()
         recorder = RolloutRecorder(reward, recipe.num_generations, Path(folder) / "rollouts.jsonl", counts)
-        gc.collect()  # an earlier call's trainer may still hold its optimizer
+        free_memory()
         if torch.cuda.is_available():
-            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         trainer = GRPOTrainer(model=model, reward_funcs=recorder, args=arguments, train_dataset=rows,
                               processing_class=tokenizer, callbacks=[clock])  # fmt: skip
