@@ -145,8 +145,8 @@ MAP_RATES = (*product((0.2, 0.07, 0.02, 0.005), (0.45, 0.7, 0.97)), (0, 0.45), (
 def map_arms():
     """Vanilla GRPO and hard sampling on warm starts from easy to hopeless, at the rates of the search.
 
-    Both without the KL term, as in the paper: with it, some seeds of hard sampling fail even where it works. Few
-    evaluations: only how a run begins and ends is looked at.
+    Both without the KL term, our choice (the paper drops it in its second idea): with it, some seeds of hard
+    sampling fail even where it works. Few evaluations: only how a run begins and ends is looked at.
     """
     rates, arms = chosen_rates(), []
     for code, follow in MAP_RATES:
