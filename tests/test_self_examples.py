@@ -16,6 +16,7 @@ from toolexpander_lite.self_examples import (
     ExampleBonus,
     example_text,
     judge_example,
+    judge_examples,
 )
 
 TOOL = {
@@ -103,9 +104,11 @@ def test_the_parts_of_an_example_are_read():
 
 
 def test_only_the_think_block_counts():
-    """An example after the think block, or around it, is none; nor is one in a block that never closes."""
+    """An example after the think block, or without one, is none; one in a block that never closes has a code."""
     assert judge_example(f"<think>hm</think>{GOOD}{ANSWER}", PROMPT, [TOOL]).reason == "none"
-    assert judge_example(f"<think>{GOOD}", PROMPT, [TOOL]).reason == "none"
+    assert judge_example(f"{GOOD}{ANSWER}", PROMPT, [TOOL]).reason == "none"
+    assert judge_example(f"<think>{GOOD}", PROMPT, [TOOL]).reason == "unclosed"
+    assert judge_example("<think>hm", PROMPT, [TOOL]).reason == "none"
     split = GOOD.replace(ANALYSIS, "</think>")
     assert judge_example(completion(split), PROMPT, [TOOL]).reason == "unclosed"
     # An inner <think> is text like any other; thinking ends at the first closing tag.
@@ -125,8 +128,35 @@ def test_strict_rule_refuses_an_argument_in_common_with_the_answer():
     assert judge_example(swapped, PROMPT, [TOOL], strict=True).reason == "ok", "a=2 is not b=2"
 
 
+def test_strict_rule_compares_values_as_json_does_and_calls_without_arguments_as_a_whole():
+    def strict(example, answer):
+        tools = [{"type": "function", "function": {"name": name}} for name in ("add", "ping", "pong")]
+        text = completion(example_text(QUERY, example, ANALYSIS), f"<tool_call>{json.dumps(answer)}</tool_call>")
+        return judge_example(text, PROMPT, tools, strict=True).reason
+
+    assert strict(call(a=1.0, b=4), call(a=1, b=2)) == "same_values"
+    assert strict(call(a={"x": 1, "y": 2}), call(a={"y": 2, "x": 1})) == "same_values", "the order of keys says nothing"
+    assert strict(call(a=True), call(a=1)) == "ok"
+    ping, pong = {"name": "ping", "arguments": {}}, {"name": "pong", "arguments": {}}
+    assert strict(ping, ping) == "same_values" and strict(ping, pong) == "ok"
+
+
 def test_messages_are_judged_like_text():
     assert judge_example([{"role": "assistant", "content": completion(GOOD)}], PROMPT, [TOOL]).reason == "ok"
+
+
+def test_a_demonstration_in_an_earlier_turn_of_the_prompt_counts_as_copied():
+    demonstration = [{"role": "user", "content": QUERY}, {"role": "assistant", "content": ANSWER}]
+    asked = [{"role": "user", "content": "please add five and six"}]
+    found = judge_examples([asked, demonstration + asked], [completion(GOOD)] * 2, [[TOOL]] * 2)
+    assert [verdict.reason for verdict in found] == ["ok", "copied_query"]
+
+
+def test_words_are_counted_where_none_are_spaced():
+    chinese = judge_example(completion(example_text("请把三加四", call(), "两个都是整数")), PROMPT, [TOOL])
+    assert chinese.reason == "ok"
+    short = judge_example(completion(example_text("加四", call(), "两个都是整数")), PROMPT, [TOOL])
+    assert short.reason == "no_query"
 
 
 def test_a_faulty_schema_is_not_the_models_fault():
@@ -156,9 +186,12 @@ def test_any_text_around_the_call_is_read_without_harm(query, analysis):
     assert verdict.reason in EXAMPLE_REASONS
 
 
-@pytest.mark.parametrize("think", ["<think>" * 10**6, "<example>" * 10**6, "<tool_call>" * 10**6, "a" * 10**6])
-def test_a_megabyte_is_not_read(think):
-    assert len(think) > MAX_CHARS and judge_example(completion(think), PROMPT, [TOOL]).reason == "none"
+@pytest.mark.parametrize("reason, think", [
+    ("none", "<think>" * 10**6), ("none", "<tool_call>" * 10**6), ("none", "a" * 10**6),
+    ("too_long", "<example>" * 10**6), ("too_long", GOOD + "a" * 10**6),
+])  # fmt: skip
+def test_a_megabyte_is_not_read(reason, think):
+    assert len(think) > MAX_CHARS and judge_example(completion(think), PROMPT, [TOOL]).reason == reason
 
 
 def columns(thinks, answers=None):

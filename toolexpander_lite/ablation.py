@@ -28,7 +28,7 @@ VERDICT_COLOURS = {
 }  # fmt: skip
 # A verdict on a difference without taking sides: in a picture of parts taken away, a part that helps lies below 0.
 IN_WORDS = {
-    "seen": "above 0", "leaning": "above 0, not surely", "not seen": "around 0",
+    "seen": "above 0", "leaning": "above 0, not surely", "not seen": "0 not ruled out",
     "leaning against": "below 0, not surely", "reversed": "below 0",
 }  # fmt: skip
 

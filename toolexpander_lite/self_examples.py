@@ -29,7 +29,7 @@ from jsonschema.exceptions import SchemaError
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from .calls import CALL_CLOSE, CALL_OPEN, completion_text, parse_completion, read_call_block
+from .calls import CALL_CLOSE, CALL_OPEN, THINK_OPEN, completion_text, parse_completion, read_call_block, same_value
 from .data import from_json, tool_name
 
 EXAMPLE_OPEN, EXAMPLE_CLOSE = "<example>", "</example>"
@@ -39,9 +39,9 @@ LEAST_WORDS = 3  # of a query, and of an analysis (our assumption)
 EXAMPLE_REASONS = {
     "ok": "a query of its own, a call that its tool's schema allows, and an analysis",
     "none": "there is no <example> in the think block",
-    "unclosed": "the example is never closed inside the think block",
+    "unclosed": "the example is never closed inside the think block, or that block is never closed",
     "repeated": "there is a second example, or one inside the other",
-    "too_long": f"the example has more than {MAX_EXAMPLE_CHARS} characters",
+    "too_long": f"the example has more than {MAX_EXAMPLE_CHARS} characters, or the completion too many to be read",
     "no_call": "there is no call block in the example",
     "bad_json": "the call block does not hold one strict JSON value",
     "bad_call": 'the call block holds JSON, but not {"name": string, "arguments": object}',
@@ -81,8 +81,13 @@ def judge_example(completion, prompt, tools, strict=False):
         strict: also refuse an example that shares an argument with the answer that follows it (our
             assumption: what a policy would do that is paid for examples and not for their use).
     """
-    parsed = parse_completion(completion_text(completion))
-    text = parsed.think or ""
+    whole = completion_text(completion)
+    parsed = parse_completion(whole)
+    text = parsed.think
+    if text is None:  # no think block, or one that was not read
+        begun = whole.lstrip().startswith(THINK_OPEN) and EXAMPLE_OPEN in whole
+        unread = {"truncated": "unclosed", "too_long": "too_long"}
+        return ExampleVerdict(unread.get(parsed.reason, "none") if begun else "none")
     start = text.find(EXAMPLE_OPEN)
     if start < 0:
         return ExampleVerdict("none")
@@ -164,13 +169,21 @@ def _without_patterns(schema):
 
 
 def _shared(call, others):
-    """Does a call have an argument in common with one of the others?"""
-    own = {(name, repr(value)) for name, value in call["arguments"].items()}
-    return any(own & {(name, repr(value)) for name, value in other["arguments"].items()} for other in others)
+    """Does a call have an argument in common with one of the others? Without arguments: is it the same call?"""
+    own = call["arguments"]
+    return any(
+        any(name in own and same_value(own[name], value) for name, value in other["arguments"].items())
+        or (call["name"] == other["name"] and not own and not other["arguments"])
+        for other in others
+    )
+
+
+# Chinese and Japanese are written without spaces: each of their characters counts as a word.
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
 
 
 def _words(text):
-    return re.findall(r"\w+", text.lower())
+    return _WORD.findall(text.lower())
 
 
 @lru_cache(maxsize=4096)
@@ -219,9 +232,14 @@ class ExampleBonus:
 def judge_examples(prompts, completions, tools, strict=False):
     """Columns as the trainer hands them over (N each; tools as lists or JSON text) -> N `ExampleVerdict`s."""
     return [
-        judge_example(c, p if isinstance(p, str) else p[-1]["content"], from_json(t), strict)
+        judge_example(c, p if isinstance(p, str) else _prompt_text(p), from_json(t), strict)
         for p, c, t in zip(prompts, completions, tools, strict=True)
     ]
+
+
+def _prompt_text(messages):
+    """All that stands in a prompt of messages: a demonstration may be a turn of its own -> str."""
+    return "\n".join(m["content"] for m in messages if isinstance(m.get("content"), str))
 
 
 def example_reasons(prompts, completions, tools):
