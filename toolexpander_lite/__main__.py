@@ -162,10 +162,13 @@ def _notebooks(arguments):
 
 
 def _report(arguments):
+    from .notebooks import run_notebooks
     from .report import rebuild
 
     for path in rebuild():
         print(path)
+    if arguments.notebooks:
+        run_notebooks()
 
 
 def _study(arguments):
@@ -329,7 +332,8 @@ def _parser():
 
     command("hardware", _hardware, "what this machine is and which profile fits it")
 
-    command("report", _report, "rebuild the README's table and pictures from the committed logs")
+    sub = command("report", _report, "rebuild the README's table and pictures from the committed logs")
+    sub.add_argument("--notebooks", action="store_true", help="execute the notebooks too, into out/ (they also train)")
 
     sub = command("study", _study, "make the runs of a committed study that are not there yet")
     sub.add_argument("name", help="one of " + ", ".join(STUDIES))

@@ -51,7 +51,7 @@ def _hard_sampling(text, source, ours, theirs, *rest):
 
 
 def _long(rate):
-    return Claim(f"... and improves stability (600 steps at {rate})", "abstract", "nano-ablation-long",
+    return Claim(f"ToolExpander collapses less often than vanilla GRPO (600 steps at {rate})", "abstract", "nano-ablation-long",
                  f"toolexpander-lr{rate}-600steps", f"grpo-lr{rate}-600steps", "collapsed")  # fmt: skip
 
 
@@ -60,7 +60,7 @@ CLAIMS = (
           "often"),
     Claim("Vanilla GRPO frequently collapses on weak models", "abstract", "nano-baseline", "grpo", "", "collapsed",
           "often"),
-    Claim("... and so it does in 600 steps, on a second base", "abstract", "nano-ablation-long", "grpo", "",
+    Claim("... in 600 steps, on a second base", "abstract", "nano-ablation-long", "grpo", "",
           "collapsed", "often"),
     _hard_sampling("Substituting demonstrations for hard samples, in rounds, with decay, helps", CHOICE,
                    "hard_sampling_decay", "grpo"),
@@ -69,7 +69,7 @@ CLAIMS = (
     _hard_sampling("Exponential learning rate decay helps by itself", "our question", "lr_decay", "grpo"),
     _hard_sampling("Demonstrations must be right (the abstract: \"high-quality\")", CHOICE,
                    "hard_sampling-kl0", "hard_sampling-kl0-corrupted-demos"),
-    _hard_sampling("... or else it takes longer", "our question",
+    _hard_sampling("... or else 0.9 takes more rollouts", "our question",
                    "hard_sampling-kl0", "hard_sampling-kl0-corrupted-demos", ROLLOUTS),
     _hard_sampling("GRPO is better without the KL term", CHOICE, "grpo-kl0", "grpo"),
     Claim("... on a second policy, at a higher rate", "our question", "nano-ablation", "no_kl", "grpo"),
@@ -78,6 +78,7 @@ CLAIMS = (
     _hard_sampling("32 rollouts instead of 10, at 3.2 times the cost, hardly help", "second-hand",
                    "rollouts_32_equal_prompts", "grpo", "zero_shot_hard", "little"),
     _hard_sampling("Excluding hard samples backfires", "second-hand", "grpo", "exclude_hard", "zero_shot"),
+    _hard_sampling("... on the hard families", "our question", "grpo", "exclude_hard"),
     Claim("Paying 0.01 for an example of one's own helps", CHOICE,
           "nano-examples", "nano-rare-exemplify", "nano-rare-invitation"),
     Claim("... to reach 0.9 with fewer rollouts", CHOICE,
