@@ -51,8 +51,9 @@ def _hard_sampling(text, source, ours, theirs, *rest):
 
 
 def _long(rate):
-    return Claim(f"ToolExpander collapses less often than vanilla GRPO (600 steps at {rate})", "abstract", "nano-ablation-long",
-                 f"toolexpander-lr{rate}-600steps", f"grpo-lr{rate}-600steps", "collapsed")  # fmt: skip
+    return Claim(f"ToolExpander collapses less often than vanilla GRPO (600 steps at {rate})", "abstract",
+                 "nano-ablation-long", f"toolexpander-lr{rate}-600steps", f"grpo-lr{rate}-600steps",
+                 "collapsed")  # fmt: skip
 
 
 CLAIMS = (
