@@ -160,7 +160,8 @@ def read_json(text, start):
         if depth <= 0:
             break
     value, end = _DECODER.raw_decode(text, start)
-    json.dumps(value, ensure_ascii=False).encode("utf-8")  # refuses half a surrogate pair: no log takes it
+    # Refuses half a surrogate pair, which no log takes: it stands in the text as it is, or escaped.
+    (text[start:end] if "\\u" not in text[start:end] else json.dumps(value, ensure_ascii=False)).encode("utf-8")
     return value, end
 
 
