@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from toolexpander_lite.__main__ import main
-from toolexpander_lite.notebooks import NOTEBOOKS, NotebookError, _findings, run_notebook, run_notebooks
+from toolexpander_lite.notebooks import NOTEBOOKS, NotebookError, found_lines, run_notebook, run_notebooks
 
 ALL = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
 
@@ -52,7 +52,7 @@ def test_notebook_runs_in_quick_mode(path, tmp_path):
     seconds, findings, figures = run_notebook(path, tmp_path, quick=True)
     assert findings, "a notebook prints what it found"
     if path.stem[:2] == "04":  # trains nothing: what its committed copy says has to follow from the committed logs
-        told = set(_findings(nbformat.read(path, as_version=4)))
+        told = set(found_lines(nbformat.read(path, as_version=4)))
         assert len(told) > 50 and told <= set(findings), f"not what the logs say: {sorted(told - set(findings))}"
     copy = nbformat.read(tmp_path / "notebooks" / path.name, as_version=4)
     code = [c for c in copy.cells if c.cell_type == "code"]
@@ -102,6 +102,15 @@ def test_harness_repeats_findings_saves_figures_and_passes_the_switch(tmp_path, 
     assert (tmp_path / "out" / "figures" / "00_small-1.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(NotebookError, match="begins with 07"):
         run_notebooks(tmp_path / "out", only="07", folder=tmp_path)
+
+
+@pytest.mark.parametrize("words, executed", [([], []), (["--notebooks"], ["notebooks"])])
+def test_report_executes_the_notebooks_only_when_asked(words, executed, monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr("toolexpander_lite.report.rebuild", lambda: [Path("README.md")])
+    monkeypatch.setattr("toolexpander_lite.notebooks.run_notebooks", lambda: calls.append("notebooks"))
+    assert main(["report", *words]) == 0
+    assert calls == executed and "README.md" in capsys.readouterr().out
 
 
 def test_command_line_reports_a_missing_notebook(capsys):

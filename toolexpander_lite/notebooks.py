@@ -65,7 +65,7 @@ def run_notebook(path, out, quick=False, timeout=1800):
         raise NotebookError(f"{path.name} failed: {told[-1500:]}") from error
     finally:
         nbformat.write(notebook, copies / path.name)
-    return time.perf_counter() - began, list(_findings(notebook)), _save_figures(notebook, figures, path.stem)
+    return time.perf_counter() - began, list(found_lines(notebook)), _save_figures(notebook, figures, path.stem)
 
 
 def _outputs(notebook):
@@ -73,7 +73,8 @@ def _outputs(notebook):
         yield from cell.get("outputs", [])
 
 
-def _findings(notebook):
+def found_lines(notebook):
+    """What the cells of a notebook printed as findings -> iterator of lines, without `FOUND`."""
     for output in _outputs(notebook):
         for line in output.get("text", "").splitlines():
             if line.startswith(FOUND):
