@@ -80,7 +80,7 @@ def _evaluate(arguments):
     from .splits import load_splits
 
     profile = _profile(arguments, "eval_prompts")
-    model, tokenizer = load_policy(profile)
+    model, tokenizer = load_policy(profile, merge=True)
     data = load_splits(profile, 0, tokenizer)
     bank = DemoBank(data.train) if data.hard_families else None
     length = profile.max_completion_length
@@ -101,7 +101,7 @@ def _bfcl(arguments):
     check_categories(categories)
     profile = _scored_profile(arguments)
     settings = _changes(arguments, ("limit", "max_new_tokens", "batch_size", "invite"))
-    policy = load_policy(profile)
+    policy = load_policy(profile, merge=True)
     scores = evaluate_bfcl(*policy, profile.model, arguments.out, categories, progress=_print_answered, **settings)
     print(bfcl_table(scores).to_string(index=False))
 
@@ -117,7 +117,7 @@ def _api_bank(arguments):
     source = arguments.publisher, arguments.data_path, arguments.limit
     reports = {level: load_api_bank(level, *source) for level in arguments.levels}
     print(*reports.values(), sep="\n")
-    policy = load_policy(profile)
+    policy = load_policy(profile, merge=True)
     scores = evaluate_api_bank(*policy, profile.model, arguments.out, reports, progress=_print_answered, **settings)
     print(api_bank_table(scores).to_string(index=False))
 
@@ -130,7 +130,7 @@ def _executed(arguments):
 
     profile = _scored_profile(arguments)
     tasks = api_tasks(split=arguments.split, limit=arguments.limit)
-    model, tokenizer = load_policy(profile)
+    model, tokenizer = load_policy(profile, merge=True)
     if arguments.invite:
         check_invitation(tokenizer)
     episodes = run_episodes(

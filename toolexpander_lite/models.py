@@ -59,7 +59,7 @@ def free_memory():
         torch.cuda.empty_cache()
 
 
-def load_policy(profile, device=None):
+def load_policy(profile, device=None, merge=False):
     """Model and tokenizer of a `Profile`, ready to train and to generate -> (model, tokenizer).
 
     Weights that are trained (all, or the LoRA adapters) are float32, so that small updates are not
@@ -72,8 +72,10 @@ def load_policy(profile, device=None):
     the wheel are found on any machine. A base whose weights are not those that `train` noted is refused.
 
     Args:
-        profile: its `model`, `dtype`, `quantization` and `lora_rank` are used.
+        profile: its `model`, `dtype`, `quantization`, `lora_rank` and `attention` are used.
         device: "cuda" or "cpu"; None takes the GPU if there is one.
+        merge: for a model that only answers: an adapter is added into unquantised weights, and a fresh one, which
+            changes nothing, is left out. The same policy but for rounding to the profile's `dtype`, and much quicker.
 
     Raises:
         ModelError: the model or an adapter's base cannot be read, 4 bits without bitsandbytes or LoRA, or an unfit
@@ -89,7 +91,9 @@ def load_policy(profile, device=None):
     free_memory()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = getattr(torch, pick_dtype(profile.dtype))
+    merge = merge and not four_bit  # packed weights take no adapter in
     options = {"dtype": dtype if profile.lora_rank else torch.float32, "device_map": {"": device}}
+    options["attn_implementation"] = profile.attention
     if four_bit:
         nf4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
         options["quantization_config"] = BitsAndBytesConfig(**nf4, bnb_4bit_compute_dtype=dtype)
@@ -132,7 +136,8 @@ def load_policy(profile, device=None):
                 "trained on another model, or cut short?"
             ) from error
         model.active_peft_config.base_model_name_or_path = str(base)  # where it was found this time
-    elif profile.lora_rank:
+        model = model.merge_and_unload() if merge else model
+    elif profile.lora_rank and not merge:
         rank = {"r": profile.lora_rank, "lora_alpha": 2 * profile.lora_rank, "lora_dropout": 0.0}
         lora = LoraConfig(**rank, target_modules="all-linear", task_type="CAUSAL_LM")
         model = get_peft_model(model, lora)  # the adapters are float32, whatever the base is

@@ -27,6 +27,7 @@ class Profile:
         dtype: "float32", "float16" or "bfloat16"; `pick_dtype` refines it for the GPU at hand.
         quantization: "4bit" (bitsandbytes NF4, double quantisation) or None.
         lora_rank: LoRA on all linear layers with this rank; 0 trains the full weights.
+        attention: "sdpa", or "eager", which is quicker on a CPU with short prompts and takes more memory with long ones.
         prompts_per_step: prompts (groups) per optimizer step.
         micro_batch: at most so many completions per forward/backward pass.
         max_completion_length: tokens; rows whose gold answer, with `example_room`, is longer are left out.
@@ -63,6 +64,7 @@ class Profile:
     dtype: str = "float32"
     quantization: str | None = None
     lora_rank: int = 0
+    attention: str = "sdpa"
     prompts_per_step: int = 16
     micro_batch: int = 160
     max_completion_length: int = 48
@@ -93,6 +95,8 @@ class Profile:
                 )
         if self.dtype not in DTYPES:
             raise SettingsError(f"profile {self.name!r}: dtype is {self.dtype!r}; choose one of {', '.join(DTYPES)}")
+        if self.attention not in ("sdpa", "eager"):
+            raise SettingsError(f"profile {self.name!r}: attention is {self.attention!r}; use 'sdpa' or 'eager'")
         if self.eval_split not in ("test", "validation"):
             raise SettingsError(f"profile {self.name!r}: eval_split is {self.eval_split!r}; use 'test' or 'validation'")
         if self.optim not in OPTIMIZERS:
@@ -137,17 +141,18 @@ PROFILES = {
             warm_start_steps=30,
             warm_start_rows=200,
         ),
-        # The same model for two CPU cores: unquantised, short prompts, and passes small enough for two runs at a time.
+        # The same model for two CPU cores: unquantised, short prompts, one group a step.
         Profile(
             "smol-cpu",
             model="smollm2",
             data="toolrl",
             learning_rate=1e-4,
-            train_prompts=24,
+            train_prompts=15,
             lora_rank=16,
+            attention="eager",
             dtype="bfloat16",
-            prompts_per_step=2,
-            micro_batch=4,
+            prompts_per_step=1,
+            micro_batch=5,
             max_completion_length=160,
             max_prompt_tokens=480,
             demo_room=192,
