@@ -15,7 +15,7 @@ from toolexpander_lite import hardware, row_files
 from toolexpander_lite.__main__ import main
 from toolexpander_lite.data import DataError, to_dataset, to_samples
 from toolexpander_lite.loaders import SOURCES, load_samples, split_of
-from toolexpander_lite.row_formats import parameter_schema
+from toolexpander_lite.row_formats import parameter_schema, to_hermes
 
 SLICES = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -60,7 +60,7 @@ def toolrl_file(folder, rows):
     return write(folder, "rows.json", json.dumps(rows))
 
 
-GOOD = toolrl_row(call_text(("Get News", {"page": "1"}), ("odds", {"day": 2.0})))
+GOOD = toolrl_row(call_text(("Get News", {"page": 1}), ("odds", {"day": 2.0})))
 
 
 def test_toolrl_row_becomes_a_sample(tmp_path):
@@ -69,7 +69,7 @@ def test_toolrl_row_becomes_a_sample(tmp_path):
     assert sample.id == "toolrl-000000" and sample.family == "toolrl"
     assert sample.messages == [{"role": "user", "content": "What is new?"}]
     assert sample.calls == [
-        {"name": "Get News", "arguments": {"page": "1"}},
+        {"name": "Get News", "arguments": {"page": 1}},
         {"name": "odds", "arguments": {"day": 2.0}},
     ]
     news, odds = (t["function"] for t in sample.tools)
@@ -93,13 +93,14 @@ def test_every_unusable_toolrl_row_is_counted_under_its_reason(tmp_path):
         toolrl_row(call_text(("Get News", {"colour": "red"}))),
         toolrl_row("<tool_call>\n{not json\n</tool_call>"),
         toolrl_row(call_text(("Get News", ["page"]))),
+        toolrl_row(call_text(("Get News", {"page": "1"}))),
         toolrl_row(call_text(("Get News", {})), instruction=twice),
         {"unrelated": 1},
         None,
         GOOD,
     ]
     report = load_samples("toolrl", toolrl_file(tmp_path, rows))
-    assert [s.id for s in report.samples] == ["toolrl-000009"]  # the row's place in the file, so stable
+    assert [s.id for s in report.samples] == ["toolrl-000010"]  # the row's place in the file, so stable
     assert report.dropped == {
         "row without a call": 1,
         "multi-turn row": 1,
@@ -107,8 +108,37 @@ def test_every_unusable_toolrl_row_is_counted_under_its_reason(tmp_path):
         "argument its tool does not list": 1,
         "unparsable row": 4,
         "two tools of one name": 1,
+        "argument that breaks its tool's schema": 1,
     }
     assert "1 multi-turn row" in str(report)
+
+
+def own_row(arguments, **schemas):
+    """A hermes row whose one tool has these schemas, and whose gold gives it these arguments."""
+    parameters = {"type": "object", "properties": schemas, "required": list(schemas)}
+    parameters |= {"$defs": {"few": {"type": "integer", "maximum": 5}}}
+    tools = [{"type": "function", "function": {"name": "f", "description": "Does it", "parameters": parameters}}]
+    return to_hermes("Do it", tools, [{"name": "f", "arguments": arguments}])
+
+
+def test_gold_that_breaks_its_tools_schema_is_dropped_and_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: pytest.fail("a schema was fetched"))
+    whole, few = {"type": "integer"}, {"$ref": "#/$defs/few"}
+    away, pattern = {"$ref": "https://example.org/schema.json"}, {"type": "string", "pattern": "("}
+    rows = [
+        own_row({"n": "1"}, n=whole),
+        own_row({"n": [1]}, n={"type": "array", "items": {"type": "string"}}),
+        own_row({"n": 6}, n=few),
+        own_row({"n": 1}, n=away),
+        own_row({"n": "x"}, n=pattern),
+        own_row({"n": 1}, n=whole),
+        own_row({"n": 5}, n=few),
+        own_row({}, n=whole),  # the gold of several sets leaves out what is required
+        own_row({"n": 1}, n=whole, other=away),  # an argument that is not given asks for nothing
+    ]
+    report = load_samples("hermes", write(tmp_path, "rows.json", json.dumps(rows)))
+    assert [s.calls[0]["arguments"] for s in report.samples] == [{"n": 1}, {"n": 5}, {}, {"n": 1}]
+    assert report.dropped == {"argument that breaks its tool's schema": 3, "tool schema that is not JSON Schema": 2}
 
 
 def test_toolrl_parquet_reads_like_the_json(tmp_path):
@@ -380,15 +410,16 @@ def test_the_data_command_prints_both_reports(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "source, file, least",
-    [("toolrl", "toolrl/rlla_sft.json", 300), ("toolrl", "toolrl/rlla_test.parquet", 60),
-     ("seal-tools", "seal-tools/dev.jsonl", 600)],
+    "source, file, kept, broken",
+    [("toolrl", "toolrl/rlla_sft.json", 276, 55), ("toolrl", "toolrl/rlla_test.parquet", 53, 17),
+     ("seal-tools", "seal-tools/dev.jsonl", 622, 50)],
 )  # fmt: skip
-def test_real_slices(source, file, least):
+def test_real_slices(source, file, kept, broken):
     if not (SLICES / file).is_file():
         pytest.skip(f"no {file} in ../shared/data, the slices of real data kept beside the repository")
     report = load_samples(source, SLICES / file)
-    assert len(report.samples) >= least
+    assert len(report.samples) == kept
+    assert report.dropped["argument that breaks its tool's schema"] == broken  # numbers and lists as text, nearly all
     assert len(report.samples) + sum(report.dropped.values()) in (400, 80, 700)
     assert "unparsable row" not in report.dropped
     assert to_samples(to_dataset(report.samples)) == report.samples  # floats included

@@ -146,7 +146,7 @@ def flat(**parameters):
     return {"name": "add", "description": "Adds", "parameters": parameters}
 
 
-ADD = {"name": "add", "arguments": {"a": 1, "b": 2.5}}
+ADD = {"name": "add", "arguments": {"a": 1, "b": 2}}
 
 
 def test_xlam_row(tmp_path):

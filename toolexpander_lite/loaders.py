@@ -9,6 +9,7 @@ without the rest of it. A row that cannot be scored fairly is dropped and counte
 
 import hashlib
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,12 +18,13 @@ from pathlib import Path
 
 from jsonschema import Draft202012Validator
 from referencing import Registry
+from referencing.exceptions import Unresolvable
 
 from .data import ToolSample
 from .errors import DataError
 from .hardware import cache_folder, fetch
 from .row_files import hub_rows, read_rows
-from .row_formats import RowDropped, hermes_row, seal_row, toolace_row, toolrl_row, xlam_row
+from .row_formats import NO_SCHEMA, RowDropped, hermes_row, seal_row, toolace_row, toolrl_row, xlam_row
 
 
 @dataclass(frozen=True)
@@ -174,21 +176,31 @@ def _check_calls(tools, calls, wanted):
     """Raise `RowDropped` for a row whose gold no model could reach from what the prompt shows."""
     if not tools:
         raise RowDropped("row without tools")
-    arguments = {t["function"]["name"]: t["function"]["parameters"]["properties"] for t in tools}
-    if len(arguments) != len(tools):
+    parameters = {t["function"]["name"]: t["function"]["parameters"] for t in tools}
+    if len(parameters) != len(tools):
         raise RowDropped("two tools of one name")
     if bool(calls) != wanted:
         raise RowDropped("row without a call" if wanted else "row with a call")
     for call in calls:
-        if call["name"] not in arguments:
+        if call["name"] not in parameters:
             raise RowDropped("call to an unlisted tool")
-        if not set(call["arguments"]) <= set(arguments[call["name"]]):
+        if not set(call["arguments"]) <= set(parameters[call["name"]]["properties"]):
             raise RowDropped("argument its tool does not list")
-        # A value of another type than the prompt asks for ("1" for an integer): the model that follows the schema would
-        # be marked wrong. What is required is not asked here: the gold of several sets leaves such arguments out.
-        for name, value in call["arguments"].items():
-            if not Draft202012Validator(arguments[call["name"]][name], registry=Registry()).is_valid(value):
-                raise RowDropped("argument that breaks its tool's schema")
+        if not _allowed(call["arguments"], parameters[call["name"]]):
+            raise RowDropped("argument that breaks its tool's schema")
+
+
+def _allowed(arguments, parameters):
+    """Is each value one that the schema allows? If not ("1" for an integer), a model that follows it would be wrong.
+
+    What is required is not asked: the gold of several sets leaves such arguments out.
+    """
+    schema = {key: parameters[key] for key in ("properties", "$defs", "definitions") if key in parameters}
+    try:
+        # An empty registry: a "$ref" to another document fails instead of being fetched from the network.
+        return Draft202012Validator(schema, registry=Registry()).is_valid(arguments)
+    except (Unresolvable, re.error):  # a reference that leads nowhere, a pattern that is none
+        raise RowDropped(NO_SCHEMA) from None
 
 
 def _fetch(source):
