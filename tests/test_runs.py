@@ -16,7 +16,9 @@ from toolexpander_lite.plots import (
     smooth,
 )
 from toolexpander_lite.runs import (
+    LEFT_BY_A_RUN,
     RunError,
+    check_folder,
     collapse_mechanism,
     find_runs,
     has_collapsed,
@@ -97,6 +99,21 @@ def test_half_written_line_is_left_out(tmp_path):
     with (run / "log.jsonl").open("a") as file:
         file.write('{"step": 2, "rew')
     assert [row["step"] for row in read_log(run)] == [0, 1]
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("name", LEFT_BY_A_RUN)
+def test_what_is_left_of_a_run_without_its_config_is_not_overwritten(name, resume, tmp_path):
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(RunError, match=f"holds {name} of a run, but not its config.json.*choose another folder"):
+        check_folder(tmp_path, {}, resume)
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [(name, "precious")]
+
+
+def test_files_of_ones_own_do_not_keep_a_run_away(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    check_folder(tmp_path, {}, resume=False)
+    assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_smooth_is_a_running_mean():

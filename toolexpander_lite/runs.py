@@ -25,6 +25,7 @@ from .recipes import Recipe
 STALL_MARGIN = 0.05
 COLLAPSE_SHARE = 0.5
 REPOSITORY = Path(__file__).resolve().parent.parent
+LEFT_BY_A_RUN = ("log.jsonl", "summary.json", "rounds.jsonl", "rollouts.jsonl", "checkpoints", "final")
 
 
 def write_json(path, value):
@@ -56,7 +57,8 @@ def check_folder(out, identity, resume):
     folder starts afresh.
 
     Raises:
-        RunError: not writable; holds a run and `resume` is False; holds another run than `identity`.
+        RunError: not writable; holds a run and `resume` is False; holds another run than `identity`, or what is left of
+            a run without its config.json, which cannot be told from another.
     """
     out = Path(out)
     try:
@@ -67,6 +69,11 @@ def check_folder(out, identity, resume):
     except OSError as error:
         raise RunError(f"cannot write to {out}: {error}; choose another folder with --out") from error
     if not (out / "config.json").exists():
+        if left := [name for name in LEFT_BY_A_RUN if (out / name).exists()]:
+            raise RunError(
+                f"{out} holds {', '.join(left)} of a run, but not its config.json, and a new run would overwrite them; "
+                "choose another folder, or put the config.json back to go on with that run"
+            )
         return
     if not resume:
         raise RunError(f"{out} already holds a run; go on with it (resume=True, --resume) or choose another folder")
