@@ -10,6 +10,7 @@ from pathlib import Path
 from transformers import TrainerCallback
 
 from .files import write_whole
+from .resuming import LOGS, step_of
 from .rewards import group_outcomes, judge_all
 from .runs import read_jsonl
 from .self_examples import example_reasons
@@ -213,13 +214,13 @@ def _rounded(value):
 
 def rewind(out, checkpoint):
     """Cut the logs back to the checkpoint (or to nothing) -> the cumulative counts at that step."""
-    step = int(Path(checkpoint).name.split("-")[-1]) if checkpoint else -1
+    step = step_of(checkpoint) if checkpoint else -1
     counts = {"rollouts": 0, "completion_tokens": 0, "prompt_tokens": 0, "seconds": 0.0}
-    for name in ("log.jsonl", "rollouts.jsonl", "rounds.jsonl"):
-        if (out / name).exists():
-            kept = [row for row in read_jsonl(out / name) if row["step"] <= step]
-            write_whole(out / name, "".join(json.dumps(row) + "\n" for row in kept))
-            if name == "log.jsonl" and kept:
-                counts = {key: kept[-1][key] for key in counts}
+    logs = {name: read_jsonl(out / name) for name in LOGS if (out / name).exists()}  # all, before one is written
+    for name, rows in logs.items():
+        kept = [row for row in rows if row["step"] <= step]
+        write_whole(out / name, "".join(json.dumps(row) + "\n" for row in kept))
+        if name == "log.jsonl" and kept:
+            counts = {key: kept[-1][key] for key in counts}
     (out / "summary.json").unlink(missing_ok=True)
     return counts

@@ -103,14 +103,29 @@ def _filled(kind, settings):
 
 
 def read_jsonl(path):
-    """JSON lines -> list of dicts; a half-written last line (a run in progress) is left out."""
-    rows = []
-    for line in Path(path).read_text().splitlines():
+    """JSON lines -> list of dicts; a half-written last line (a run in progress, or one that was cut) is left out.
+
+    Raises:
+        RunError: a line before the last is no JSON object.
+    """
+    rows, lines = [], Path(path).read_bytes().splitlines()
+    for number, line in enumerate(lines, start=1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+            rows.append(_json_object(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise RunError(
+                    f"{path}: line {number} of {len(lines)} is no JSON object ({error}); mend or delete that line, and "
+                    "nothing of the lines after it is lost"
+                ) from error
     return rows
+
+
+def _json_object(line):
+    value = json.loads(line)
+    if not isinstance(value, dict):
+        raise ValueError(f"it holds {line[:20]!r}")
+    return value
 
 
 def read_log(run):

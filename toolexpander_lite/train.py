@@ -38,6 +38,7 @@ from .profiles import get_profile
 from .prompts import check_invitation
 from .recipes import get_recipe
 from .recording import RolloutRecorder, Rounds, RunLog, command_line, rewind
+from .resuming import find_checkpoint
 from .rewards import get_reward
 from .rivals import RULES, RivalServer, VisitHistory
 from .runs import check_folder, software_versions, summarize, write_json
@@ -159,7 +160,8 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
     Raises:
         SettingsError: unknown recipe or profile, settings that do not fit together, or more than one process.
         DataError, ModelError: the data or the model cannot be used.
-        RunError: `out` cannot be written, holds a run already, or holds another run than the one to resume.
+        RunError: `out` cannot be written, holds a run already, or holds one that cannot be resumed: another run than
+            this, one with more steps, or a damaged one.
     """
     recipe, profile = get_recipe(recipe), get_profile(profile)
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
@@ -172,6 +174,8 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
     out = Path(out or Path("out") / recipe.name / f"seed-{seed}")
     identity = {"recipe": asdict(recipe), "profile": asdict(profile), "seed": seed}
     check_folder(out, identity, resume)
+    pooled = recipe.hard_samples != "keep"
+    checkpoint = find_checkpoint(out, profile.steps, recipe.num_iterations, pooled) if resume else None
     began = time.perf_counter()
     try:
         set_seed(seed)
@@ -179,13 +183,6 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         check_context(model, profile)
         hardware = describe_hardware()
         arguments = grpo_config(recipe, profile, seed, out, hardware)
-        pooled = recipe.hard_samples != "keep"
-        checkpoint = last_checkpoint(out / "checkpoints", pooled) if resume else None
-        if resume and not checkpoint and (out / "summary.json").exists():
-            raise RunError(
-                f"{out} is complete, but its checkpoints are not here, so it cannot go on; choose another folder"
-            )
-        counts = rewind(out, checkpoint)
         data = load_splits(profile, seed, tokenizer)
         if recipe.invite:
             check_invitation(tokenizer)
@@ -205,6 +202,7 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
             reward = PoolReward(reward, pool, demo_bank)
             steps = [place // per_step * recipe.num_iterations + 1 for place in range(len(rows))]
             rows = rows.add_column("step", steps).with_transform(server)
+        counts = rewind(out, checkpoint)  # only now: what cannot go on until here leaves the logs as they are
         recorder = RolloutRecorder(reward, recipe.num_generations, out / "rollouts.jsonl", counts, recipe.invite)
         rewards = [recorder]
         if recipe.invite:
@@ -306,18 +304,3 @@ def check_context(model, profile):
             f"{longest}, and {profile.model!r} reads {context}; lower max_prompt_tokens, demo_room or "
             "max_completion_length"
         )
-
-
-def last_checkpoint(folder, with_pool):
-    """Path of the newest complete checkpoint, or None; one that was cut while it was written is passed over.
-
-    The weights are looked for, too: a mounted folder may deliver the small files and lose the large one.
-    """
-    needed = ["trainer_state.json", "optimizer.pt", *(["pool.json", "demonstrations.json"] if with_pool else [])]
-    weights = ("adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json")
-    whole = [
-        c
-        for c in Path(folder).glob("checkpoint-*")
-        if all((c / name).is_file() for name in needed) and any((c / name).is_file() for name in weights)
-    ]
-    return str(max(whole, key=lambda c: int(c.name.split("-")[1]))) if whole else None
