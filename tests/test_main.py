@@ -59,6 +59,16 @@ def test_a_profile_field_given_twice_is_one_line(capsys):
     assert "steps: given both as an option and with --profile-set" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["train", "preflight", "evaluate", "warm-start"])
+@pytest.mark.parametrize("option", [["--data-path", "my.jsonl"], ["--profile-set", "data_path=my.jsonl"]])
+def test_a_file_that_would_be_passed_over_is_refused(command, option, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([command, *option, *([] if command == "evaluate" else ["--out", str(tmp_path / "out")])]) == 2
+    error = capsys.readouterr().err
+    assert "my.jsonl would be passed over; say whose form its rows have with --data" in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_own_rows_go_all_the_way(tmp_path, capsys):
     """Notebook 05's commands for tools of one's own, one step each, with the nano model (which a preflight refuses)."""
     lamp = {"type": "object", "properties": {"room": {"type": "string"}, "on": {"type": "boolean"}}}

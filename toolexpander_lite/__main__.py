@@ -45,7 +45,13 @@ def _settings(arguments, names, kind, option):
 def _profile(arguments, *names):
     """The profile that model, data and --profile-set ask for; `names`: further options that are fields of it."""
     names = ("model", "data", "data_path", *names)
-    return get_profile(arguments.profile, **_settings(arguments, names, Profile, "profile_set"))
+    profile = get_profile(arguments.profile, **_settings(arguments, names, Profile, "profile_set"))
+    if profile.data == "nano" and profile.data_path:
+        raise SettingsError(
+            f"the nano data reads no file, so {profile.data_path} would be passed over; say whose form its rows have "
+            "with --data, hermes for example"
+        )
+    return profile
 
 
 def _scored_profile(arguments):
