@@ -386,6 +386,20 @@ def test_a_model_is_taken_through_episodes(tmp_path, capsys):
     assert "error: limit is 0" in capsys.readouterr().err
 
 
+def test_a_file_that_cannot_be_had_is_refused_before_the_model_is_loaded(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("toolexpander_lite.models.load_policy", lambda *a, **o: pytest.fail("the model was loaded"))
+    (tmp_path / "old.jsonl").write_text("precious")
+    for name, words in [
+        ("old.jsonl", "old.jsonl is there already and would be overwritten; delete it or choose another file"),
+        ("", "is a folder; give --out a file in it"),
+        ("old.jsonl/new.jsonl", f"cannot write to {tmp_path / 'old.jsonl'}"),
+    ]:
+        assert main(["executed", "--profile", "nano", "--limit", "1", "--out", str(tmp_path / name)]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and words in error and error.count("\n") == 1
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("old.jsonl", "precious")]
+
+
 def test_episodes_are_written_whole_and_non_ascii_survives(tmp_path):
     file = tmp_path / "log.jsonl"
     write_episodes([play(DEPOSIT, gold_script(DEPOSIT))], file)

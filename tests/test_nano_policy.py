@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from toolexpander_lite import nano_policy
+from toolexpander_lite.__main__ import main
 from toolexpander_lite.data import SolvedSample
 from toolexpander_lite.demonstrations import DemoBank
 from toolexpander_lite.errors import SettingsError
@@ -216,6 +217,23 @@ def test_an_early_rate_holds_for_two_thirds_of_the_steps(monkeypatch):
     assert asked == [0.4] * 20 + [0.1] * 40
     with pytest.raises(SettingsError, match="early_example_rate is 2"):
         WarmStart(early_example_rate=2)
+
+
+@pytest.mark.parametrize("name, words", [("", "is not empty"), ("config.json", "cannot write to")])
+def test_a_policy_is_not_built_over_something(name, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(nano_policy, "build_model", lambda *a: pytest.fail("a policy was begun"))
+    (tmp_path / "config.json").write_text("precious")
+    assert main(["nano-policy", "--out", str(tmp_path / name)]) == 2
+    error = capsys.readouterr().err
+    assert words in error and "choose another folder with --out" in error and error.count("\n") == 1
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("config.json", "precious")]
+
+
+def test_a_policy_is_saved_into_a_new_or_empty_folder(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for name in ("new", "empty"):
+        build_nano_policy(tmp_path / name, WarmStart(steps=2, batch_size=2))
+        assert {"config.json", "model.safetensors", "tokenizer.json"} <= {f.name for f in (tmp_path / name).iterdir()}
 
 
 def test_rebuilding_is_deterministic():

@@ -131,11 +131,14 @@ def _api_bank(arguments):
 def _executed(arguments):
     from .api_tasks import api_tasks
     from .executed import model_answers, run_episodes, summarize, write_episodes
+    from .files import check_new_file
     from .models import load_policy
     from .prompts import check_invitation
 
     profile = _scored_profile(arguments)
     tasks = api_tasks(split=arguments.split, limit=arguments.limit)
+    if arguments.out:
+        check_new_file(arguments.out)
     model, tokenizer = load_policy(profile, merge=True)
     if arguments.invite:
         check_invitation(tokenizer)

@@ -20,6 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from .data import SolvedSample, ToolSample
 from .errors import SettingsError
+from .files import check_new_folder
 from .nano_world import CODEBOOKS, FAMILIES, WORDS, all_queries, make_sample, right_arguments, split_of
 from .prompts import gold_completion, render_prompt, written_completion
 from .self_examples import EXAMPLE_CLOSE, EXAMPLE_OPEN, example_text
@@ -262,7 +263,12 @@ def build_nano_policy(folder=None, plan=None, progress=None):
     Takes about 5 minutes on two cores. `progress(step, loss)` is called every 100 steps. On one machine and
     thread count the loop is deterministic; across machines weights differ by rounding, and the difficulty band
     (tests/test_nano_policy.py) is what is promised.
+
+    Raises:
+        RunError: `folder` is not empty or cannot be written.
     """
+    if folder:
+        check_new_folder(folder)
     plan = plan or WarmStart()
     tokenizer = build_tokenizer(examples=plan.example_rate > 0)
     model = build_model(tokenizer, plan.seed)

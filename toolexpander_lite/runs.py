@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from .errors import RunError
-from .files import write_whole
+from .files import check_writable, write_whole
 from .profiles import Profile
 from .recipes import Recipe
 
@@ -61,13 +61,7 @@ def check_folder(out, identity, resume):
             a run without its config.json, which cannot be told from another.
     """
     out = Path(out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".writable"
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise RunError(f"cannot write to {out}: {error}; choose another folder with --out") from error
+    check_writable(out)
     if not (out / "config.json").exists():
         if left := [name for name in LEFT_BY_A_RUN if (out / name).exists()]:
             raise RunError(
