@@ -409,6 +409,22 @@ def test_the_data_command_prints_both_reports(tmp_path, capsys):
     assert main(["data", "nothing"]) == 2 and "unknown data source" in capsys.readouterr().err
 
 
+def test_two_files_of_one_source_are_both_told(tmp_path, capsys):
+    mine = write(tmp_path, "mine.json", json.dumps([XLAM, XLAM | {"query": "Sell my old bicycle"}]))
+    one = write(tmp_path, "one.json", json.dumps([XLAM]))
+    two = write(tmp_path, "two.json", json.dumps([XLAM | {"query": "Another question"}] * 2))
+    numbers = tmp_path / "numbers.json"
+    words = ["data", "xlam", "--data-path", str(mine), "--out", str(numbers), "--against", f"xlam={one}", f"xlam={two}"]
+    assert main([*words, f"xlam={one}"]) == 0  # the same once more says nothing new
+    twins = json.loads(numbers.read_text())["twins"]
+    assert {name: found["exact"] for name, found in list(twins.items())[1:]} == {
+        f"all rows against xlam={one}": [1, 1], f"all rows against xlam={two}": [0, 0],
+    }  # fmt: skip
+    assert f"all of xlam against all of xlam={two}: 0 of 2" in capsys.readouterr().out
+    assert main([*words, f"bfcl:multiple={two}"]) == 2
+    assert "the questions of BFCL come with its package" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "source, file, kept, broken",
     [("toolrl", "toolrl/rlla_sft.json", 276, 55), ("toolrl", "toolrl/rlla_test.parquet", 53, 17),

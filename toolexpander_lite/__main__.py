@@ -218,8 +218,11 @@ def _data(arguments):
     halves = {split: [s for s in report.samples if s.split == split] for split in ("train", "test")}
     compared = {"train split against test split": contamination(halves["train"], halves["test"])}
     print("train split against test split:", *compared.values())
-    for name, _, path in (text.partition("=") for text in arguments.against):
+    asked = [(text, *text.partition("=")[::2]) for text in dict.fromkeys(arguments.against)]
+    names = [name for _, name, _ in asked]
+    for text, name, path in asked:
         told, samples = _questions(name, path or None)
+        name = text if names.count(name) > 1 else name  # files of one source are told apart by their paths
         found = compared[f"all rows against {name}"] = contamination(report.samples, samples)
         print(told, f"all of {arguments.source} against all of {name}: {found}", sep="\n")
     if arguments.out:
@@ -234,6 +237,8 @@ def _questions(name, path):
     if benchmark == "bfcl":
         from .bfcl import load_questions
 
+        if path:
+            raise SettingsError(f"{name}={path}: the questions of BFCL come with its package; leave out ={path}")
         samples = [question.sample for question in load_questions(part)]
         return f"{name}: {len(samples)} questions", samples
     if benchmark == "api-bank":
