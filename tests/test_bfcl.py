@@ -72,6 +72,8 @@ def package(tmp_path, monkeypatch):
     write_category(data, "irrelevance", [nano_question(s)[:2] + (None,) for s in samples[:3]])
     write_category(data, "live_relevance", [nano_question(s)[:2] + (None,) for s in samples[:1]])
     write_category(data, "live_irrelevance", [("Hello", [], None)])
+    counts = {"simple_python": 6, "irrelevance": 3, "live_relevance": 1, "live_irrelevance": 1, "parallel": 1}
+    monkeypatch.setattr(bfcl, "QUESTIONS", counts)
     monkeypatch.setattr(bfcl, "find_package", lambda: (data.parent, "self-made"))
     monkeypatch.setattr("toolexpander_lite.bfcl_results.find_package", bfcl.find_package)
     monkeypatch.setattr(bfcl, "official_checker", lambda: (same_as_first_choice, "python"))
@@ -161,6 +163,14 @@ def test_a_damaged_question_file_is_one_clear_error(package):
         load_questions("irrelevance")
     with pytest.raises(DataError, match="cannot read .*BFCL_v4_parallel.json"):
         load_questions("parallel")
+
+
+@pytest.mark.parametrize("folder", ["", "possible_answer"])
+def test_a_file_that_was_cut_between_two_lines_is_no_smaller_category(package, folder):
+    file = package / folder / "BFCL_v4_simple_python.json"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:-2]))
+    with pytest.raises(DataError, match="BFCL_v4_simple_python.json has 4 rows, not 6; it was cut short"):
+        load_questions("simple_python", limit=2)
 
 
 @pytest.fixture
@@ -351,6 +361,11 @@ def test_the_command_line_asks_scores_and_goes_on(package, tmp_path, capsys):
     assert main(command) == 0 and main(command) == 0
     out = capsys.readouterr().out
     assert out.count("irrelevance: 2 of 2 answered") == 1 and "live_relevance" in out and "2 of 3" in out
+
+
+@needs_wheel
+def test_every_real_category_has_the_questions_it_should():
+    assert {category: len(load_questions(category)) for category in bfcl.CATEGORIES} == bfcl.QUESTIONS
 
 
 @needs_wheel

@@ -34,6 +34,12 @@ CATEGORIES = dict.fromkeys(
     ("live_simple", "live_multiple", "live_parallel", "live_parallel_multiple", "live_irrelevance", "live_relevance"),
     "live",
 )  # fmt: skip
+# Category -> how many questions it has: a file that was cut between two lines would pass for a smaller benchmark.
+QUESTIONS = {
+    "simple_python": 400, "multiple": 200, "parallel": 200, "parallel_multiple": 200, "irrelevance": 240,
+    "live_simple": 258, "live_multiple": 1053, "live_parallel": 16, "live_parallel_multiple": 24,
+    "live_irrelevance": 884, "live_relevance": 16,
+}  # fmt: skip
 # The official tool reads results by the rules of a model it knows. This one's are ours: <tool_call> blocks with JSON,
 # and tool names as published, dots and all. (Of models behind APIs that take no dots it expects "_" for each.)
 READER = "Qwen/Qwen3-0.6B-FC"
@@ -115,10 +121,11 @@ def load_questions(category, limit=None):
     if limit is not None and limit < 1:
         raise DataError(f"limit is {limit}; give the number of questions to keep, or None for all")
     data = find_package()[0] / "data"
-    entries = _read_lines(data / _file(category))
+    entries = _read_lines(data / _file(category), QUESTIONS[category])
     answers = [None] * len(entries)
     if "relevance" not in category:
-        found = {row["id"]: row["ground_truth"] for row in _read_lines(data / "possible_answer" / _file(category))}
+        rows = _read_lines(data / "possible_answer" / _file(category), QUESTIONS[category])
+        found = {row["id"]: row["ground_truth"] for row in rows}
         answers = [found[entry["id"]] for entry in entries]
     questions = [_question(entry, category, answer) for entry, answer in zip(entries, answers)]
     if limit is None or limit >= len(questions):
@@ -140,14 +147,18 @@ def _file(category):
     return f"BFCL_v4_{category}.json"
 
 
-def _read_lines(file):
+def _read_lines(file, count):
+    """The rows of one of BFCL's files, which has `count` -> list of dicts."""
+    mend = f"delete the folder (or uninstall the package) and run again with version {VERSION}"
     try:
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, ValueError) as error:
         raise DataError(
-            f"cannot read {file} ({error}); this bfcl-eval is damaged or not of version 4: delete the folder "
-            f"(or uninstall the package) and run again with version {VERSION}"
+            f"cannot read {file} ({error}); this bfcl-eval is damaged or not of version 4: {mend}"
         ) from None
+    if len(rows) != count:
+        raise DataError(f"{file} has {len(rows)} rows, not {count}; it was cut short or is of another version: {mend}")
+    return rows
 
 
 def _question(entry, category, answers):
