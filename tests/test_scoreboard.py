@@ -12,11 +12,12 @@ from toolexpander_lite.scoreboard import difference, load_scores, plot_scoreboar
 IDS = [f"q{n}" for n in range(10)]
 
 
-def put(folder, model, right=(), asked=10, held_out=None, executed=None, irrelevance=None):
+def put(folder, model, right=(), asked=10, held_out=None, executed=None, irrelevance=None, formed=1.0):
     """Leave what an evaluation leaves."""
     place = folder / "evaluations" / model
     (place / "bfcl").mkdir(parents=True)
-    scores = {"answered": asked, "correct": len(right), "items_per_second": 2.0, "right": sorted(right)}
+    scores = {"answered": asked, "correct": len(right), "items_per_second": 2.0, "well_formed": formed,
+              "right": sorted(right)}  # fmt: skip
     parts = {"simple_python": scores}
     if irrelevance is not None:
         parts["irrelevance"] = scores | {"correct": len(irrelevance), "right": sorted(irrelevance)}
@@ -39,6 +40,15 @@ def folder(tmp_path):
     put(tmp_path, "toolexpander-seed-1", IDS[1:9])
     put(tmp_path, "toolexpander-seed-0-plain", IDS[:1])
     return tmp_path
+
+
+def test_form_stands_beside_irrelevance(tmp_path):
+    """A model that has fallen apart is right wherever no call is wanted; the last column gives it away."""
+    put(tmp_path, "grpo-seed-0", right=IDS[:2], irrelevance=IDS[:3], formed=0.9)
+    put(tmp_path, "grpo-seed-1", right=(), irrelevance=IDS, formed=0.05)
+    table = scoreboard(load_scores(tmp_path)).set_index("model")
+    assert list(table["well formed"]) == ["90%", "5%"]
+    assert table["BFCL irrelevance"]["grpo-seed-1"].startswith("10 of 10")
 
 
 def test_names_tell_arm_seed_and_invitation(folder):

@@ -5,15 +5,16 @@ from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
+from transformers import set_seed
 
 from toolexpander_lite import splits
 from toolexpander_lite.__main__ import main
 from toolexpander_lite.data import ToolSample
 from toolexpander_lite.errors import DataError, RunError, SettingsError
 from toolexpander_lite.hardware import Hardware
-from toolexpander_lite.nano_policy import build_tokenizer
+from toolexpander_lite.nano_policy import WarmStart, build_tokenizer
 from toolexpander_lite.nano_world import FAMILIES, nano_samples
-from toolexpander_lite.profiles import PROFILES, Profile, get_profile
+from toolexpander_lite.profiles import PROFILES, Profile, check_seed, get_profile
 from toolexpander_lite.prompts import gold_completion, render_prompt
 from toolexpander_lite.recipes import RECIPES, Recipe, get_recipe, parse_settings
 from toolexpander_lite.rivals import RULES
@@ -75,12 +76,62 @@ def test_settings_that_are_none_are_refused(text, words, tmp_path, capsys):
         ("demo_source=mine", "demo_source is 'mine'; choose one of gold, own, random, corrupted"),
         ("retest=soon", "unknown retest 'soon'"),
         ("round_steps=0", "round_steps, demos and num_iterations must be at least 1"),
+        ("beta=inf", "beta must not be negative, temperature and epsilon_high must be positive, all three finite"),
+        ("beta=nan", "all three finite"),
+        ("temperature=inf", "all three finite"),
+        ("temperature=nan", "all three finite"),
+        ("epsilon_high=inf", "all three finite"),
+        ("epsilon_high=nan", "all three finite"),
+        ("epsilon=nan", "epsilon must lie between 0 and 1"),
+        ("epsilon=inf", "epsilon must lie between 0 and 1"),
+        ("learning_rate=inf", "learning_rate is inf; it must be positive and finite"),
+        ("learning_rate=nan", "learning_rate is nan; it must be positive and finite"),
+        ("lr_decay=inf", "it must lie in (0, 1]"),
+        ("lr_decay=nan", "it must lie in (0, 1]"),
+        ("example_bonus=inf", "example_bonus is inf; it must be at least 0"),
+        ("example_bonus=nan", "example_bonus is nan; it must be at least 0"),
     ],
 )
 def test_values_that_cannot_be_trained_with_are_one_line_too(text, words, tmp_path, capsys):
     assert main(["train", "--recipe", "hard_sampling", "--set", text, "--out", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: recipe 'hard_sampling': ") and words in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("rate", ["nan", "inf", "-inf", "0", "-1e-4"])
+def test_a_profile_needs_a_rate_that_can_be_trained_with(rate, tmp_path, capsys):
+    assert main(["train", "--profile-set", f"learning_rate={rate}", "--out", str(tmp_path / "run")]) == 2
+    told = f"error: profile 'nano': learning_rate is {float(rate)}; it must be positive and finite\n"
+    assert capsys.readouterr().err == told and not (tmp_path / "run").exists()
+
+
+def test_a_reward_that_is_none_is_one_line(tmp_path, capsys):
+    assert main(["train", "--set", "reward=nope", "--out", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err == "error: unknown reward 'nope'; choose one of conjunctive, graded\n"
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "preflight", "warm-start"])
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_seeds_that_are_none_are_one_line(command, seed, tmp_path, capsys):
+    assert main([command, "--seed", str(seed), "--out", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err == f"error: seed is {seed}; it must be a whole number from 0 to 4294967295\n"
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(SettingsError, match=f"seed is {seed}"):
+        WarmStart(seed=seed)
+
+
+def test_the_first_and_the_last_seed_are_taken():
+    for seed in (0, 2**32 - 1):
+        check_seed(seed)
+        set_seed(seed)
+
+
+@pytest.mark.parametrize("steps", [0, -3])
+def test_a_preflight_without_an_ordinary_step_is_one_line(steps, capsys):
+    assert main(["preflight", "--trial-steps", str(steps)]) == 2
+    told = f"error: a preflight takes 1 ordinary step or more, not {steps}; see --trial-steps\n"
+    assert capsys.readouterr().err == told
 
 
 def test_the_command_line_hands_its_settings_on(tmp_path, monkeypatch):
@@ -247,7 +298,7 @@ def test_max_tools_holds_for_training_and_held_out_rows(monkeypatch):
     ]  # fmt: skip
     monkeypatch.setattr(splits, "load_samples", lambda *a, **o: SimpleNamespace(samples=samples, dropped={}))
     for most, names in ((0, [tool["function"]["name"] for tool in tools]), (2, ["tool0", "tool8"])):
-        profile = get_profile("smol-cpu", max_tools=most, max_prompt_tokens=1024, warm_start_rows=0)
+        profile = get_profile("smol-cpu", max_tools=most, max_prompt_tokens=1024, train_prompts=16, warm_start_rows=0)
         data = load_splits(profile, 0, build_tokenizer())
         assert len(data.train) == 16 and len(data.held_out) == 4
         assert all([t["function"]["name"] for t in s.tools] == names for s in data.train + data.held_out)

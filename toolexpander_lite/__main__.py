@@ -98,6 +98,15 @@ def _print_answered(part, done, total, speed):
     print(f"{part}: {done} of {total} answered, {speed:.2f} per second", flush=True)
 
 
+def _asking(arguments):
+    """How a benchmark's questions are asked, as its command says; checked before a model is loaded -> dict."""
+    from .answers import check_asking
+
+    numbers = _changes(arguments, ("limit", "max_new_tokens", "batch_size"))
+    check_asking(**numbers)
+    return numbers | {"invite": arguments.invite}
+
+
 def _bfcl(arguments):
     from .bfcl import CATEGORIES, check_categories
     from .bfcl_results import bfcl_table, evaluate_bfcl
@@ -105,8 +114,7 @@ def _bfcl(arguments):
 
     categories = arguments.categories or list(CATEGORIES)
     check_categories(categories)
-    profile = _scored_profile(arguments)
-    settings = _changes(arguments, ("limit", "max_new_tokens", "batch_size", "invite"))
+    profile, settings = _scored_profile(arguments), _asking(arguments)
     policy = load_policy(profile, merge=True)
     scores = evaluate_bfcl(*policy, profile.model, arguments.out, categories, progress=_print_answered, **settings)
     print(bfcl_table(scores).to_string(index=False))
@@ -116,8 +124,7 @@ def _api_bank(arguments):
     from .api_bank import api_bank_table, evaluate_api_bank, load_api_bank
     from .models import load_policy
 
-    profile = _scored_profile(arguments)
-    settings = _changes(arguments, ("limit", "max_new_tokens", "batch_size", "invite"))
+    profile, settings = _scored_profile(arguments), _asking(arguments)
     if arguments.data_path and len(arguments.levels) != 1:
         raise SettingsError("--data-path gives the questions of one level: say which with --levels 1 or --levels 2")
     source = arguments.publisher, arguments.data_path, arguments.limit

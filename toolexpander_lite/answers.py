@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from .calls import CALL_CLOSE, CALL_OPEN, parse_completion
-from .errors import RunError
+from .errors import RunError, SettingsError
 from .evaluate import generate
 from .files import write_whole
 from .models import model_hash
@@ -24,6 +24,13 @@ def calls_text(calls):
     Not escaped to ASCII: a long Chinese argument would outgrow the parser's limit when it is read again.
     """
     return "\n".join(f"{CALL_OPEN}\n{json.dumps(call, ensure_ascii=False)}\n{CALL_CLOSE}" for call in calls)
+
+
+def check_asking(**numbers):
+    """Raise `SettingsError` unless each is a whole number from 1, or None."""
+    for name, number in numbers.items():
+        if number is not None and (not isinstance(number, int) or number < 1):
+            raise SettingsError(f"{name} is {number}; it must be a whole number from 1")
 
 
 def claim_folder(out, model, name, **settings):
@@ -42,8 +49,8 @@ def claim_folder(out, model, name, **settings):
         out.mkdir(parents=True, exist_ok=True)
         if not file.is_file():
             write_json(file, config)
-        old = json.loads(file.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        old = dict(json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError) as error:
         raise RunError(f"cannot use {out} for answers: {error}; choose another folder") from None
     differs = [key for key in sorted(old.keys() | config.keys()) if old.get(key) != config.get(key)]
     if differs:
@@ -59,20 +66,35 @@ def read_answers(file):
     Raises:
         RunError: any other line is not a row, or a question is answered twice.
     """
-    lines = Path(file).read_text().splitlines() if Path(file).is_file() else []
+    try:
+        lines = Path(file).read_text(encoding="utf-8").splitlines() if Path(file).is_file() else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"cannot read {file} ({error}); move the file away") from None
     rows = {}
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
-            id, _ = row["id"], row["result"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, RecursionError):
             if number == len(lines):
                 break
-            raise RunError(f"{file}: line {number} is no answer; move the file away or mend the line") from None
-        if id in rows:
-            raise RunError(f"{file}: {id} is answered twice; one try counts, so remove the answer that came second")
-        rows[id] = row
+            row = None
+        if not _is_answer(row):
+            raise RunError(f"{file}: line {number} is no answer; move the file away or mend the line")
+        if row["id"] in rows:
+            raise RunError(
+                f"{file}: {row['id']} is answered twice; one try counts, so remove the answer that came second"
+            )
+        rows[row["id"]] = row
     return list(rows.values())
+
+
+def _is_answer(row):
+    """Is this an object with texts as id, result and, where it has them, completion, and seconds as latency?"""
+    if not isinstance(row, dict):
+        return False
+    texts, seconds = (row.get("id"), row.get("result"), row.get("completion", "")), row.get("latency", 0)
+    timed = isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < float("inf")
+    return timed and all(isinstance(text, str) for text in texts)
 
 
 def answer_samples(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .answers import answer_samples, claim_folder, form_and_speed, read_answers
+from .answers import answer_samples, check_asking, claim_folder, form_and_speed, read_answers
 from .calls import judge
 from .data import ToolSample
 from .errors import DataError, RunError
@@ -230,9 +230,11 @@ def evaluate_api_bank(
         invite: invite an example of its own, as recipes with a bonus do in training.
 
     Raises:
+        SettingsError: limit, max_new_tokens or batch_size below 1.
         RunError: `out` holds answers of another model, to other rows, or under other settings, or is damaged.
     """
     settings = {"limit": limit, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
+    check_asking(**settings)
     settings |= {"invite": True} if invite else {}
     asked = {f"level {level}": questions_of(report) for level, report in reports.items()}
     before = _read_object(Path(out, "config.json")).get("questions", asked)
@@ -304,7 +306,7 @@ def score_api_bank(samples, file):
 def _scores(rows, by_id):
     reasons, right = Counter(), []
     for row in rows:
-        verdict = judge(row["completion"], by_id[row["id"]].calls, by_id[row["id"]].tools)
+        verdict = judge(row.get("completion", row["result"]), by_id[row["id"]].calls, by_id[row["id"]].tools)
         right += [row["id"]] if verdict.call_ok else []
         reasons[verdict.reason] += 1
     low, high = share_interval(len(right), len(rows))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .answers import answer_samples, claim_folder, form_and_speed, read_answers
+from .answers import answer_samples, check_asking, claim_folder, form_and_speed, read_answers
 from .bfcl import CATEGORIES, READER, check_calls, check_categories, find_package, load_questions
 from .calls import parse_completion
 from .errors import DataError, RunError
@@ -45,14 +45,17 @@ def evaluate_bfcl(
 
     Raises:
         DataError: no such category, or the questions cannot be had.
+        SettingsError: limit, max_new_tokens or batch_size below 1.
         RunError: `out` holds answers of another model, or under other settings, or is damaged.
     """
     check_categories(categories)
     settings = {"limit": limit, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
+    check_asking(**settings)
     settings |= {"invite": True} if invite else {}
+    # All of them before the first is asked: a damaged file shows at once, not after hours.
+    asked = {category: [q.sample for q in load_questions(category, limit)] for category in categories}
     claim_folder(out, model, name, benchmark="BFCL v4", bfcl_eval=find_package()[1], **settings)
-    for category in categories:
-        samples = [question.sample for question in load_questions(category, limit)]
+    for category, samples in asked.items():
         tell = progress and (lambda *state, category=category: progress(category, *state))
         answer_samples(model, tokenizer, samples, result_file(out, category), max_new_tokens, batch_size, tell, invite)
     scores = score_bfcl(out)

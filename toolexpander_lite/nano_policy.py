@@ -22,6 +22,7 @@ from .data import SolvedSample, ToolSample
 from .errors import SettingsError
 from .files import check_new_folder
 from .nano_world import CODEBOOKS, FAMILIES, WORDS, all_queries, make_sample, right_arguments, split_of
+from .profiles import check_seed
 from .prompts import gold_completion, render_prompt, written_completion
 from .self_examples import EXAMPLE_CLOSE, EXAMPLE_OPEN, example_text
 
@@ -170,6 +171,7 @@ class WarmStart:
     seed: int = 0
 
     def __post_init__(self):
+        check_seed(self.seed)
         for name in ("hard_share", "plain_share", "code_rate", "follow_rate", "all_code_share", "example_rate",
                      "early_example_rate", "early_share", "opened_share", "invited_share"):  # fmt: skip
             if not 0 <= getattr(self, name) <= 1:

@@ -16,10 +16,10 @@ import torch
 from transformers import set_seed
 
 from .demonstrations import DemoBank
-from .errors import KitError
+from .errors import KitError, SettingsError
 from .hardware import describe_hardware
 from .models import load_policy
-from .profiles import get_profile
+from .profiles import check_seed, get_profile
 from .prompts import SYSTEM_PROMPT, check_invitation, gold_completion, render_prompt
 from .recipes import get_recipe
 from .self_examples import example_text
@@ -252,8 +252,11 @@ def preflight(profile="nano", recipe="grpo", seed=0, out="out", steps=1):
         steps: ordinary steps to sample groups from, `prompts_per_step` groups each.
 
     Raises:
-        SettingsError: unknown recipe or profile.
+        SettingsError: unknown recipe or profile, an impossible seed, or less than one step.
     """
+    check_seed(seed)
+    if steps < 1:
+        raise SettingsError(f"a preflight takes 1 ordinary step or more, not {steps}; see --trial-steps")
     recipe, profile, hardware = get_recipe(recipe), get_profile(profile), describe_hardware()
     checks = [check_four_bit(profile, hardware.device)]
     if checks[0].status == "refuse":

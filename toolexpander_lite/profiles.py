@@ -6,11 +6,13 @@ gives none.
 """
 
 from dataclasses import dataclass, replace
+from math import inf
 
 from .errors import SettingsError
 
 OPTIMIZERS = ("adamw_torch_fused", "paged_adamw_8bit")
 DTYPES = ("float32", "float16", "bfloat16")
+LARGEST_SEED = 2**32 - 1  # numpy takes no larger one
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,10 @@ class Profile:
                 raise SettingsError(
                     f"profile {self.name!r}: {name} is {getattr(self, name)!r}; it must be a whole number from {least}"
                 )
+        if not 0 < self.learning_rate < inf:  # nor is NaN, which compares with nothing
+            raise SettingsError(
+                f"profile {self.name!r}: learning_rate is {self.learning_rate}; it must be positive and finite"
+            )
         if self.dtype not in DTYPES:
             raise SettingsError(f"profile {self.name!r}: dtype is {self.dtype!r}; choose one of {', '.join(DTYPES)}")
         if self.attention not in ("sdpa", "eager"):
@@ -224,3 +230,13 @@ def get_profile(name, **changes):
         return replace(name, **changes)
     except TypeError as error:
         raise SettingsError(f"profile {name.name!r}: {error}") from None
+
+
+def check_seed(seed):
+    """Refuse what cannot seed a run.
+
+    Raises:
+        SettingsError: not a whole number from 0 to `LARGEST_SEED`.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED:
+        raise SettingsError(f"seed is {seed!r}; it must be a whole number from 0 to {LARGEST_SEED}")

@@ -5,6 +5,7 @@ and 10 rollouts per prompt. Every other number here is our assumption and says s
 """
 
 from dataclasses import dataclass, fields, replace
+from math import inf
 
 from .demonstrations import SOURCES
 from .errors import SettingsError
@@ -74,12 +75,15 @@ class Recipe:
 
     def __post_init__(self):
         get_reward(self.reward)
-        # Written so that NaN, which compares with nothing, is refused too.
-        fit = self.beta >= 0 and self.temperature > 0 and 0 < self.epsilon < 1 and self.epsilon_high > 0
+        # Bounded on both sides, so that infinity is refused, and NaN, which compares with nothing, too.
+        fit = (
+            0 <= self.beta < inf and 0 < self.temperature < inf
+            and 0 < self.epsilon < 1 and 0 < self.epsilon_high < inf
+        )  # fmt: skip
         if not fit:
             raise SettingsError(
-                f"recipe {self.name!r}: beta must not be negative, temperature and epsilon_high must be positive, and "
-                "epsilon must lie between 0 and 1"
+                f"recipe {self.name!r}: beta must not be negative, temperature and epsilon_high must be positive, all "
+                "three finite, and epsilon must lie between 0 and 1"
             )
         if self.scale_rewards not in ("group", "none"):
             raise SettingsError(f"recipe {self.name!r}: scale_rewards is {self.scale_rewards!r}; use 'group' or 'none'")
@@ -105,8 +109,10 @@ class Recipe:
             raise SettingsError(
                 f"recipe {self.name!r}: num_generations is {self.num_generations}; a group needs 2 or more"
             )
-        if self.learning_rate is not None and not self.learning_rate > 0:
-            raise SettingsError(f"recipe {self.name!r}: learning_rate is {self.learning_rate}; it must be positive")
+        if self.learning_rate is not None and not 0 < self.learning_rate < inf:
+            raise SettingsError(
+                f"recipe {self.name!r}: learning_rate is {self.learning_rate}; it must be positive and finite"
+            )
         if not 0 < self.lr_decay <= 1:
             raise SettingsError(f"recipe {self.name!r}: lr_decay is {self.lr_decay}; it must lie in (0, 1]")
         if self.retest not in RETESTS:

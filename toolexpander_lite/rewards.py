@@ -14,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 
 from .calls import judge, same_value
 from .data import from_json
+from .errors import SettingsError
 
 
 def conjunctive_reward(prompts, completions, calls, tools, log_metric=None, **columns):
@@ -110,9 +111,9 @@ REWARDS = {"conjunctive": conjunctive_reward, "graded": graded_reward}
 
 
 def get_reward(name):
-    """The reward function called `name`. Raises `ValueError`, naming the choices, when there is none."""
+    """The reward function called `name`. Raises `SettingsError`, naming the choices, when there is none."""
     if name not in REWARDS:
-        raise ValueError(f"unknown reward {name!r}; choose one of {', '.join(REWARDS)}")
+        raise SettingsError(f"unknown reward {name!r}; choose one of {', '.join(REWARDS)}")
     return REWARDS[name]
 
 

@@ -19,14 +19,15 @@ from .intervals import bootstrap_interval, share_interval
 from .runs import find_runs, load_study, read_jsonl
 
 _NAME = re.compile(r"(?P<arm>.+?)(?:-seed-(?P<seed>\d+))?(?P<plain>-plain)?")
-COLUMNS = ("model", "arm", "seed", "part", "correct", "asked", "low", "high", "items_per_second", "right")
+COLUMNS = ("model", "arm", "seed", "part", "correct", "asked", "low", "high", "items_per_second", "well_formed", "right")
 
 
 def load_scores(folder):
     """All scores below `FOLDER/evaluations` -> DataFrame with the columns `COLUMNS`, a row per model and part.
 
     `arm` keeps a `-plain`; `seed` is -1 where a model has none. `low` and `high`: Wilson's 95 % interval. `right`: ids
-    of the questions answered right, None where they are not on record; `items_per_second` likewise.
+    of the questions answered right, None where they are not on record; `items_per_second` and `well_formed`, the share
+    of answers in the form that was asked for, likewise.
 
     Raises:
         RunError: nothing there.
@@ -35,8 +36,8 @@ def load_scores(folder):
     for model in sorted(Path(folder, "evaluations").glob("*/")):
         name = _NAME.fullmatch(model.name)
         arm, seed = name["arm"] + (name["plain"] or ""), int(name["seed"] or -1)
-        for part, correct, asked, speed, right in _parts(model):
-            told = (model.name, arm, seed, part, correct, asked, *share_interval(correct, asked), speed, right)
+        for part, correct, asked, speed, formed, right in _parts(model):
+            told = (model.name, arm, seed, part, correct, asked, *share_interval(correct, asked), speed, formed, right)
             rows.append(dict(zip(COLUMNS, told)))
     if not rows:
         raise RunError(f"no scores below {folder}/evaluations; benchmarks/smol_runs.py makes them")
@@ -44,27 +45,36 @@ def load_scores(folder):
 
 
 def _parts(model):
-    """(part, correct, asked, items per second, ids) of everything that one model was asked."""
+    """(part, correct, asked, items per second, well formed, ids) of everything that one model was asked."""
     if (file := model / "held_out.json").exists():
         scores = json.loads(file.read_text())
         asked = scores["questions"]
-        yield "held out", round(scores["zero_shot"] * asked), asked, None, None
+        yield "held out", round(scores["zero_shot"] * asked), asked, None, None, None
     for benchmark, prefix in (("bfcl", "BFCL "), ("api-bank", "API-Bank ")):
         if (file := model / benchmark / "scores.json").exists():
             for part, s in json.loads(file.read_text()).items():
-                yield prefix + part, s["correct"], s["answered"], s["items_per_second"], s["right"]
+                yield prefix + part, s["correct"], s["answered"], s["items_per_second"], s["well_formed"], s["right"]
     if (file := model / "executed.jsonl").exists():
         episodes = read_jsonl(file)
         right = [e["id"] for e in episodes if e["reason"] == "ok"]
-        yield "executed", len(right), len(episodes), None, right
+        yield "executed", len(right), len(episodes), None, None, right
 
 
 def scoreboard(scores):
-    """`load_scores`'s rows -> DataFrame of texts, a row per model and a column per part: "12 of 400 (0.02-0.05)"."""
+    """`load_scores`'s rows -> DataFrame of texts, a row per model and a column per part: "12 of 400 (0.02-0.05)".
+
+    The last column, where it is on record, is the share of well-formed answers over all benchmark questions: a model
+    that has fallen apart does well in irrelevance, and shows here.
+    """
     told = scores.assign(
         text=[f"{s.correct} of {s.asked} ({s.low:.2f}-{s.high:.2f})" for s in scores.itertuples()]
     ).pivot(index="model", columns="part", values="text")
-    return told.reindex(index=_ordered(scores), columns=scores.part.unique()).fillna("not run").reset_index()
+    told = told.reindex(index=_ordered(scores), columns=scores.part.unique()).fillna("not run")
+    formed = scores.dropna(subset="well_formed")
+    if len(formed):
+        counts = formed.assign(formed=formed.well_formed * formed.asked).groupby("model")[["formed", "asked"]].sum()
+        told["well formed"] = (counts.formed / counts.asked).map("{:.0%}".format).reindex(told.index).fillna("not run")
+    return told.reset_index()
 
 
 def _ordered(scores):

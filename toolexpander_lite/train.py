@@ -34,7 +34,7 @@ from .hardware import describe_hardware, pick_dtype
 from .model_files import mark_base
 from .models import adapters_to_float32, load_policy, model_hash
 from .nano_world import right_call
-from .profiles import get_profile
+from .profiles import check_seed, get_profile
 from .prompts import check_invitation
 from .recipes import get_recipe
 from .recording import RolloutRecorder, Rounds, RunLog, command_line, rewind
@@ -158,14 +158,13 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         progress: called with each row of the log as it is written.
 
     Raises:
-        SettingsError: unknown recipe or profile, settings that do not fit together, or more than one process.
+        SettingsError: unknown recipe or profile, an impossible seed, settings that do not fit together, or more than one process.
         DataError, ModelError: the data or the model cannot be used.
         RunError: `out` cannot be written, holds a run already, or holds one that cannot be resumed: another run than
             this, one with more steps, or a damaged one.
     """
     recipe, profile = get_recipe(recipe), get_profile(profile)
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise SettingsError(f"seed must be a non-negative int, not {seed!r}")
+    check_seed(seed)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise SettingsError(
             "train() runs in one process (one log, one GPU); for several, put hard_sampling's three pieces into a "

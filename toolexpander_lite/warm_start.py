@@ -21,6 +21,7 @@ from .errors import ModelError, SettingsError
 from .evaluate import evaluate
 from .hardware import describe_hardware, pick_dtype
 from .models import load_policy, model_hash
+from .profiles import check_seed
 from .prompts import gold_completion, render_prompt
 from .recording import command_line
 from .runs import check_folder, software_versions, write_json
@@ -116,9 +117,10 @@ def build_warm_start(profile, out, seed=0, progress=None):
     accuracy before and after, so that the share of a final score that is owed to this step can be shown.
 
     Raises:
-        SettingsError: the profile has no warm start. ModelError: its model is an adapter, whose base is frozen.
+        SettingsError: the profile has no warm start, or an impossible seed. ModelError: its model is an adapter, whose base is frozen.
         RunError: `out` cannot be written or holds a run already.
     """
+    check_seed(seed)
     if not profile.warm_start_steps:
         raise SettingsError(f"profile {profile.name!r} has no warm start; set warm_start_steps")
     if Path(profile.model, "adapter_config.json").is_file():
