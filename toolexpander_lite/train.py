@@ -158,7 +158,8 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         progress: called with each row of the log as it is written.
 
     Raises:
-        SettingsError: unknown recipe or profile, an impossible seed, settings that do not fit together, or more than one process.
+        SettingsError: unknown recipe or profile, an impossible seed, settings that do not fit together, or more than
+            one process.
         DataError, ModelError: the data or the model cannot be used.
         RunError: `out` cannot be written, holds a run already, or holds one that cannot be resumed: another run than
             this, one with more steps, or a damaged one.

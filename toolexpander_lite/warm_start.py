@@ -117,7 +117,8 @@ def build_warm_start(profile, out, seed=0, progress=None):
     accuracy before and after, so that the share of a final score that is owed to this step can be shown.
 
     Raises:
-        SettingsError: the profile has no warm start, or an impossible seed. ModelError: its model is an adapter, whose base is frozen.
+        SettingsError: the profile has no warm start, or an impossible seed.
+        ModelError: its model is an adapter, whose base is frozen.
         RunError: `out` cannot be written or holds a run already.
     """
     check_seed(seed)
