@@ -19,7 +19,7 @@ from toolexpander_lite.api_bank import (
     to_owners_row,
 )
 from toolexpander_lite.api_tasks import api_tasks
-from toolexpander_lite.errors import DataError, RunError
+from toolexpander_lite.errors import DataError, RunError, SettingsError
 from toolexpander_lite.models import load_policy
 from toolexpander_lite.profiles import get_profile
 
@@ -296,6 +296,19 @@ def test_the_command_line_reads_asks_and_scores(tmp_path, capsys):
     both = ["api-bank", "--data-path", str(tmp_path / "rows.json"), "--out", str(tmp_path / "both")]
     assert main(both) == 2
     assert "say which with --levels 1 or --levels 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--limit", "--max-new-tokens", "--batch-size"])
+def test_a_number_that_cannot_be_is_refused_before_anything_is_written(tmp_path, capsys, option):
+    (tmp_path / "rows.json").write_text(json.dumps([owners_row("[Pay(amount='5')]")]))
+    command = ["api-bank", "--profile", "nano", "--levels", "1", "--data-path", str(tmp_path / "rows.json")]
+    assert main([*command, option, "0", "--out", str(tmp_path / "out")]) == 2
+    name = option[2:].replace("-", "_")
+    assert capsys.readouterr().err == f"error: {name} is 0; it must be a whole number from 1\n"
+    report = load(tmp_path, [owners_row("[Pay(amount='5')]")])
+    with pytest.raises(SettingsError, match=f"{name} is 0"):
+        evaluate_api_bank(None, None, "nano", tmp_path / "out", {1: report}, **{name: 0})
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_real_slices_of_both_publishers_agree():

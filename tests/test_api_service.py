@@ -93,6 +93,7 @@ def test_hostile_calls_alone_change_nothing(service):
         ("POST", "/tools/get_balance", None, {"Content-Length": "9" * 5000}, 413, "larger than"),
         ("POST", "/tools/get_balance", None, {"Content-Length": "-1"}, 411, "Content-Length"),
         ("POST", "/tools/get_balance", None, {"Transfer-Encoding": "chunked"}, 411, "Content-Length"),
+        ("POST", "/tools/get_balance", b'{"owner": "Bob"}', {"Host": "evil.example"}, 403, "the Host of a request"),
         ("POST", "/", b"{}", {}, 404, "there is no '/'"),
         ("POST", "/etc/passwd", b"{}", {}, 404, "there is no '/etc/passwd'"),
         ("GET", "/tools/get_balance", None, {}, 501, "Unsupported method"),

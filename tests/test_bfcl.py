@@ -15,7 +15,7 @@ from toolexpander_lite.__main__ import main
 from toolexpander_lite.answers import calls_text, read_answers
 from toolexpander_lite.bfcl import check_calls, first_answer, json_schema, load_questions
 from toolexpander_lite.bfcl_results import bfcl_table, evaluate_bfcl, result_file, score_bfcl
-from toolexpander_lite.errors import DataError, RunError
+from toolexpander_lite.errors import DataError, RunError, SettingsError
 from toolexpander_lite.models import load_policy
 from toolexpander_lite.nano_world import nano_samples
 from toolexpander_lite.profiles import get_profile
@@ -325,6 +325,14 @@ def test_damaged_answers_are_refused_and_left_alone(package, policy, tmp_path):
     for rows, message in [
         ([good[0], '{"id": "irrel\n', good[1]], "line 2 is no answer"),
         ([*good, good[0]], "irrelevance_0 is answered twice"),
+        ([good[0], {"id": 3, "result": ""}], "line 2 is no answer"),
+        ([{"id": "irrelevance_0", "result": None}], "line 1 is no answer"),
+        ([good[0] | {"completion": 5}, good[1]], "line 1 is no answer"),
+        ([good[0] | {"latency": "fast"}], "line 1 is no answer"),
+        ([good[0] | {"latency": -1}], "line 1 is no answer"),
+        ([good[0] | {"id": ["irrelevance_0"]}], "line 1 is no answer"),
+        (["[" * 100_000 + "\n", good[0]], "line 1 is no answer"),
+        ([good[0], "[]\n"], "line 2 is no answer"),
     ]:
         file = write_answers(tmp_path, "irrelevance", rows)
         before = file.read_text()
@@ -332,6 +340,9 @@ def test_damaged_answers_are_refused_and_left_alone(package, policy, tmp_path):
             with pytest.raises(RunError, match=message):
                 act()
         assert file.read_text() == before
+    file.write_bytes(b"\xff\n")
+    with pytest.raises(RunError, match="cannot read .*irrelevance_result.json.*move the file away"):
+        score_bfcl(tmp_path)
     write_answers(tmp_path, "irrelevance", [row("irrelevance_77")])
     with pytest.raises(DataError, match="no irrelevance question is called 'irrelevance_77'"):
         score_bfcl(tmp_path)
@@ -361,6 +372,30 @@ def test_the_command_line_asks_scores_and_goes_on(package, tmp_path, capsys):
     assert main(command) == 0 and main(command) == 0
     out = capsys.readouterr().out
     assert out.count("irrelevance: 2 of 2 answered") == 1 and "live_relevance" in out and "2 of 3" in out
+
+
+@pytest.mark.parametrize("option", ["--limit", "--max-new-tokens", "--batch-size"])
+@pytest.mark.parametrize("number", ["0", "-1"])
+def test_a_number_that_cannot_be_is_refused_before_anything_is_written(package, policy, tmp_path, capsys, option, number):
+    assert main(["bfcl", "--profile", "nano", option, number, "--out", str(tmp_path / "out")]) == 2
+    name = option[2:].replace("-", "_")
+    assert capsys.readouterr().err == f"error: {name} is {number}; it must be a whole number from 1\n"
+    with pytest.raises(SettingsError, match=f"{name} is {number}"):
+        evaluate_bfcl(*policy, "nano", tmp_path / "out", ["irrelevance"], **{name: int(number)})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_category_shows_before_the_first_is_asked(package, policy, tmp_path):
+    (package / "BFCL_v4_irrelevance.json").write_text("{}")
+    with pytest.raises(DataError, match="BFCL_v4_irrelevance.json has 1 rows, not 3"):
+        evaluate_bfcl(*policy, "nano", tmp_path / "out", ["live_relevance", "irrelevance"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_config_that_is_none_is_one_clear_error(package, policy, tmp_path):
+    (tmp_path / "config.json").write_text("5")
+    with pytest.raises(RunError, match="cannot use .*choose another folder"):
+        evaluate_bfcl(*policy, "nano", tmp_path, ["irrelevance"])
 
 
 @needs_wheel

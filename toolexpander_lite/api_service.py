@@ -4,7 +4,8 @@
 
 The answer is a `ToolResult`, whether the call came off or not; the status is 200, or that of `STATUS`. The
 service runs calls by the same `ToolRegistry` as a program would, so both ways give the same results. It binds
-to 127.0.0.1 only, takes any free port, reads bodies up to `MAX_BODY` and answers nothing but the above.
+to 127.0.0.1 only, takes any free port, refuses requests that name another host, reads bodies up to `MAX_BODY` and
+answers nothing but the above.
 """
 
 import http.client
@@ -62,6 +63,9 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 5  # seconds for a client to send its request; without it, one that sends nothing keeps a thread
 
     def do_POST(self):
+        # A web page open in a browser here can reach this address under a host name of its own, but not name this host.
+        if self.headers.get("Host") != f"{LOOPBACK}:{self.server.server_address[1]}":
+            return self._refuse(403, f"the Host of a request must be {LOOPBACK} and this port")
         if not self.path.startswith(_PREFIX):
             return self._refuse(404, f"there is no {self.path!r:.80}; POST to {_PREFIX}<name>")
         if (length := self.headers.get("Content-Length", "")).isascii() and length.isdigit():
