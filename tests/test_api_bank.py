@@ -153,13 +153,13 @@ def test_errors_name_what_is_wrong(tmp_path, monkeypatch):
         load_api_bank(1, "other")
     with pytest.raises(DataError, match="limit is 0"):
         load(tmp_path, [owners_row("[Pay()]")], limit=0)
-    with pytest.raises(DataError, match="not JSON.*cut short"):
+    with pytest.raises(DataError, match="rows.json is not a JSON list of rows; it may be cut short: delete it"):
         load(tmp_path, '[{"file"')
     with pytest.raises(DataError, match="not a JSON list"):
         load(tmp_path, "{}")
     with pytest.raises(DataError, match="no usable row of 1"):
         load(tmp_path, [{}])
-    with pytest.raises(DataError, match="cannot read API-Bank from .*absent.json"):
+    with pytest.raises(DataError, match="no file .*absent.json"):
         load_api_bank(1, path=tmp_path / "absent.json")
 
     def unreachable(url, timeout):
@@ -170,6 +170,20 @@ def test_errors_name_what_is_wrong(tmp_path, monkeypatch):
     for publisher in ("owners", "hammer"):
         with pytest.raises(DataError, match=r"https://raw.githubusercontent.com/.+/[0-9a-f]{40}/.*no route.*path="):
             load_api_bank(2, publisher)
+
+
+@pytest.mark.parametrize("content", [b'[{"file"', b"{}", b"\xff"])
+def test_a_damaged_file_in_the_cache_is_named(tmp_path, monkeypatch, content):
+    monkeypatch.setenv("TOOLEXPANDER_CACHE", str(tmp_path))
+    file = hardware.cache_folder("data", "api-bank") / "level-1-api.json"
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=f"{file}.*delete it, fetch it again"):
+        load_api_bank(1)
+
+
+def test_a_first_row_that_is_none_is_counted_like_any_other(tmp_path):
+    report = load(tmp_path, [None, hammer_row(("Pay", {"amount": 5}))])
+    assert report.dropped == {"unparsable row": 1} and "Apache-2.0" in report.licence
 
 
 def test_a_limit_draws_the_same_rows_each_time(tmp_path):

@@ -1,5 +1,6 @@
 """BFCL: self-made files in its layout, and its own questions and checker where the wheel is at hand."""
 
+import errno
 import hashlib
 import importlib.util
 import json
@@ -208,6 +209,18 @@ def test_the_wheel_is_fetched_once_checked_and_unpacked(monkeypatch, empty_cache
     folder, version = bfcl.find_package()
     assert (folder / "data" / "BFCL_v4_multiple.json").is_file() and version == bfcl.VERSION
     assert bfcl.find_package() == (folder, version) and len(asked) == 1 and "--no-deps" in asked[0]
+
+
+def test_a_full_disk_is_one_clear_error(monkeypatch, empty_cache):
+    def full(*args, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(bfcl, "_fetch_wheel", lambda folder: folder / "made.whl")
+    zipfile.ZipFile(bfcl.cache_folder("bfcl") / "made.whl", "w").close()
+    monkeypatch.setattr(zipfile.ZipFile, "extractall", full)
+    with pytest.raises(SettingsError, match="cannot write to the cache folder .*bfcl .No space.*TOOLEXPANDER_CACHE"):
+        bfcl.find_package()
+    assert [place.name for place in empty_cache.iterdir()] == ["made.whl"]
 
 
 def test_two_processes_may_unpack_the_wheel_at_once(monkeypatch, empty_cache):

@@ -1,5 +1,6 @@
 """The choice of profile and precision, from made-up machines."""
 
+import errno
 import io
 import os
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from toolexpander_lite import hardware as module
+from toolexpander_lite.api_bank import load_api_bank
+from toolexpander_lite.errors import SettingsError
 from toolexpander_lite.hardware import (
     Hardware,
     cache_folder,
@@ -16,6 +19,7 @@ from toolexpander_lite.hardware import (
     pick_profile,
     put_in_place,
 )
+from toolexpander_lite.loaders import load_samples
 from toolexpander_lite.profiles import PROFILES
 
 CPU = Hardware("cpu", "CPU", 16.0)
@@ -79,6 +83,26 @@ def test_this_machine_can_be_described():
 def test_the_cache_folder_can_be_moved(monkeypatch, tmp_path):
     monkeypatch.setenv("TOOLEXPANDER_CACHE", str(tmp_path / "c"))
     assert cache_folder("a", "b") == tmp_path / "c" / "a" / "b" and cache_folder("a", "b").is_dir()
+
+
+def test_a_cache_that_cannot_be_written_to_is_one_clear_error(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TOOLEXPANDER_CACHE", str(tmp_path / "file" / "cache"))
+    words = r"cannot write to the cache folder .*{}.* \({}\); set TOOLEXPANDER_CACHE to a folder that can be written to"
+    for act in (lambda: cache_folder("data"), lambda: load_samples("toolrl"), lambda: load_api_bank(1)):
+        with pytest.raises(SettingsError, match=words.format("file/cache/", "Not a directory")):
+            act()
+
+    def full(*args, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setenv("TOOLEXPANDER_CACHE", str(tmp_path))
+    monkeypatch.setattr(module.urllib.request, "urlopen", lambda url, timeout: io.BytesIO(b"rows"))
+    for where in ((module.tempfile, "TemporaryDirectory"), (Path, "write_bytes")):  # at once, and half way
+        with monkeypatch.context() as patch, pytest.raises(SettingsError, match=words.format("data/toolrl", "No space.*")):
+            patch.setattr(*where, full)
+            load_samples("toolrl")
+    assert not [place for place in tmp_path.rglob("*") if place.is_file() and place.name != "file"]
 
 
 def test_two_processes_may_fetch_the_same_file_at_once(monkeypatch, tmp_path):

@@ -281,6 +281,29 @@ def test_a_damaged_file_is_one_clear_error(tmp_path, kind, damage):
         load_samples("toolrl", file)
 
 
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl"])
+def test_an_integer_beyond_pythons_limit_costs_its_row_only(tmp_path, name):
+    long = json.dumps(GOOD)[:-1] + ', "id": ' + "9" * 5000 + "}"
+    rows = [long, json.dumps(GOOD), "7" * 5000, json.dumps(GOOD | {"id": 10**4000}), long]
+    text = "[" + ", ".join(rows) + "]" if name == "rows.json" else "\n".join(rows)
+    report = load_samples("toolrl", write(tmp_path, name, text))
+    assert [s.id for s in report.samples] == ["toolrl-000001", "toolrl-000003"]
+    assert report.dropped == {"unparsable row": 3}
+
+
+def test_a_long_integer_alone_is_no_list_and_after_a_broken_line_no_end(tmp_path):
+    with pytest.raises(DataError, match="not a JSON list"):
+        load_samples("toolrl", write(tmp_path, "rows.json", "7" * 5000))
+    lines = write(tmp_path, "rows.jsonl", "\n".join(["{broken", "7" * 5000, json.dumps(GOOD), "{broken", "7" * 5000]))
+    assert load_samples("toolrl", lines).dropped == {"unparsable row": 4}
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl"])
+def test_a_mark_before_the_text_is_passed_over(tmp_path, name):
+    text = json.dumps([GOOD]) if name == "rows.json" else json.dumps(GOOD)
+    assert len(load_samples("toolrl", write(tmp_path, name, "\ufeff" + text)).samples) == 1
+
+
 def test_out_of_reach_says_so_and_names_the_local_path(monkeypatch, tmp_path):
     def unreachable(url, timeout):
         raise urllib.error.URLError("no route")

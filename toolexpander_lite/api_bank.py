@@ -24,6 +24,7 @@ from .errors import DataError, RunError
 from .hardware import cache_folder, fetch
 from .intervals import share_interval
 from .loaders import LoadReport
+from .row_files import read_rows
 from .row_formats import parameter_schema
 from .runs import write_json
 
@@ -66,7 +67,7 @@ def load_api_bank(level, publisher="owners", path=None, limit=None):
     samples, dropped = [], Counter()
     rows = _read(address, path)
     if path is not None:
-        publisher = "hammer" if rows and "answers" in rows[0] else "owners"
+        publisher = "hammer" if any("answers" in row for row in rows if isinstance(row, dict)) else "owners"
     for index, row in enumerate(rows):
         try:
             samples.append(_sample(row, level, index))
@@ -88,19 +89,12 @@ class _Unusable(Exception):
 def _read(address, path):
     try:
         file = fetch(address, cache_folder("data", "api-bank")) if path is None else Path(path)
-        rows = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{address} is not JSON ({error}); fetch it again, it may be cut short") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{address} is not UTF-8 text ({error}); fetch it again, it may be damaged") from None
     except (OSError, HTTPException) as error:
         raise DataError(
-            f"cannot read API-Bank from {address} ({error}); download the file on a machine with internet and give "
+            f"cannot fetch API-Bank from {address} ({error}); download the file on a machine with internet and give "
             "it as path=... (--data-path)"
         ) from None
-    if not isinstance(rows, list):
-        raise DataError(f"{address} is not a JSON list of rows")
-    return rows
+    return list(read_rows(file))
 
 
 def _sample(row, level, index):

@@ -12,7 +12,6 @@ import json
 import random
 import subprocess
 import sys
-import tempfile
 import types
 import zipfile
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from pathlib import Path
 
 from .data import ToolSample
 from .errors import DataError
-from .hardware import cache_folder, put_in_place
+from .hardware import beside, cache_folder, put_in_place
 
 VERSION = "2026.3.23"
 WHEEL_SHA256 = "3bb6dfa5f0c68ad403c9ec50b00db2bb3b4cc9b38ab1ff33f48fe30d853d3a0a"
@@ -81,9 +80,9 @@ def find_package():
     folder = cache_folder("bfcl") / f"bfcl_eval-{VERSION}"
     if not folder.is_dir():
         wheel = _fetch_wheel(folder.parent)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as beside, zipfile.ZipFile(wheel) as archive:
-            archive.extractall(Path(beside, "wheel"))
-            put_in_place(Path(beside, "wheel"), folder)  # only now: a cut run leaves no half package behind
+        with beside(folder.parent) as made, zipfile.ZipFile(wheel) as archive:
+            archive.extractall(made / "wheel")
+            put_in_place(made / "wheel", folder)  # only now: a cut run leaves no half package behind
     return folder / "bfcl_eval", VERSION
 
 
@@ -93,15 +92,15 @@ def _fetch_wheel(folder):
     if not wheel.is_file():
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-color", "--retries", "1",
                    "--timeout", "20", "--disable-pip-version-check", f"bfcl-eval=={VERSION}"]  # fmt: skip
-        with tempfile.TemporaryDirectory(dir=folder) as beside:
-            done = subprocess.run([*command, "--dest", beside], capture_output=True, text=True)
-            if done.returncode or not Path(beside, wheel.name).is_file():
+        with beside(folder) as made:
+            done = subprocess.run([*command, "--dest", str(made)], capture_output=True, text=True)
+            if done.returncode or not (made / wheel.name).is_file():
                 reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
                 raise DataError(
                     f"cannot fetch the BFCL questions ({reason}); on a machine with internet run `pip download "
                     f"--no-deps bfcl-eval=={VERSION}` and put the .whl file into {folder}"
                 )
-            put_in_place(Path(beside, wheel.name), wheel)
+            put_in_place(made / wheel.name, wheel)
     if hashlib.sha256(wheel.read_bytes()).hexdigest() != WHEEL_SHA256:
         raise DataError(f"{wheel} is damaged, or not the file that was published; delete it and run again")
     return wheel

@@ -7,10 +7,13 @@ without owning the machine. All thresholds are our assumptions.
 import os
 import tempfile
 import urllib.request
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
+from .errors import SettingsError
 
 
 @dataclass(frozen=True)
@@ -91,22 +94,54 @@ def cache_folder(*parts):
     """Folder for fetched data and unpacked models, made if missing -> `Path`.
 
     It is `$TOOLEXPANDER_CACHE`, else `.cache/toolexpander_lite` in the home folder.
+
+    Raises:
+        SettingsError: it cannot be made.
     """
     root = os.environ.get("TOOLEXPANDER_CACHE") or Path.home() / ".cache" / "toolexpander_lite"
     folder = Path(root, *parts)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
     return folder
 
 
+def _unwritable(folder, error):
+    return SettingsError(
+        f"cannot write to the cache folder {folder} ({error.strerror or error}); set TOOLEXPANDER_CACHE to a folder that "
+        "can be written to"
+    )
+
+
+@contextmanager
+def beside(folder):
+    """A folder within the cache folder `folder`, on its disk, gone at the end -> `Path`; for `put_in_place`.
+
+    Raises:
+        SettingsError: `folder` cannot be written to, or its disk is full.
+    """
+    try:
+        with tempfile.TemporaryDirectory(dir=folder) as made:
+            yield Path(made)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
 def fetch(url, folder):
-    """Download one file into `folder` unless it is there -> its `Path`; `OSError` when out of reach."""
+    """Download one file into the cache folder `folder` unless it is there -> its `Path`.
+
+    Raises:
+        OSError: out of reach.
+        SettingsError: `folder` cannot be written to.
+    """
     file = Path(folder, url.rpartition("/")[2])
     if not file.is_file():
         with urllib.request.urlopen(url, timeout=60) as answer:
             content = answer.read()
         # Whole or not at all: a cut download must never be taken for the file.
-        with tempfile.TemporaryDirectory(dir=folder) as beside:
-            part = Path(beside, file.name)
+        with beside(folder) as made:
+            part = made / file.name
             part.write_bytes(content)
             put_in_place(part, file)
     return file

