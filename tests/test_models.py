@@ -237,6 +237,21 @@ def test_a_base_model_without_template_is_refused():
         ensure_tool_template(make_tokenizer(None))
 
 
+@pytest.mark.parametrize("template", ["{{ raise_exception('system first') }}", "{% if %}", "{{ messages[7].content }}"])
+def test_a_template_that_raises_is_one_error(template):
+    with pytest.raises(ModelError, match="chat template of .* cannot render a question"):
+        ensure_tool_template(make_tokenizer(template))
+
+
+def test_a_tokenizer_that_is_larger_than_the_embeddings_is_refused(llama, tmp_path):
+    folder = shutil.copytree(llama, tmp_path / "larger")
+    tokenizer = make_tokenizer()
+    tokenizer.add_tokens(["<new>", "<newer>"])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ModelError, match=r"knows \d+ tokens and the model has embeddings for \d+"):
+        load_policy(profile(folder), device="cpu")
+
+
 def test_no_tools_and_no_chatml_is_refused():
     template = "{% for m in messages %}{{ m.content }}<s>{% endfor %}"
     tokenizer = Tokenizer(models.WordLevel({"<s>": 0, "x": 1}, unk_token="x"))
@@ -328,6 +343,29 @@ def test_an_adapter_travels_with_its_base_and_says_so_without_it(llama, tmp_path
     model.save_pretrained(tmp_path / "further")  # a run that goes on with it remembers where the base is now
     named = json.loads((tmp_path / "further" / "adapter_config.json").read_text())["base_model_name_or_path"]
     assert Path(named) == (moved / "base").resolve()
+
+
+@pytest.mark.parametrize("adapter", ["fresh", "trained"])
+def test_merged_for_answers_it_is_the_same_policy_without_adapters(llama, tmp_path, adapter):
+    folder = llama
+    if adapter == "trained":
+        folder = tmp_path / "adapter"
+        save_adapter(llama, folder)
+    apart, tokenizer = load_policy(profile(folder, lora_rank=2), device="cpu")
+    merged, _ = load_policy(profile(folder, lora_rank=2), device="cpu", merge=True)
+    assert not any("lora" in name for name, _ in merged.named_parameters())
+    ids = tokenizer("weather in the city", return_tensors="pt").input_ids
+    with torch.no_grad():
+        torch.testing.assert_close(merged(ids).logits, apart(ids).logits, atol=1e-5, rtol=1e-4)
+        plain, _ = load_policy(profile(llama), device="cpu")
+        changed = not torch.allclose(merged(ids).logits, plain(ids).logits, atol=1e-2)
+    assert changed == (adapter == "trained")
+    assert merged.generation_config.repetition_penalty in (None, 1.0)
+
+
+def test_a_policy_in_four_bits_keeps_its_adapters_when_merging_is_asked_for(qwen):
+    model, _ = load_policy(profile(qwen, quantization="4bit", lora_rank=2), device="cpu", merge=True)
+    assert any("lora" in name for name, _ in model.named_parameters())
 
 
 def test_damaged_weights_and_an_adapter_of_another_model_are_one_error(llama, tmp_path):

@@ -12,6 +12,7 @@ import logging
 from pathlib import Path
 
 import torch
+from jinja2.exceptions import TemplateError
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
@@ -114,6 +115,11 @@ def load_policy(profile, device=None, merge=False):
         raise told from error
     ensure_tool_template(tokenizer)
     prepare_tokenizer(tokenizer)
+    if len(tokenizer) > (rows := model.get_input_embeddings().num_embeddings):
+        raise ModelError(
+            f"the tokenizer of {profile.model!r} knows {len(tokenizer)} tokens and the model has embeddings for {rows}: "
+            "they do not belong together, or tokens were added without model.resize_token_embeddings()"
+        )
     # A fresh generation config: Qwen2.5's own has a repetition penalty, which changes even greedy
     # answers, and top-k and top-p, with which GRPO would sample from another policy than it trains.
     saved = model.generation_config.eos_token_id  # None, a number or a list
@@ -222,6 +228,18 @@ def model_hash(model, adapters=False):
 
 
 def _render(tokenizer, tools=None, answer=None):
+    """A probing chat, rendered.
+
+    Raises:
+        ModelError: the template refuses it or is broken.
+    """
     chat = [{"role": "user", "content": "probe_question"}]
     chat += [{"role": "assistant", "content": answer}] if answer else []
-    return tokenizer.apply_chat_template(chat, tools=tools, add_generation_prompt=not answer, tokenize=False)
+    try:
+        return tokenizer.apply_chat_template(chat, tools=tools, add_generation_prompt=not answer, tokenize=False)
+    except (TemplateError, TypeError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"the chat template of {tokenizer.name_or_path!r} cannot render a question"
+            f"{' with its answer' * bool(answer)} ({type(error).__name__}: {error}); mend its chat_template.jinja, or "
+            "use another model"
+        ) from None
