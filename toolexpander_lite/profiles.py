@@ -29,7 +29,7 @@ class Profile:
         dtype: "float32", "float16" or "bfloat16"; `pick_dtype` refines it for the GPU at hand.
         quantization: "4bit" (bitsandbytes NF4, double quantisation) or None.
         lora_rank: LoRA on all linear layers with this rank; 0 trains the full weights.
-        attention: "sdpa", or "eager", which is quicker on a CPU with short prompts and takes more memory with long ones.
+        attention: "sdpa", or "eager": quicker on a CPU with short prompts, and takes more memory with long ones.
         prompts_per_step: prompts (groups) per optimizer step.
         micro_batch: at most so many completions per forward/backward pass.
         max_completion_length: tokens; rows whose gold answer, with `example_room`, is longer are left out.
