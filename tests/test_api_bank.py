@@ -104,6 +104,20 @@ def test_a_quoted_value_may_look_like_the_next_argument(tmp_path):
     assert sample.calls[0]["arguments"] == {"to": "Ann's, or so", "amount": 5}
 
 
+def test_arguments_may_stand_without_a_space_between(tmp_path):
+    for gold in ("[Pay(to='Ann',amount='5')]", '[Pay(to="Ann",amount=5)]', "[Pay(to='Ann' ,\namount='5')]"):
+        (sample,) = load(tmp_path, [owners_row(gold)]).samples
+        assert sample.calls[0]["arguments"] == {"to": "Ann", "amount": 5}
+    (sample,) = load(tmp_path, [owners_row("[Pay(to=see a=1,amount=2, amount=5)]")]).samples
+    assert sample.calls[0]["arguments"] == {"to": "see a=1,amount=2", "amount": 5}, "no quote, so the comma is its own"
+
+
+def test_signs_by_the_thousand_are_text_like_any_other(tmp_path):
+    signs = "-" * 100_000 + "1"
+    (sample,) = load(tmp_path, [owners_row(f"[Pay(amount='{signs}')]")]).samples
+    assert sample.calls[0]["arguments"] == {"amount": signs}
+
+
 def test_level_two_offers_what_an_earlier_search_found(tmp_path):
     found = [PAY | {"desc_for_search": "pay"}, tool("Balance", token="str")]
     dialogue = "User: Pay Ann 5.\nAPI-Request: [ToolSearcher(keywords='pay')]->{}\nGenerate API Request:\n"
@@ -313,7 +327,7 @@ def test_the_command_line_reads_asks_and_scores(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("option", ["--limit", "--max-new-tokens", "--batch-size"])
-def test_a_number_that_cannot_be_is_refused_before_anything_is_written(tmp_path, capsys, option):
+def test_a_number_that_cannot_be_is_refused_at_once(tmp_path, capsys, option):
     (tmp_path / "rows.json").write_text(json.dumps([owners_row("[Pay(amount='5')]")]))
     command = ["api-bank", "--profile", "nano", "--levels", "1", "--data-path", str(tmp_path / "rows.json")]
     assert main([*command, option, "0", "--out", str(tmp_path / "out")]) == 2

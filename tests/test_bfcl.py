@@ -389,7 +389,7 @@ def test_the_command_line_asks_scores_and_goes_on(package, tmp_path, capsys):
 
 @pytest.mark.parametrize("option", ["--limit", "--max-new-tokens", "--batch-size"])
 @pytest.mark.parametrize("number", ["0", "-1"])
-def test_a_number_that_cannot_be_is_refused_before_anything_is_written(package, policy, tmp_path, capsys, option, number):
+def test_a_number_that_cannot_be_is_refused_at_once(package, policy, tmp_path, capsys, option, number):
     assert main(["bfcl", "--profile", "nano", option, number, "--out", str(tmp_path / "out")]) == 2
     name = option[2:].replace("-", "_")
     assert capsys.readouterr().err == f"error: {name} is {number}; it must be a whole number from 1\n"

@@ -63,6 +63,18 @@ def test_all_user_turns_count_and_no_others():
     assert len(contamination([talk], samples("book it yes")).twins) == 1
 
 
+def test_text_without_spaces_is_compared_by_characters():
+    assert words("今日のGPU 2台、ﾃﾞｰﾀ・人々!") == [*"今日の", "gpu", "2", "台", *"データ", *"人々"]
+    assert words("서울 날씨") == ["서울", "날씨"], "Korean has spaces"
+    trained = samples("请告诉我明天北京的天气怎么样?", "明日の東京の天気を教えてください")
+    others = "请告诉我明天上海的天气怎么样", "明日の大阪の天気を教えてください。"
+    asked = samples(*others, "请告诉我 明天北京的天气怎么样", "卖掉我的旧自行车", name="q")
+    # The Chinese questions have 12 sequences each, the Japanese 14; two other characters in the middle cost four.
+    assert pairs(contamination(trained, asked)) == [
+        ("s-0", "q-2", 1.0, True), ("s-1", "q-1", 0.556, False), ("s-0", "q-0", 0.5, False),
+    ]  # fmt: skip
+
+
 def all_pairs(trained, asked, near, gram):
     """Every pair compared, as the definition says."""
 

@@ -99,7 +99,8 @@ def test_a_cache_that_cannot_be_written_to_is_one_clear_error(monkeypatch, tmp_p
     monkeypatch.setenv("TOOLEXPANDER_CACHE", str(tmp_path))
     monkeypatch.setattr(module.urllib.request, "urlopen", lambda url, timeout: io.BytesIO(b"rows"))
     for where in ((module.tempfile, "TemporaryDirectory"), (Path, "write_bytes")):  # at once, and half way
-        with monkeypatch.context() as patch, pytest.raises(SettingsError, match=words.format("data/toolrl", "No space.*")):
+        message = words.format("data/toolrl", "No space.*")
+        with monkeypatch.context() as patch, pytest.raises(SettingsError, match=message):
             patch.setattr(*where, full)
             load_samples("toolrl")
     assert not [place for place in tmp_path.rglob("*") if place.is_file() and place.name != "file"]

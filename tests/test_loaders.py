@@ -218,6 +218,10 @@ def test_split_hangs_on_the_query_alone(tmp_path):
         ("Tuple[float, float]", {"type": "array"}),
         ("dict", {"type": "object"}),
         (["string", "null"], {"type": ["string", "null"]}),
+        ("Optional[int]", {"type": ["integer", "null"]}),
+        ("Optional[List[float]]", {"type": ["array", "null"], "items": {"type": "number"}}),
+        ("List[Optional[int]]", {"type": "array", "items": {"type": ["integer", "null"]}}),
+        ("Optional[Callable]", {}),
         ("Callable[[float], float]", {}),
         (None, {}),
     ],
@@ -227,8 +231,23 @@ def test_types_become_json_schema(written, schema):
 
 
 def test_required_is_what_has_no_default_and_is_not_optional():
-    parameters = {"a": {"type": "str"}, "b": {"type": "str, optional"}, "c": {"type": "str", "default": ""}}
-    assert parameter_schema(parameters)["required"] == ["a"]
+    types = {"a": "str", "b": "str, optional", "c": "Optional[int]", "d": "List[Optional[int]]"}
+    types |= {"e": "List[int], optional"}
+    parameters = {name: {"type": kind} for name, kind in types.items()} | {"f": {"type": "str", "default": ""}}
+    assert parameter_schema(parameters)["required"] == ["a", "d"]
+
+
+def test_every_block_of_a_toolrl_answer_counts(tmp_path):
+    news = call_text(("Get News", {"page": 1}))
+    rows = [toolrl_row(news + call_text(("odds", {}))), toolrl_row(news + "<tool_call>\n{"), toolrl_row("<tool_call>")]
+    report = load_samples("toolrl", toolrl_file(tmp_path, rows))
+    assert [[c["name"] for c in s.calls] for s in report.samples] == [["Get News", "odds"]]
+    assert report.dropped == {"call that is not closed": 2}
+
+
+def test_a_value_that_is_no_json_costs_its_row(tmp_path):
+    rows = [seal_row(x=float("nan")), seal_row(x="1")]
+    assert load_samples("seal-tools", seal_files(tmp_path, rows)).dropped == {"unparsable row": 1}
 
 
 @pytest.mark.parametrize("limit", [0, -1])

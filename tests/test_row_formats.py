@@ -108,7 +108,8 @@ def test_unusable_toolace_rows_are_counted(tmp_path):
         toolace("uGo", "a[ping()]", tools=[]),
         bad_tool(parameters={"type": "dict", "properties": {"x": "string"}}),
         bad_tool(parameters={"type": "dict", "properties": {"x": {"type": "string", "enum": "a or b"}}}),
-        bad_tool(parameters={"type": "dict", "properties": {"x": {"type": "string", "required": True}}}),
+        bad_tool(parameters={"type": "dict", "properties": {"x": {"type": "string", "required": "yes"}}}),
+        bad_tool(parameters={"type": "dict", "properties": {"x": {"type": "string"}}, "required": True}),
         bad_tool(parameters={"type": "string"}),
         bad_tool(parameters="none"),
         bad_tool(name=None),
@@ -118,7 +119,7 @@ def test_unusable_toolace_rows_are_counted(tmp_path):
         bad_tool(parameters=None),  # takes no arguments
     ]
     report = load(tmp_path, "toolace", rows)
-    assert [s.id for s in report.samples] == ["toolace-000017", "toolace-000018"]
+    assert [s.id for s in report.samples] == ["toolace-000018", "toolace-000019"]
     assert report.dropped == {
         "row without a call": 1,
         "calls in several steps": 1,
@@ -128,8 +129,40 @@ def test_unusable_toolace_rows_are_counted(tmp_path):
         "unparsable row": 2,
         "two tools of one name": 1,
         "row without tools": 1,
-        "tool schema that is not JSON Schema": 6,
+        "tool schema that is not JSON Schema": 7,
     }
+
+
+def test_required_inside_a_property_moves_to_the_list_of_its_object():
+    place = {"type": "dict", "required": True, "properties": {"city": {"type": "string", "required": True}}}
+    days = {"type": "int", "required": False}
+    written = {"type": "dict", "properties": {"place": place, "days": days, "required": {"type": "bool"}}}
+    assert json_schema(written) == {
+        "type": "object",
+        "properties": {
+            "place": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+            "days": {"type": "integer"},
+            "required": {"type": "boolean"},
+        },
+        "required": ["place"],
+    }
+    both = {"properties": {"a": {"required": True}, "b": {"required": True}}, "required": ["b"]}
+    assert json_schema(both)["required"] == ["b", "a"]
+    none = json_schema({"type": "dict", "properties": {"a": {"type": "string", "required": False}}})
+    assert none == {"type": "object", "properties": {"a": {"type": "string"}}}
+
+
+def test_types_are_translated_wherever_a_schema_holds_another():
+    inner = [{"type": "float"}, {"type": "dict", "properties": {"x": {"type": "list", "items": {"type": "int"}}}}]
+    parts = {key: inner for key in ("anyOf", "oneOf", "allOf", "prefixItems")}
+    parts |= {"additionalProperties": {"type": "float"}, "not": {"type": "bool"}, "$defs": {"d": {"type": "dict"}}}
+    whole = {"type": "array", "items": {"type": "integer"}}
+    right = [{"type": "number"}, {"type": "object", "properties": {"x": whole}}]
+    assert json_schema(parts) == {key: right for key in ("anyOf", "oneOf", "allOf", "prefixItems")} | {
+        "additionalProperties": {"type": "number"}, "not": {"type": "boolean"}, "$defs": {"d": {"type": "object"}},
+    }  # fmt: skip
+    switches = {"additionalProperties": False, "items": True, "anyOf": [True, {"type": "float"}]}
+    assert json_schema(switches) == switches | {"anyOf": [True, {"type": "number"}]}
 
 
 def xlam(answers, tools=None, query="Sum of 1 and 2?"):
@@ -191,6 +224,15 @@ def test_unusable_xlam_rows_are_counted(tmp_path):
     }
 
 
+def test_xlam_rows_may_hold_lists_instead_of_text(tmp_path):
+    text = xlam([ADD])
+    lists = text | {key: json.loads(text[key]) for key in ("tools", "answers")}
+    nan = lists | {"answers": [{"name": "add", "arguments": {"a": float("nan")}}]}
+    report = load(tmp_path, "xlam", [text, lists, nan])
+    first, second = report.samples
+    assert (first.tools, first.calls) == (second.tools, second.calls) and report.dropped == {"unparsable row": 1}
+
+
 def test_irrelevance_rows_want_no_call(tmp_path):
     report = load(tmp_path, "xlam-irrelevance", [xlam([]), xlam([ADD]), xlam([], tools=[])])
     (sample,) = report.samples
@@ -225,6 +267,21 @@ def test_hermes_row(tmp_path):
     assert first.tools[0]["function"]["parameters"]["properties"]["days"] == {"type": "integer", "default": 3}
 
 
+def test_what_stands_in_a_scratch_pad_is_a_thought(tmp_path):
+    ping, weather = (
+        f'<tool_call>{{"name": "{name}", "arguments": {arguments}}}</tool_call>'
+        for name, arguments in (("ping", "{}"), ("Get Weather", '{"city": "Rome"}'))
+    )
+    rows = [
+        hermes(f"<scratch_pad>Perhaps {ping}, or <tool_call> alone?</scratch_pad>\n{weather}"),
+        hermes(weather, ("tool", "{}"), ("gpt", f"<scratch_pad>{ping}</scratch_pad> Fine.")),
+        hermes(f"<scratch_pad>Perhaps {ping}"),
+    ]
+    report = load(tmp_path, "hermes", rows)
+    assert [[c["name"] for c in s.calls] for s in report.samples] == [["Get Weather"]] * 2
+    assert report.dropped == {"row without a call": 1}
+
+
 def test_unusable_hermes_rows_are_counted(tmp_path):
     ping = '<tool_call>{"name": "ping", "arguments": {}}</tool_call>'
     rows = [
@@ -233,11 +290,15 @@ def test_unusable_hermes_rows_are_counted(tmp_path):
         hermes("<tool_call>{'name': ping}</tool_call>"),
         hermes("<tool_call>ping()</tool_call>"),
         hermes(ping) | {"tools": "none"},
+        hermes(ping + '\n<tool_call>{"name": "Get Weather", "arg'),
+        hermes(ping.replace("</tool_call>", "\n") + ping),
         hermes(ping),
     ]
     report = load(tmp_path, "hermes", rows)
-    assert [s.id for s in report.samples] == ["hermes-000005"]
-    assert report.dropped == {"row without a call": 1, "calls in several steps": 1, "unparsable row": 3}
+    assert [s.id for s in report.samples] == ["hermes-000007"]
+    assert report.dropped == {
+        "row without a call": 1, "calls in several steps": 1, "unparsable row": 4, "call that is not closed": 1,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -254,6 +315,7 @@ def test_unusable_hermes_rows_are_counted(tmp_path):
         ('"\\u00e9"', "é"),
         ('{"a": [true, {"b": null}]}', {"a": [True, {"b": None}]}),
         ("{'a': (1, 2)}", {"a": [1, 2]}),
+        ("{'a': true, 'b': [false, null, None, 'true']}", {"a": True, "b": [False, None, None, "true"]}),
     ],
 )
 def test_literals(text, value):
@@ -263,7 +325,8 @@ def test_literals(text, value):
 @pytest.mark.parametrize(
     "text",
     ["", "rome", "f()", "1 + 1", "'a' * 9", "{1, 2}", "b'x'", "1j", "NaN", "1e999", "[1", "lambda: 0", "f'{1}'",
-     "[x for x in (1,)]", "'\\ud800'", "__import__('os')", "(" * 5000],
+     "[x for x in (1,)]", "'\\ud800'", "__import__('os')", "(" * 5000,
+     "{'a': True.real}", "{'a': true()}", "{'a': truth}", "-" * 100_000 + "1", "9" * 5000],
 )  # fmt: skip
 def test_what_is_no_literal_is_refused(text):
     with pytest.raises((ValueError, SyntaxError, RecursionError)):

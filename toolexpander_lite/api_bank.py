@@ -120,6 +120,10 @@ def _sample(row, level, index):
     return ToolSample(id, f"api-bank-{level}", messages, schemas, calls, "test")
 
 
+# What Python says of text that is no literal; the last two of signs and brackets by the thousand.
+_NO_LITERAL = ValueError, SyntaxError, RecursionError, MemoryError
+
+
 def _owners_row(row):
     """{"instruction", "input", "expected_output"} -> (dialogue, tools, call)."""
     listed = row["instruction"].split("API descriptions:\n", 1)[1]
@@ -135,7 +139,7 @@ def _found_tools(dialogue):
     for result in re.findall(rf"^API-Request: \[{SEARCH_TOOL}\(.*?\)\]->(.*)$", dialogue, re.MULTILINE):
         try:
             value = ast.literal_eval(result)  # Python literals, as the owners' simulator prints them
-        except (ValueError, SyntaxError):
+        except _NO_LITERAL:
             continue  # cut short, or no description: the row then lists one tool less
         found += [v for v in (value if isinstance(value, list) else [value]) if "input_parameters" in v]
     return found
@@ -164,8 +168,11 @@ def to_owners_row(sample):
 
 
 _CALL = re.compile(r"API-Request: \[(\w+)\((.*)\)\]", re.DOTALL)
-# A value that begins with a quote ends at one; what follows it is another key=, or nothing.
-_ARGUMENT = re.compile(r"""(\w+)=('.*?'|".*?"|.*?)\s*(?:,\s(?=\w+=)|\Z)""", re.DOTALL)
+# A value that begins with a quote ends at one; what follows it is another key=, or nothing. Only after a quote may the
+# space before the next key be missing: a value without quotes may hold a comma.
+_ARGUMENT = re.compile(
+    r"""(\w+)=(?:('.*?'|".*?")\s*(?:,\s*(?=\w+=)|\Z)|(.*?)\s*(?:,\s(?=\w+=)|\Z))""", re.DOTALL
+)
 
 
 def _gold_call(text):
@@ -176,7 +183,8 @@ def _gold_call(text):
         match = _ARGUMENT.match(inside, place)
         if not match:
             raise ValueError(f"no key=value in {inside[place:]!r:.60}")
-        values[match[1]], place = match[2], match.end()
+        key, quoted, bare = match.groups()
+        values[key], place = bare if quoted is None else quoted, match.end()
     return {"name": name, "arguments": {key: _unquoted(value) for key, value in values.items()}}
 
 
@@ -200,7 +208,7 @@ def _as_listed(value, kind):
         return value
     try:
         literal = ast.literal_eval(value)
-    except (ValueError, SyntaxError):
+    except _NO_LITERAL:
         return value
     fits = isinstance(literal, wanted) and (isinstance(literal, bool) == (wanted is bool))  # a bool is an int to Python
     return literal if fits else value

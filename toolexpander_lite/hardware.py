@@ -109,8 +109,8 @@ def cache_folder(*parts):
 
 def _unwritable(folder, error):
     return SettingsError(
-        f"cannot write to the cache folder {folder} ({error.strerror or error}); set TOOLEXPANDER_CACHE to a folder that "
-        "can be written to"
+        f"cannot write to the cache folder {folder} ({error.strerror or error}); set TOOLEXPANDER_CACHE to a folder "
+        "that can be written to"
     )
 
 

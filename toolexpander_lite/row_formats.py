@@ -34,11 +34,12 @@ def parameter_schema(parameters, required=None):
     """`{"name": {"type", "description", "default"}}` -> JSON Schema of an object.
 
     Python's type names become JSON Schema's ("float" -> number, "List[int]" -> array of integer, "str,
-    optional" -> string); a type with no counterpart, and an empty default, are left out.
+    optional" -> string, "Optional[int]" -> integer or null); a type with no counterpart, and an empty default, are
+    left out.
 
     Args:
-        required: names; None takes the parameters written without a `default`. That marks none of ToolRL's:
-            it writes `"default": ""` for required and optional ones alike, and gold calls leave one in
+        required: names; None takes the parameters written without a `default` and not as optional. That marks none
+            of ToolRL's: it writes `"default": ""` for required and optional ones alike, and gold calls leave one in
             seven of those out.
     """
     properties = {}
@@ -47,23 +48,59 @@ def parameter_schema(parameters, required=None):
         prop |= {key: spec[key] for key in ("description", "default") if spec.get(key) not in (None, "")}
         properties[name] = prop
     if required is None:
-        required = [n for n, s in parameters.items() if "default" not in s and "optional" not in str(s.get("type"))]
+        required = [n for n, s in parameters.items() if "default" not in s and not _is_optional(s.get("type"))]
     # An empty list would say "all are optional", which the data does not.
     return {"type": "object", "properties": properties} | ({"required": required} if required else {})
+
+
+def _is_optional(written):
+    """ "str, optional" and "Optional[str]" are; "List[Optional[str]]" is not, only its items are."""
+    text = str(written).lower()
+    return text.startswith("optional[") or "optional" in text.rpartition("]")[2]
+
+
+# Where a schema holds further ones: one, several, and several by name.
+_ONE, _LIST = ("items", "additionalProperties", "not"), ("anyOf", "oneOf", "allOf", "prefixItems")
+_NAMED = ("properties", "$defs", "definitions")
 
 
 def json_schema(written):
     """A schema that is JSON Schema but for its type names ("dict", "float") -> JSON Schema, level by level.
 
-    Keywords set to null are left out, and so is a type with no counterpart ("any").
+    Keywords set to null are left out, and so is a type with no counterpart ("any"). A property that says of itself
+    that it is `"required": true` is named in the list of its object instead.
     """
     schema = {key: value for key, value in written.items() if key != "type" and value is not None}
     schema = _json_type(written.get("type")) | schema
-    if "properties" in schema:
-        schema["properties"] = {name: json_schema(spec) for name, spec in schema["properties"].items()}
-    if isinstance(schema.get("items"), dict):
-        schema["items"] = json_schema(schema["items"])
+    for key in schema.keys() & _ONE:
+        schema[key] = _json_schema_or_switch(schema[key])
+    for key in schema.keys() & _LIST:
+        schema[key] = [_json_schema_or_switch(part) for part in schema[key]]
+    if isinstance(schema.get("properties"), dict):
+        schema = _required_listed(schema)
+    for key in schema.keys() & _NAMED:
+        schema[key] = {name: json_schema(spec) for name, spec in schema[key].items()}
     return schema
+
+
+def _json_schema_or_switch(written):
+    """The same where JSON Schema also takes true (anything) and false (nothing)."""
+    return written if isinstance(written, bool) else json_schema(written)
+
+
+def _required_listed(schema):
+    """`"required": true` inside a property -> the object's list; `"required": false` is left out."""
+    told = {name: spec["required"] for name, spec in schema["properties"].items() if type(spec.get("required")) is bool}
+    required = schema.get("required", [])
+    if not told or not isinstance(required, list):
+        return schema
+    properties = {
+        name: {key: value for key, value in spec.items() if key != "required" or name not in told}
+        for name, spec in schema["properties"].items()
+    }
+    required = [*required, *(name for name, wanted in told.items() if wanted)]
+    schema = schema | {"properties": properties}
+    return schema | {"required": list(dict.fromkeys(required))} if required else schema
 
 
 def _json_type(written):
@@ -72,6 +109,9 @@ def _json_type(written):
         known = [_TYPES[w] for w in written if w in _TYPES]
         return {"type": known} if known else {}
     outer, _, inner = str(written).lower().replace(", optional", "").strip().partition("[")
+    if outer == "optional":
+        inside = _json_type(inner.removesuffix("]"))
+        return inside | {"type": [inside["type"], "null"]} if isinstance(inside.get("type"), str) else inside
     schema = {"type": _TYPES[outer]} if outer in _TYPES else {}
     if schema.get("type") == "array" and (items := _json_type(inner.removesuffix("]"))):
         schema["items"] = items
@@ -109,8 +149,20 @@ def _is_json_schema(text):
     return _META_SCHEMA.is_valid(json.loads(text))
 
 
+_JSON_NAMES = {"true": True, "false": False, "null": None}
+
+
+class _JsonNames(ast.NodeTransformer):
+    """Reads JSON's true, false and null where Python sees names."""
+
+    def visit_Name(self, node):
+        return ast.Constant(_JSON_NAMES[node.id]) if node.id in _JSON_NAMES else node
+
+
 def read_literal(text):
-    """A value written as JSON or as a Python literal (`true` or `True`) -> plain JSON data; tuples become lists.
+    """A value written as JSON or as a Python literal, or as a mixture (`{'a': true}`) -> plain JSON data.
+
+    Tuples become lists.
 
     Raises:
         ValueError, SyntaxError: it is neither, or holds what JSON does not know: a name, a set, NaN.
@@ -118,8 +170,21 @@ def read_literal(text):
     try:
         value = json.loads(text)
     except ValueError:
-        with warnings.catch_warnings(action="ignore"):  # Python warns of a backslash that escapes nothing
-            value = ast.literal_eval(text)
+        try:
+            with warnings.catch_warnings(action="ignore"):  # Python warns of a backslash that escapes nothing
+                parsed = ast.parse(text.lstrip(" \t"), mode="eval")
+        except MemoryError:  # what its parser says of thousands of signs in a row
+            raise ValueError(f"no literal: {text[:80]!r}") from None
+        value = ast.literal_eval(_JsonNames().visit(parsed))
+    return plain(value)
+
+
+def plain(value):
+    """A copy of a value as JSON holds it.
+
+    Raises:
+        ValueError: it holds what JSON does not know, NaN for example, which no completion could match.
+    """
     try:
         return json.loads(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
     except TypeError as error:
@@ -187,15 +252,14 @@ def toolrl_row(row):
         about, parameters = rest.rsplit("\nParameters: ", 1)
         tools.append(_flat_tool(name, about, json.loads(parameters)))
     # The thought before may quote the tags, so only what follows it counts.
-    answer = re.search(r"<tool_call>(.*?)</tool_call>", row["output"].rpartition("</think>")[2], re.DOTALL)
-    lines = answer[1].splitlines() if answer else []
-    calls = [read_literal(line) for line in lines if line.strip()]  # which refuses NaN: no completion could match it
+    blocks = _call_blocks(row["output"].rpartition("</think>")[2])
+    calls = [read_literal(line) for block in blocks for line in block.splitlines() if line.strip()]
     return turns[0].strip(), tools, [{"name": c["name"], "arguments": c["parameters"]} for c in calls]
 
 
 def seal_row(row, catalogue, rng):
     """Seal-Tools: rows name only the right tools; wrong ones are drawn from `catalogue` (name -> entry) with `rng`."""
-    calls = [{"name": c["api"], "arguments": c["parameters"]} for c in row["calling"]]
+    calls = [{"name": c["api"], "arguments": plain(c["parameters"])} for c in row["calling"]]
     if any(str(value).startswith("API_call_") for c in calls for value in c["arguments"].values()):
         raise RowDropped("argument taken from another call's result")
     names = list(dict.fromkeys(c["name"] for c in calls))
@@ -211,10 +275,15 @@ def seal_row(row, catalogue, rng):
 
 
 def xlam_row(row):
-    """xLAM and the irrelevance rows made from it: `query`, and `tools` and `answers` as JSON text."""
-    tools = [_flat_tool(t["name"], t["description"], t["parameters"]) for t in json.loads(row["tools"])]
-    calls = [{"name": c["name"], "arguments": c["arguments"]} for c in read_literal(row["answers"])]
+    """xLAM and the irrelevance rows made from it: `query`, and `tools` and `answers` as JSON text, or as lists."""
+    tools = [_flat_tool(t["name"], t["description"], t["parameters"]) for t in _listed(row["tools"])]
+    calls = [{"name": c["name"], "arguments": c["arguments"]} for c in _listed(row["answers"])]
     return row["query"].strip(), tools, calls
+
+
+def _listed(value):
+    """A list, or one written as text -> list."""
+    return read_literal(value) if isinstance(value, str) else plain(value)
 
 
 def toolace_row(row):
@@ -230,14 +299,27 @@ def toolace_row(row):
 
 
 def hermes_row(row):
-    """Hermes: `tools` as JSON text, `conversations` whose answers hold `<tool_call>` blocks, in JSON or Python."""
+    """Hermes: `tools` as JSON text, `conversations` whose answers hold `<tool_call>` blocks, in JSON or Python.
+
+    What an answer says inside `<scratch_pad>` is a thought: a call there is none.
+    """
     query, answer, later = _opening(row["conversations"], "human", "gpt")
-    tools = [_nested_tool(t.get("function", t)) for t in json.loads(row["tools"])]
-    if any("<tool_call>" in text for text in later):
+    tools = [_nested_tool(t.get("function", t)) for t in _listed(row["tools"])]
+    if any("<tool_call>" in _SCRATCH_PAD.sub("", text) for text in later):
         raise RowDropped("calls in several steps")
-    blocks = re.findall(r"<tool_call>(.*?)</tool_call>", answer, re.DOTALL)
-    calls = [read_literal(block.strip()) for block in blocks]
+    calls = [read_literal(block.strip()) for block in _call_blocks(_SCRATCH_PAD.sub("", answer))]
     return query, tools, [{"name": c["name"], "arguments": c["arguments"]} for c in calls]
+
+
+_SCRATCH_PAD = re.compile(r"<scratch_pad>.*?(?:</scratch_pad>|\Z)", re.DOTALL)
+_CALL_BLOCK = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
+
+
+def _call_blocks(text):
+    """What stands in the `<tool_call>` blocks of a gold answer -> strs."""
+    if "<tool_call>" in _CALL_BLOCK.sub("", text):
+        raise RowDropped("call that is not closed")
+    return _CALL_BLOCK.findall(text)
 
 
 def to_hermes(question, tools, calls):
