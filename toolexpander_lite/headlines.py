@@ -81,6 +81,25 @@ def ratio(benchmark):
     return f"{found['ratio']:.3f} (95 % interval {low:.3f}-{high:.3f}; like against like {least:.3f}-{most:.3f})"
 
 
+def precision_lines(benchmarks):
+    """What 4 bits cost a warm-started SmolLM2, as a Markdown list item; none while it has not been measured."""
+    file = benchmarks / "four_bit.json"
+    if not file.exists():
+        return []
+    found = json.loads(file.read_text())
+    told = [
+        f"{row['precision'].replace('4bit', '4 bits')} {hits(len(row['right']) / row['questions'], row['questions'])}, "
+        f"{row['MiB_weights']:.0f} MiB of weights, {row['questions_per_second']:.2f} questions a second"
+        for row in found["rows"]
+    ]
+    moved = found["against_float32"]["4bit"]
+    return [
+        f"- **Precision.** The same warm-started SmolLM2 on the same questions ({found['machine']}): {'; '.join(told)}."
+        f" Between float32 and 4 bits {moved['only_float32']} answers are right only in float32, {moved['only_here']} "
+        "only in 4 bits."
+    ]
+
+
 def agreement_line(benchmarks):
     """How far our matcher agrees with BFCL's official checker, as a Markdown list item."""
     found = json.loads((benchmarks / "bfcl_agreement.json").read_text())
@@ -89,11 +108,19 @@ def agreement_line(benchmarks):
     causes = sorted(mutations["causes"].items(), key=lambda item: -item[1]["answers"])
     told = ", ".join(f"{name.replace('_', ' ')} {cause['answers']:,}" for name, cause in causes)
     gold_apart = sum(n for outcome, n in gold.items() if outcome.count("right") == 1)
+    written = ""
+    if found["models"] != "not run":
+        models = found["models"]
+        apart = ", ".join(f"{name.replace('_', ' ')} {cause['answers']:,}" for name, cause in models["causes"].items())
+        written = (
+            f" Of {models['answers']:,} answers that models wrote the two judge "
+            f"{models['answers'] - models['agreed']:,} differently{f' ({apart})' if apart else ''}."
+        )
     return (
         f"- **Our matcher and BFCL's official checker** on {mutations['answers']:,} gold and mutated answers to "
         f"{found['questions']:,} questions: of the gold answers the checker passes "
         f"{gold['ours right, official right']:,} of {sum(gold.values()):,}; "
         f"{mutations['answers'] - mutations['agreed'] - gold_apart:,} mutated ones are judged differently. Causes, of "
-        f"those {gold_apart} gold ones too: {told}. The mix of mutations is ours. Scores on BFCL are the official "
-        "checker's."
+        f"those {gold_apart} gold ones too: {told}. The mix of mutations is ours.{written} Scores on BFCL are the "
+        "official checker's."
     )

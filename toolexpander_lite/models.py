@@ -117,8 +117,8 @@ def load_policy(profile, device=None, merge=False):
     prepare_tokenizer(tokenizer)
     if len(tokenizer) > (rows := model.get_input_embeddings().num_embeddings):
         raise ModelError(
-            f"the tokenizer of {profile.model!r} knows {len(tokenizer)} tokens and the model has embeddings for {rows}: "
-            "they do not belong together, or tokens were added without model.resize_token_embeddings()"
+            f"the tokenizer of {profile.model!r} knows {len(tokenizer)} tokens and the model has embeddings for {rows}:"
+            " they do not belong together, or tokens were added without model.resize_token_embeddings()"
         )
     # A fresh generation config: Qwen2.5's own has a repetition penalty, which changes even greedy
     # answers, and top-k and top-p, with which GRPO would sample from another policy than it trains.

@@ -19,7 +19,9 @@ from .intervals import bootstrap_interval, share_interval
 from .runs import find_runs, load_study, read_jsonl
 
 _NAME = re.compile(r"(?P<arm>.+?)(?:-seed-(?P<seed>\d+))?(?P<plain>-plain)?")
-COLUMNS = ("model", "arm", "seed", "part", "correct", "asked", "low", "high", "items_per_second", "well_formed", "right")
+COLUMNS = (
+    "model", "arm", "seed", "part", "correct", "asked", "low", "high", "items_per_second", "well_formed", "right",
+)  # fmt: skip
 
 
 def load_scores(folder):
