@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from toolexpander_lite.__main__ import _parser
-from toolexpander_lite.headlines import hits
+from toolexpander_lite.headlines import agreement_line, hits, precision_lines
 from toolexpander_lite.profiles import get_profile
 from toolexpander_lite.recipes import Recipe, get_recipe, parse_settings
 from toolexpander_lite.report import BEGIN, END, arms_table, rebuild, results_markdown, summary_markdown
@@ -76,6 +76,28 @@ def test_the_hard_sampling_study_says_what_the_notebook_tells():
 def test_wilson_interval_by_hand():
     assert hits(0.375, 24) == "9 of 24 (95 % interval 0.21-0.57)"
     assert hits(0.0, 24) == "0 of 24 (95 % interval 0.00-0.14)"
+
+
+def test_precision_is_told_by_hand_made_numbers(tmp_path):
+    assert precision_lines(tmp_path) == []
+    rows = [{"precision": p, "right": right, "questions": 4, "MiB_weights": size, "questions_per_second": 0.5}
+            for p, right, size in (("float32", ["a", "b"], 512.4), ("4bit", ["b"], 100.0))]  # fmt: skip
+    against = {"4bit": {"both": 1, "only_float32": 1, "only_here": 0}}
+    told = {"rows": rows, "against_float32": against, "machine": "CPU"}
+    (tmp_path / "four_bit.json").write_text(json.dumps(told))
+    (line,) = precision_lines(tmp_path)
+    assert "float32 2 of 4 (95 % interval 0.15-0.85), 512 MiB of weights" in line
+    assert "4 bits 1 of 4" in line and "1 answers are right only in float32, 0 only in 4 bits" in line
+
+
+def test_answers_that_models_wrote_stand_beside_the_mutated_ones(tmp_path):
+    found = json.loads((RUNS.parent / "benchmarks" / "bfcl_agreement.json").read_text())
+    for models, words in (("not run", None), ({"answers": 1200, "agreed": 1190, "causes": {
+            "loose_text": {"answers": 10, "explanation": ""}}}, "Of 1,200 answers that models wrote the two judge 10 "
+            "differently (loose text 10).")):  # fmt: skip
+        (tmp_path / "bfcl_agreement.json").write_text(json.dumps(found | {"models": models}))
+        line = agreement_line(tmp_path)
+        assert words in line if words else "models wrote" not in line
 
 
 def test_one_setting_per_variant():

@@ -43,13 +43,15 @@ def run(tmp_path):
 
 
 def contents(folder):
-    return {file.name: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def refused(run, words, steps=40):
-    """`train --resume` says `words` and changes nothing."""
+def refused(run, words, steps=40, model=False):
+    """`train --resume` says `words` and changes nothing; with `model`, once that is loaded."""
     before = contents(run)
-    with pytest.raises(RunError, match=words):
+    with pytest.raises(RunError, match=words), pytest.MonkeyPatch.context() as patch:
+        if not model:
+            patch.setattr("toolexpander_lite.train.load_policy", lambda profile: pytest.fail("a model is loaded"))
         train("hard_sampling", get_profile("nano", steps=steps, eval_every=20), 0, run, resume=True)
     assert contents(run) == before
 
@@ -124,4 +126,20 @@ def test_what_fails_before_the_first_step_leaves_the_run_as_it_was(run, monkeypa
         raise RunError("no rows today")
 
     monkeypatch.setattr("toolexpander_lite.train.load_splits", no_rows)
-    refused(run, "no rows today", steps=60)
+    refused(run, "no rows today", steps=60, model=True)
+
+
+@pytest.mark.parametrize("lines", [0, 21])
+def test_a_log_that_ends_before_the_checkpoint_is_not_gone_on_with(run, lines):
+    """As on a mounted drive that has the checkpoint already and an older log."""
+    log = (run / "log.jsonl").read_text().splitlines(keepends=True)
+    (run / "log.jsonl").write_text("".join(log[:lines]))
+    refused(run, rf"log.jsonl ends at step {max(0, lines - 1)}, before .*checkpoint-40")
+
+
+def test_a_file_that_cannot_be_read_now_is_not_called_damaged(run, monkeypatch):
+    def gone(*arguments):
+        raise OSError("Transport endpoint is not connected")
+
+    monkeypatch.setattr("toolexpander_lite.resuming.ZipFile", gone)
+    refused(run, "cannot read .*is the disk there")

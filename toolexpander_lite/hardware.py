@@ -4,6 +4,7 @@ The choices are made from a plain `Hardware` record, so they can be read, tested
 without owning the machine. All thresholds are our assumptions.
 """
 
+import errno
 import os
 import tempfile
 import urllib.request
@@ -125,6 +126,8 @@ def beside(folder):
         with tempfile.TemporaryDirectory(dir=folder) as made:
             yield Path(made)
     except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOENT):
+            raise  # what is done in the folder went wrong otherwise
         raise _unwritable(folder, error) from None
 
 

@@ -199,7 +199,7 @@ def _allowed(arguments, parameters):
     try:
         # An empty registry: a "$ref" to another document fails instead of being fetched from the network.
         return Draft202012Validator(schema, registry=Registry()).is_valid(arguments)
-    except (Unresolvable, re.error):  # a reference that leads nowhere, a pattern that is none
+    except (Unresolvable, re.error, OverflowError):  # a reference that leads nowhere, a pattern or bound that is none
         raise RowDropped(NO_SCHEMA) from None
 
 

@@ -94,7 +94,8 @@ def load_policy(profile, device=None, merge=False):
     dtype = getattr(torch, pick_dtype(profile.dtype))
     merge = merge and not four_bit  # packed weights take no adapter in
     options = {"dtype": dtype if profile.lora_rank else torch.float32, "device_map": {"": device}}
-    options["attn_implementation"] = profile.attention
+    if profile.attention != "sdpa":  # the default, which falls back by itself for models that do not have it
+        options["attn_implementation"] = profile.attention
     if four_bit:
         nf4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
         options["quantization_config"] = BitsAndBytesConfig(**nf4, bnb_4bit_compute_dtype=dtype)
@@ -115,10 +116,12 @@ def load_policy(profile, device=None, merge=False):
         raise told from error
     ensure_tool_template(tokenizer)
     prepare_tokenizer(tokenizer)
-    if len(tokenizer) > (rows := model.get_input_embeddings().num_embeddings):
+    # Of the tokens that prompts use: some tokenizers know one more that stands for an image.
+    used = tokenizer(_render(tokenizer, [_PROBE_TOOL])).input_ids + [tokenizer.eos_token_id, tokenizer.pad_token_id]
+    if max(used) >= (rows := model.get_input_embeddings().num_embeddings):
         raise ModelError(
-            f"the tokenizer of {profile.model!r} knows {len(tokenizer)} tokens and the model has embeddings for {rows}:"
-            " they do not belong together, or tokens were added without model.resize_token_embeddings()"
+            f"the tokenizer of {profile.model!r} writes token {max(used)} and the model has embeddings for {rows}: "
+            "they do not belong together, or tokens were added without model.resize_token_embeddings()"
         )
     # A fresh generation config: Qwen2.5's own has a repetition penalty, which changes even greedy
     # answers, and top-k and top-p, with which GRPO would sample from another policy than it trains.
@@ -142,7 +145,10 @@ def load_policy(profile, device=None, merge=False):
                 "trained on another model, or cut short?"
             ) from error
         model.active_peft_config.base_model_name_or_path = str(base)  # where it was found this time
-        model = model.merge_and_unload() if merge else model
+        if merge:  # its parts tell who it is: their sum is rounded in another way on another machine
+            parts = model_hash(model, adapters=True)
+            model = model.merge_and_unload()
+            model.hash_before_merging = parts
     elif profile.lora_rank and not merge:
         rank = {"r": profile.lora_rank, "lora_alpha": 2 * profile.lora_rank, "lora_dropout": 0.0}
         lora = LoraConfig(**rank, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -216,8 +222,11 @@ def adapters_to_float32(model):
 def model_hash(model, adapters=False):
     """First 16 hex digits of the sha256 over the weights: for run logs. LoRA adapters count only if asked for.
 
-    A fresh adapter, whose B is all zero, never counts: it changes nothing, and its A is drawn anew at each load.
+    A fresh adapter, whose B is all zero, never counts: it changes nothing, and its A is drawn anew at each load. A
+    policy that `load_policy` merged keeps the hash of its parts.
     """
+    if adapters and hasattr(model, "hash_before_merging"):
+        return model.hash_before_merging
     digest, weights = hashlib.sha256(), model.state_dict()
     for name, tensor in sorted(weights.items()):
         if "lora_" in name and not (adapters and weights[name.replace("lora_A", "lora_B")].any()):

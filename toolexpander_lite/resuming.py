@@ -1,6 +1,7 @@
 """Where a cut run goes on, and what is refused before anything of it is changed."""
 
 import json
+import zlib
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
@@ -36,7 +37,13 @@ def find_checkpoint(out, steps, updates, with_pool):
     if not checkpoint:
         return None
     check_checkpoint(checkpoint)
-    done = max(step_of(checkpoint), _logged_steps(out) if complete else 0) // updates
+    if (logged := _logged_steps(out)) < step_of(checkpoint):
+        raise RunError(
+            f"{out / 'log.jsonl'} ends at step {logged}, before {checkpoint}: the newer part has been lost or, in a "
+            "mounted folder, has not arrived yet; wait for it, or delete that checkpoint, and --resume (resume=True) "
+            "goes on from the one before it"
+        )
+    done = max(step_of(checkpoint), logged if complete else 0) // updates
     if done > steps:
         raise RunError(f"{out} has {done} steps done, more than the {steps} asked for; ask for {done} steps or more, "
                        "or choose another folder")  # fmt: skip
@@ -49,7 +56,7 @@ def step_of(checkpoint):
 
 
 def _logged_steps(out):
-    """Optimizer steps of a complete run, whose last checkpoints may have been lost."""
+    """Optimizer steps of which the log tells; of a complete run the last checkpoints may have been lost."""
     rows = read_jsonl(out / "log.jsonl") if (out / "log.jsonl").exists() else []
     return rows[-1]["step"] if rows else 0
 
@@ -73,12 +80,14 @@ def check_checkpoint(checkpoint):
     """Read a checkpoint's files through, since the trainer meets a damaged one only when the logs are cut back to it.
 
     Raises:
-        RunError: a file is cut or damaged.
+        RunError: a file is cut or damaged, or cannot be read now.
     """
     for file in sorted(Path(checkpoint).rglob("*")):
         try:
             _read_through(file)
-        except (OSError, ValueError, BadZipFile, SafetensorError) as error:
+        except OSError as error:  # the disk's fault, not the file's: deleting it would be wrong
+            raise RunError(f"cannot read {file} ({error}); is the disk there? Try again") from error
+        except (ValueError, RuntimeError, EOFError, zlib.error, BadZipFile, SafetensorError) as error:
             raise RunError(
                 f"the checkpoint {checkpoint} is damaged: its {file.name} cannot be read ({error}); delete that "
                 "folder, and --resume (resume=True) goes on from the checkpoint before it"

@@ -41,7 +41,10 @@ def _json_rows(file):
 
 def _rows_without_long_integers(text):
     """A JSON list in which an integer has more digits than Python reads (4,300); a row with such a one becomes None."""
-    rows = json.loads(text, parse_int=_integer)
+    try:
+        rows = json.loads(text, parse_int=_integer)
+    except (json.JSONDecodeError, RecursionError):  # cut short on top of that
+        return None
     return [row if _is_json(row) else None for row in rows] if isinstance(rows, list) else None
 
 

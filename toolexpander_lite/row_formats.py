@@ -79,7 +79,7 @@ def json_schema(written):
     if isinstance(schema.get("properties"), dict):
         schema = _required_listed(schema)
     for key in schema.keys() & _NAMED:
-        schema[key] = {name: json_schema(spec) for name, spec in schema[key].items()}
+        schema[key] = {name: _json_schema_or_switch(spec) for name, spec in schema[key].items()}
     return schema
 
 
@@ -90,12 +90,16 @@ def _json_schema_or_switch(written):
 
 def _required_listed(schema):
     """`"required": true` inside a property -> the object's list; `"required": false` is left out."""
-    told = {name: spec["required"] for name, spec in schema["properties"].items() if type(spec.get("required")) is bool}
+    told = {
+        name: spec["required"]
+        for name, spec in schema["properties"].items()
+        if isinstance(spec, dict) and type(spec.get("required")) is bool
+    }
     required = schema.get("required", [])
     if not told or not isinstance(required, list):
         return schema
     properties = {
-        name: {key: value for key, value in spec.items() if key != "required" or name not in told}
+        name: {key: value for key, value in spec.items() if key != "required"} if name in told else spec
         for name, spec in schema["properties"].items()
     }
     required = [*required, *(name for name, wanted in told.items() if wanted)]

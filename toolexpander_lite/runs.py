@@ -66,7 +66,7 @@ def check_folder(out, identity, resume):
         if left := [name for name in LEFT_BY_A_RUN if (out / name).exists()]:
             raise RunError(
                 f"{out} holds {', '.join(left)} of a run, but not its config.json, and a new run would overwrite them; "
-                "choose another folder, or put the config.json back to go on with that run"
+                "choose another folder, put the config.json back to go on with that run, or delete the folder"
             )
         return
     if not resume:

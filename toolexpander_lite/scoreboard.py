@@ -72,7 +72,8 @@ def scoreboard(scores):
         text=[f"{s.correct} of {s.asked} ({s.low:.2f}-{s.high:.2f})" for s in scores.itertuples()]
     ).pivot(index="model", columns="part", values="text")
     told = told.reindex(index=_ordered(scores), columns=scores.part.unique()).fillna("not run")
-    formed = scores.dropna(subset="well_formed")
+    # A part "without searches" is a part of another one, and would count twice.
+    formed = scores[scores.well_formed.notna() & ~scores.part.str.endswith("without searches")]
     if len(formed):
         counts = formed.assign(formed=formed.well_formed * formed.asked).groupby("model")[["formed", "asked"]].sum()
         told["well formed"] = (counts.formed / counts.asked).map("{:.0%}".format).reindex(told.index).fillna("not run")

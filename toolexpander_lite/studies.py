@@ -131,6 +131,7 @@ def run_study(study, workers=1, only="", progress=print, runs=RUNS):
     def build(arm):
         model = arm.options["--model"]
         options = [str(word) for pair in arm.base.items() for word in pair]
+        shutil.rmtree(REPOSITORY / model, ignore_errors=True)  # of one that was cut while it was saved
         made = call(["nano-policy", *options, "--out", model])
         result = f"could not be built: {_last_line(made.stderr)}" if made.returncode else "built"
         progress(f"  {model} {result}")
