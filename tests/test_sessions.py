@@ -79,6 +79,14 @@ def test_a_run_that_was_cut_while_its_end_was_written_is_gone_on_with(trainer, t
     assert trainer == [60]
 
 
+def test_an_end_that_is_no_multiple_of_the_stretch_is_gone_on_with(trainer, tmp_path):
+    profile, run = get_profile("nano", steps=25, eval_every=10), tmp_path / "run"
+    train_session("grpo", profile, 0, run, seconds_left=1000, seconds_per_step=1.0)
+    (run / "summary.json").unlink()
+    train_session("grpo", profile, 0, run, seconds_left=25)  # ten steps at two seconds, a quarter added
+    assert trainer == [25, 25], "fewer than 25 steps would be refused: as many are done"
+
+
 def test_a_session_that_knows_no_speed_trains_one_stretch(trainer, tmp_path):
     train_session("grpo", get_profile("nano", steps=60, eval_every=10), 0, tmp_path, seconds_left=1)
     assert trainer == [10]
