@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from toolexpander_lite.__main__ import _parser
-from toolexpander_lite.headlines import agreement_line, hits, precision_lines
+from toolexpander_lite.headlines import agreement_line, demonstration_lines, hits, precision_lines
 from toolexpander_lite.profiles import get_profile
 from toolexpander_lite.recipes import Recipe, get_recipe, parse_settings
 from toolexpander_lite.report import BEGIN, END, arms_table, rebuild, results_markdown, summary_markdown
@@ -88,6 +88,21 @@ def test_precision_is_told_by_hand_made_numbers(tmp_path):
     (line,) = precision_lines(tmp_path)
     assert "float32 2 of 4 (95 % interval 0.15-0.85), 512 MiB of weights" in line
     assert "4 bits 1 of 4" in line and "1 answers are right only in float32, 0 only in 4 bits" in line
+
+
+def test_what_became_of_demonstrated_rollouts_is_counted_by_hand(tmp_path):
+    run = tmp_path / "arms" / "toolexpander" / "seed-0"
+    run.mkdir(parents=True)
+    for name in ("config.json", "summary.json", "log.jsonl"):
+        shutil.copy(RUNS / "smol-cpu-arms" / "toolexpander" / "seed-0" / name, run / name)
+    assert demonstration_lines(tmp_path / "arms") == [], "a run without its rollouts"
+    groups = [("plain", {"ok": 10}), ("plain", {"unknown_tool": 1, "bad_json": 9}), ("plain", {"wrong_argument": 10}),
+              ("demonstrated", {"ok": 2, "unknown_tool": 8}), ("demonstrated", {"unknown_tool": 10})]  # fmt: skip
+    rows = (json.dumps({"step": n, "served": served, "reasons": reasons}) for n, (served, reasons) in enumerate(groups))
+    (run / "rollouts.jsonl").write_text("\n".join(rows) + "\n")
+    (line,) = demonstration_lines(tmp_path / "arms")
+    assert "2 of 20 are right, and 18 of 20 call a tool that is not on offer" in line
+    assert "hard samples asked alone 1 of 20 do" in line
 
 
 def test_answers_that_models_wrote_stand_beside_the_mutated_ones(tmp_path):

@@ -4,7 +4,7 @@ import json
 
 from .difficulty_map import map_cells, map_table
 from .intervals import share_interval
-from .runs import evaluations, find_runs, read_log
+from .runs import evaluations, find_runs, read_jsonl, read_log
 
 
 def map_sentences(folder):
@@ -45,6 +45,27 @@ def real_model_lines(smol):
                 "to learn from; the path works."
             )
     return lines
+
+
+def demonstration_lines(folder):
+    """What became of the real model's rollouts with a demonstration, as a Markdown list item; none without runs."""
+    runs = [run for run in find_runs(folder).get("toolexpander", []) if (run / "rollouts.jsonl").exists()]
+    groups = [group for run in runs for group in read_jsonl(run / "rollouts.jsonl")]
+    shown = [g["reasons"] for g in groups if g["served"] == "demonstrated"]
+    failed = [g["reasons"] for g in groups if g["served"] == "plain" and not g["reasons"].get("ok")]
+    if not shown or not failed:
+        return []
+
+    def share(chosen, reason):
+        return f"{sum(r.get(reason, 0) for r in chosen)} of {sum(sum(r.values()) for r in chosen)}"
+
+    return [
+        f"- **Demonstrations on real rows.** SmolLM2 on ToolRL rows (`{folder.name}`, `toolexpander`, {len(runs)} "
+        f"seeds): of the rollouts with a demonstration {share(shown, 'ok')} are right, and "
+        f"{share(shown, 'unknown_tool')} call a tool that is not on offer; of rollouts of hard samples asked alone "
+        f"{share(failed, 'unknown_tool')} do. Each row brings its own tools; our reading is that so weak a model "
+        "copies the call it is shown (notebook 05)."
+    ]
 
 
 def hits(share, n):

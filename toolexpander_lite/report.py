@@ -7,7 +7,14 @@ import pandas as pd
 
 from .difficulty_map import map_lines
 from .figures import KEY_SEEDS, readme_figures
-from .headlines import agreement_line, map_sentences, precision_lines, real_model_lines, speed_lines
+from .headlines import (
+    agreement_line,
+    demonstration_lines,
+    map_sentences,
+    precision_lines,
+    real_model_lines,
+    speed_lines,
+)
 from .intervals import bootstrap_interval, paired_difference
 from .runs import REPOSITORY, evaluations, find_runs, has_collapsed, has_seeds, load_study, read_log, rollouts_to
 from .scoreboard import scoreboard_lines
@@ -186,6 +193,7 @@ def summary_markdown(assets):
         *told,
         *map_sentences(assets / "runs" / "nano-map"),
         *real_model_lines(assets / "runs" / "smol")[:1],
+        *demonstration_lines(assets / "runs" / "smol-cpu-arms"),
         *scoreboard_lines(assets / "runs" / "smol-cpu-arms")[:1],
         *precision_lines(assets / "benchmarks"),
         *speed_lines(assets / "benchmarks"),
@@ -235,7 +243,8 @@ def results_markdown(assets):
             table = map_lines(runs / name) if name == "nano-map" else arms_lines(runs / name)
             lines += ["", f"## {title} (`{name}`)", "", words, *table[:-1]]
     lines += ["", "## A real LLM, and the benchmarks", "", *real_model_lines(runs / "smol"),
-              *scoreboard_lines(runs / "smol-cpu-arms"), *scoreboard_lines(runs / "smol-arms"),
+              *demonstration_lines(runs / "smol-cpu-arms"), *scoreboard_lines(runs / "smol-cpu-arms"),
+              *scoreboard_lines(runs / "smol-arms"),
               agreement_line(assets / "benchmarks"), *precision_lines(assets / "benchmarks"),
               *speed_lines(assets / "benchmarks"), ""]  # fmt: skip
     return "\n".join(lines)

@@ -87,7 +87,8 @@ def train_session(recipe, profile, seed, out, seconds_left, seconds_per_step=Non
     profile, before = get_profile(profile), newest_checkpoint(out)
     # Not by final/: that of the session before is there until the last one writes its own.
     if before >= profile.steps and not (Path(out) / "summary.json").exists():
-        before = max(0, before - (before % profile.eval_every or profile.eval_every))  # cut between its last checkpoint, perhaps within it, and its end
+        # Cut between its last checkpoint, perhaps within it, and its end.
+        before = max(0, before - (before % profile.eval_every or profile.eval_every))
     logged = logged_speed(out)
     speed = logged * LOG_MARGIN if logged else seconds_per_step and seconds_per_step * PREFLIGHT_MARGIN
     target = next_target(before, profile.steps, profile.eval_every, speed, seconds_left)
