@@ -114,8 +114,8 @@ def test_irrelevance_stands_beside_call_accuracy_in_the_sentence(folder, tmp_pat
     put(tmp_path / "both", "toolexpander-seed-0", IDS[:8], irrelevance=IDS[:6])
     told = scoreboard_lines(tmp_path / "both")[0]
     calls, quiet = told.index("BFCL simple_python, mean over 1 seed"), told.index("BFCL irrelevance, mean over 1 seed")
-    assert "`grpo` 30.0%, `toolexpander` 80.0%" in told[calls:quiet] and "aim was +5" in told[calls:quiet]
-    assert "`grpo` 100.0%, `toolexpander` 60.0%, difference -40.0 points" in told[quiet:]
+    assert "`grpo` 30.0% (30%), `toolexpander` 80.0% (80%)" in told[calls:quiet] and "aim was +5" in told[calls:quiet]
+    assert "`grpo` 100.0% (100%), `toolexpander` 60.0% (60%), difference -40.0 points" in told[quiet:]
     assert "to call nothing" in told[quiet:] and "aim" not in told[quiet:]
 
 

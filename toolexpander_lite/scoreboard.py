@@ -160,6 +160,7 @@ def scoreboard_lines(folder):
         f"- **A real LLM on the benchmarks** (`{Path(folder).name}`; a single small model, {_runs_told(folder)})."
         + _compared(scores, "BFCL simple_python", *ARMS, "the aim was +5")
         + _compared(scores, "BFCL irrelevance", *ARMS, "here it is right to call nothing")
+        + " `toolexpander` is asked with the invitation it was trained with; other seeds may differ by more."
         + _speed(scores)
     ]
     file = Path(folder) / "contamination.json"
@@ -202,10 +203,13 @@ def _compared(scores, part, ours, theirs, remark):
         found = difference(scores, part, ours, theirs)
     except RunError:
         return f" `{ours}` against `{theirs}` on {part}: not measured yet."
+    asked = scores[scores.part == part].sort_values("seed")
+    each = {arm: ", ".join(f"{s.correct / s.asked:.0%}" for s in asked[asked.arm == arm].itertuples())
+            for arm in (ours, theirs)}  # fmt: skip
     return (
-        f" {part}, mean over {_seeds(found['seeds'])}: `{theirs}` {found['theirs']:.1%}, "
-        f"`{ours}` {found['ours']:.1%}, difference {100 * found['mean']:+.1f} points (95 % interval over questions "
-        f"{100 * found['low']:+.1f} to {100 * found['high']:+.1f}; {remark})."
+        f" {part}, mean over {_seeds(found['seeds'])}: `{theirs}` {found['theirs']:.1%} ({each[theirs]}), `{ours}` "
+        f"{found['ours']:.1%} ({each[ours]}), difference {100 * found['mean']:+.1f} points (95 % interval over "
+        f"questions {100 * found['low']:+.1f} to {100 * found['high']:+.1f}; {remark})."
     )
 
 
