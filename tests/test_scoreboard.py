@@ -119,6 +119,35 @@ def test_irrelevance_stands_beside_call_accuracy_in_the_sentence(folder, tmp_pat
     assert "to call nothing" in told[quiet:] and "aim" not in told[quiet:]
 
 
+def test_the_share_of_the_warm_start_is_told(folder, tmp_path):
+    """Of the fixture: nothing as it comes, 2 of 10 warm-started, grpo (3 + 2) / 2, toolexpander 8, plain 1."""
+    assert (
+        " What the supervised warm start brings: BFCL simple_python 0.0% as it comes, 20.0% after it, then `grpo` 25.0% "
+        "(+5.0 points), `toolexpander` 80.0% (+60.0 points), `toolexpander-plain` 10.0% (-10.0 points)."
+    ) in scoreboard_lines(folder)[0]
+    put(tmp_path / "alone", "grpo-seed-0", IDS[:3])
+    assert "warm start" not in scoreboard_lines(tmp_path / "alone")[0]
+
+
+@pytest.mark.parametrize(
+    "file, kept",
+    [
+        ("base/held_out.json", 20),
+        ("base/bfcl/scores.json", 20),
+        ("base/executed.jsonl", -8),  # within the last line: one task fewer would pass for another benchmark
+    ],
+)
+def test_a_file_that_is_cut_is_named(folder, file, kept):
+    path = folder / "evaluations" / file
+    path.write_bytes(path.read_bytes()[:kept])
+    for read in (load_scores, scoreboard_lines):
+        with pytest.raises(RunError, match=f"{file} is cut or holds something else .*score the model again"):
+            read(folder)
+    path.write_text('{"simple_python": 3}\n')
+    with pytest.raises(RunError, match=f"{file} is cut or holds something else"):
+        load_scores(folder)
+
+
 def test_a_study_that_has_only_begun_says_nothing(tmp_path):
     assert scoreboard_lines(tmp_path / "none") == []
     (tmp_path / "evaluations" / "base" / "bfcl").mkdir(parents=True)

@@ -108,12 +108,12 @@ def load_policy(profile, device=None, merge=False):
         raise not_loaded(profile.model, error) from error
     try:
         base = find_base(adapter, named) if adapter else source
-        if adapter:
-            check_base(adapter, base)
         model = AutoModelForCausalLM.from_pretrained(base, **options)
     except (OSError, ValueError, KeyError, SafetensorError) as error:  # the last: a file that is cut short
         told = base_not_loaded(profile.model, named, error) if adapter else not_loaded(profile.model, error)
         raise told from error
+    if adapter:
+        check_base(adapter, base)
     ensure_tool_template(tokenizer)
     prepare_tokenizer(tokenizer)
     # Of the tokens that prompts use: some tokenizers know one more that stands for an image.

@@ -96,18 +96,21 @@ def _filled(kind, settings):
     return {f.name: f.default for f in fields(kind) if f.default is not MISSING} | settings
 
 
-def read_jsonl(path):
+def read_jsonl(path, whole=False):
     """JSON lines -> list of dicts; a half-written last line (a run in progress, or one that was cut) is left out.
 
+    Args:
+        whole: nobody is writing this file any more, and a half-written last line is an error, too.
+
     Raises:
-        RunError: a line before the last is no JSON object.
+        RunError: a line is no JSON object, the last one apart.
     """
     rows, lines = [], Path(path).read_bytes().splitlines()
     for number, line in enumerate(lines, start=1):
         try:
             rows.append(_json_object(line))
         except ValueError as error:
-            if number < len(lines):
+            if whole or number < len(lines):
                 raise RunError(
                     f"{path}: line {number} of {len(lines)} is no JSON object ({error}); mend or delete that line, and "
                     "nothing of the lines after it is lost"

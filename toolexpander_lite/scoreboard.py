@@ -32,7 +32,7 @@ def load_scores(folder):
     of answers in the form that was asked for, likewise.
 
     Raises:
-        RunError: nothing there.
+        RunError: nothing there, or a file that is cut.
     """
     rows = []
     for model in sorted(Path(folder, "evaluations").glob("*/")):
@@ -48,18 +48,39 @@ def load_scores(folder):
 
 def _parts(model):
     """(part, correct, asked, items per second, well formed, ids) of everything that one model was asked."""
-    if (file := model / "held_out.json").exists():
-        scores = json.loads(file.read_text())
-        asked = scores["questions"]
-        yield "held out", round(scores["zero_shot"] * asked), asked, None, None, None
-    for benchmark, prefix in (("bfcl", "BFCL "), ("api-bank", "API-Bank ")):
-        if (file := model / benchmark / "scores.json").exists():
-            for part, s in json.loads(file.read_text()).items():
-                yield prefix + part, s["correct"], s["answered"], s["items_per_second"], s["well_formed"], s["right"]
-    if (file := model / "executed.jsonl").exists():
-        episodes = read_jsonl(file)
-        right = [e["id"] for e in episodes if e["reason"] == "ok"]
-        yield "executed", len(right), len(episodes), None, None, right
+    for name, read in READERS.items():
+        if (file := model / name).exists():
+            try:
+                yield from read(file)
+            except (ValueError, KeyError, TypeError, AttributeError, RunError) as error:
+                raise RunError(
+                    f"{file} is cut or holds something else ({type(error).__name__}: {error}); delete it and score the "
+                    "model again"
+                ) from error
+
+
+def _held_out(file):
+    scores = json.loads(file.read_text())
+    yield "held out", round(scores["zero_shot"] * scores["questions"]), scores["questions"], None, None, None
+
+
+def _benchmark(file):
+    prefix = {"bfcl": "BFCL", "api-bank": "API-Bank"}[file.parent.name]
+    for part, s in json.loads(file.read_text()).items():
+        yield f"{prefix} {part}", s["correct"], s["answered"], s["items_per_second"], s["well_formed"], s["right"]
+
+
+def _executed(file):
+    episodes = read_jsonl(file, whole=True)
+    right = [e["id"] for e in episodes if e["reason"] == "ok"]
+    yield "executed", len(right), len(episodes), None, None, right
+
+
+# What a model's folder may hold, and who reads it.
+READERS = {
+    "held_out.json": _held_out, "bfcl/scores.json": _benchmark, "api-bank/scores.json": _benchmark,
+    "executed.jsonl": _executed,
+}  # fmt: skip
 
 
 def scoreboard(scores):
@@ -152,15 +173,15 @@ def scoreboard_lines(folder):
 
     Calls and irrelevance stand side by side in it: who writes no call at all does best at the latter.
     """
-    try:
-        scores = load_scores(folder)
-    except RunError:  # no model has been scored, though the folder of scores may be there
-        return []
+    if not any(file for name in READERS for file in Path(folder).glob(f"evaluations/*/{name}")):
+        return []  # no model has been scored, though the folder of scores may be there
+    scores = load_scores(folder)
     told = [
         f"- **A real LLM on the benchmarks** (`{Path(folder).name}`; a single small model, {_runs_told(folder)})."
         + _compared(scores, "BFCL simple_python", *ARMS, "the aim was +5")
         + _compared(scores, "BFCL irrelevance", *ARMS, "here it is right to call nothing")
         + " `toolexpander` is asked with the invitation it was trained with; other seeds may differ by more."
+        + _warm_start_told(scores)
         + _speed(scores)
     ]
     file = Path(folder) / "contamination.json"
@@ -211,6 +232,21 @@ def _compared(scores, part, ours, theirs, remark):
         f"{found['ours']:.1%} ({each[ours]}), difference {100 * found['mean']:+.1f} points (95 % interval over "
         f"questions {100 * found['low']:+.1f} to {100 * found['high']:+.1f}; {remark})."
     )
+
+
+def _warm_start_told(scores):
+    """How much of each share of right calls the supervised warm start brought, and what training added to it."""
+    told = []
+    for part in ("held out", "BFCL simple_python", "BFCL multiple"):
+        asked = scores[scores.part == part]
+        shares = (asked.correct / asked.asked).groupby(asked.arm).mean()
+        if {"base", "warm-start"} <= set(shares.index):
+            trained = ", ".join(
+                f"`{arm}` {shares[arm]:.1%} ({100 * (shares[arm] - shares['warm-start']):+.1f} points)"
+                for arm in shares.index if arm not in ("base", "warm-start")
+            )  # fmt: skip
+            told.append(f"{part} {shares['base']:.1%} as it comes, {shares['warm-start']:.1%} after it, then {trained}")
+    return f" What the supervised warm start brings: {'; '.join(told)}." if told else ""
 
 
 def _speed(scores):
