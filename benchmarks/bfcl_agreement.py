@@ -5,7 +5,8 @@
 Every question with allowed answers is answered by its gold calls and by every mutation of them that applies. Each
 answer goes through `calls.match_calls` against the gold calls, and through the official checker.
 `--results` adds what models wrote: BFCL result files, as `python -m toolexpander_lite bfcl` leaves them.
-A disagreement whose cause is not among `CAUSES` is listed as "unexplained".
+Every disagreement is listed under its kind and cause, by the id of its question; of mutations, two of each are spelled
+out, of models' answers all. One whose cause is not among `CAUSES` is "unexplained".
 """
 
 import argparse
@@ -19,9 +20,10 @@ from pathlib import Path
 from toolexpander_lite.answers import read_answers
 from toolexpander_lite.bfcl import CATEGORIES, check_calls, find_package, load_questions, spell_out
 from toolexpander_lite.calls import match_calls, parse_completion, same_value
+from toolexpander_lite.errors import KitError, RunError
 from toolexpander_lite.runs import write_json
 
-EXAMPLES = 2  # of each kind of disagreement
+EXAMPLES = 2  # spelled out, of each kind and cause of a disagreement between mutations
 CAUSES = {
     "optional_argument": "an optional argument is spelled out with a value that BFCL allows; ours takes no argument "
     "that the gold call does not give",
@@ -211,19 +213,27 @@ def answers_of(question):
 
 
 def model_answers(files):
-    """(question, "model", calls) of every answer in BFCL result files; those without allowed answers are left out."""
+    """(question, "model", calls) of every answer in BFCL result files; those without allowed answers are left out.
+
+    Raises:
+        KitError: no such file, one that is damaged or not called BFCL_v4_CATEGORY_result.json, or other questions.
+    """
     for file in files:
+        if not Path(file).is_file():
+            raise RunError(f"no result file {file}")
         category = Path(file).name.removeprefix("BFCL_v4_").removesuffix("_result.json")
         questions = {q.sample.id: q for q in load_questions(category)}
         for row in read_answers(file):
-            question = questions[row["id"]]
+            question = questions.get(row["id"])
+            if question is None:
+                raise RunError(f"{file} answers {row['id']!r}, which is no question of {category!r}")
             if question.answers is not None:
                 yield question, "model", parse_completion(row["result"]).calls
 
 
-def compare(answers):
-    """(question, kind, calls) -> counts, causes and examples, as the JSON holds them."""
-    counts, causes, examples = defaultdict(Counter), Counter(), defaultdict(list)
+def compare(answers, most=EXAMPLES):
+    """(question, kind, calls) -> counts, causes and disagreements, `most` of each spelled out, as the JSON holds them."""
+    counts, causes, examples, apart = defaultdict(Counter), Counter(), defaultdict(list), defaultdict(list)
     for question, kind, calls in answers:
         ours = match_calls(calls, question.sample.calls, question.sample.tools)
         official, error = check_calls(question, calls)
@@ -232,7 +242,8 @@ def compare(answers):
             continue
         cause = cause_of(question, calls, ours, official)
         causes[cause] += 1
-        if len(examples[f"{kind}: {cause}"]) < EXAMPLES:
+        apart[f"{kind}: {cause}"].append(question.sample.id)
+        if len(examples[f"{kind}: {cause}"]) < most:
             examples[f"{kind}: {cause}"].append({
                 "question": question.sample.id, "answer": calls, "gold": question.sample.calls,
                 "ours": ours.reason, "why": ours.detail, "official": error or "valid",
@@ -243,6 +254,7 @@ def compare(answers):
         "answers": total.total(), "agreed": agreed, "agreement": round(agreed / total.total(), 4), "outcomes": total,
         "causes": {name: {"answers": causes[name], "explanation": CAUSES[name]} for name in CAUSES if causes[name]},
         "by_kind": counts, "examples": examples,
+        "disagreements": {name: " ".join(ids) for name, ids in apart.items()},
     }  # fmt: skip
 
 
@@ -251,6 +263,10 @@ def main():
     parser.add_argument("--results", nargs="*", default=[], help="BFCL result files of models")
     parser.add_argument("--out", default="assets/benchmarks/bfcl_agreement.json")
     arguments = parser.parse_args()
+    try:
+        written = list(model_answers(arguments.results))  # first: a mistyped name should not cost the rest
+    except KitError as error:
+        parser.error(str(error))
     questions = [q for category in CATEGORIES if "relevance" not in category for q in load_questions(category)]
     result = {
         "bfcl_eval": find_package()[1], "questions": len(questions),
@@ -259,7 +275,7 @@ def main():
             q.sample.id for q in questions if not check_calls(q, q.sample.calls)[0]
         ],
         "mutations": compare((q, kind, calls) for q in questions for kind, calls in answers_of(q)),
-        "models": compare(model_answers(arguments.results)) if arguments.results else "not run",
+        "models": compare(written, most=len(written)) if written else "not run",
     }  # fmt: skip
     write_json(arguments.out, result)
     for name in ("answers", "agreement", "outcomes", "causes"):

@@ -16,6 +16,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from toolexpander_lite.errors import KitError
 from toolexpander_lite.evaluate import generate, score
 from toolexpander_lite.hardware import describe_hardware, pick_dtype
 from toolexpander_lite.memory import held_bytes
@@ -82,9 +83,13 @@ def main():
     arguments = parser.parse_args()
     changes = {"model": arguments.model, "data_path": arguments.data_path}
     changes |= {"eval_prompts": arguments.questions}  # of each kind; the first `questions` of both are asked
-    profile = get_profile(arguments.profile, **{name: value for name, value in changes.items() if value is not None})
+    changes = {name: value for name, value in changes.items() if value is not None}
     if arguments.precision:
-        print(json.dumps(measure(arguments.precision, profile, arguments.seed, arguments.questions)))
+        try:
+            profile = get_profile(arguments.profile, **changes)
+            print(json.dumps(measure(arguments.precision, profile, arguments.seed, arguments.questions)))
+        except KitError as error:
+            parser.error(str(error))
         return 0
     rows = []
     for precision in PRECISIONS:

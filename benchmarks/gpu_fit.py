@@ -28,6 +28,7 @@ import torch
 from transformers import Qwen2ForCausalLM
 
 from toolexpander_lite.demonstrations import DemoBank
+from toolexpander_lite.errors import KitError
 from toolexpander_lite.hardware import describe_hardware, pick_dtype
 from toolexpander_lite.memory import SIZES, count_parameters, qwen25_config
 from toolexpander_lite.models import load_policy
@@ -210,7 +211,8 @@ def fit_table(rows):
     lines = [
         "Random weights, full-length prompts and completions; rows without a profile take rank 16 and passes of two "
         f"rollouts; machine: {', '.join(machines) or 'unknown'}. "
-        f"The T4 column is an estimate by memory only: peak memory against {T4_GIB:.0f} GiB; no T4 was run.", "",
+        f"The T4 column is an estimate by memory only: peak memory against {T4_GIB:.0f} GiB; no T4 was run. "
+        "Groups of 4 have no hard sampling: a sample is hard after ten rollouts.", "",
         "| profile | model | weights | prompts x group | prompt + completion | hard sampling | result | peak GiB "
         "| s/step | T4, by memory only |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -241,6 +243,14 @@ def main():
     parser.add_argument("--row", help=argparse.SUPPRESS)
     parser.add_argument("--make", choices=SIZES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    try:
+        run(arguments, parser)
+    except (KitError, OSError) as error:
+        parser.error(str(error))
+
+
+def run(arguments, parser):
+    """What the command line asks for."""
     if arguments.make:
         make_model(arguments.make, arguments.models)
         return
@@ -257,6 +267,9 @@ def main():
     else:
         rows = fit_rows(arguments.tiny)
         rows = [row for row in rows if row["model"].startswith(arguments.only) or row["profile"] == arguments.only]
+        if not rows:
+            known = dict.fromkeys(name for row in fit_rows(arguments.tiny) for name in (row["profile"], row["model"]))
+            parser.error(f"--only {arguments.only}: no such row; choose one of {', '.join(filter(None, known))}")
         left = measure_all(rows, arguments.out, arguments.models, arguments.minutes, arguments.timeout, arguments.steps)
         print(fit_table(read_jsonl(arguments.out)), f"{left} rows are left" if left else "all rows are there", sep="\n")
 

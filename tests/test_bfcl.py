@@ -516,23 +516,46 @@ def test_the_official_evaluation_reads_our_files_and_agrees(tmp_path):
         assert json.loads(score.read_text().splitlines()[0])["accuracy"] == pytest.approx(ours[category])
 
 
-def test_the_committed_agreement_explains_every_disagreement():
-    result = json.loads((REPOSITORY / "assets" / "benchmarks" / "bfcl_agreement.json").read_text())["mutations"]
-    assert result["answers"] >= 5000 and sum(result["outcomes"].values()) == result["answers"]
+@pytest.mark.parametrize("whose, least", [("mutations", 5000), ("models", 1000)])
+def test_the_committed_agreement_lists_and_explains_every_disagreement(whose, least):
+    result = json.loads((REPOSITORY / "assets" / "benchmarks" / "bfcl_agreement.json").read_text())[whose]
+    assert result["answers"] >= least and sum(result["outcomes"].values()) == result["answers"]
     assert sum(n for kind in result["by_kind"].values() for n in kind.values()) == result["answers"]
     assert "unexplained" not in result["causes"]
-    explained = sum(cause["answers"] for cause in result["causes"].values())
-    assert explained == result["answers"] - result["agreed"]
+    apart = result["answers"] - result["agreed"]
+    assert sum(cause["answers"] for cause in result["causes"].values()) == apart
+    listed = {name: ids.split() for name, ids in result["disagreements"].items()}
+    assert sum(len(ids) for ids in listed.values()) == apart
+    spelled_out = {name: len(ids) if whose == "models" else min(2, len(ids)) for name, ids in listed.items()}
+    assert {name: len(examples) for name, examples in result["examples"].items()} == spelled_out
+
+
+@pytest.fixture
+def agreement(monkeypatch):
+    """The benchmark's module."""
+    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
+    return importlib.import_module("bfcl_agreement")
 
 
 @needs_wheel
-def test_the_agreement_is_what_the_benchmark_finds(tmp_path):
+def test_a_result_file_that_the_agreement_cannot_use_is_one_error(agreement, tmp_path, monkeypatch, capsys):
+    other = tmp_path / "BFCL_v4_live_parallel_result.json"
+    other.write_text(json.dumps(row("simple_python_0")) + "\n")
+    named = tmp_path / "scores.json"
+    named.write_text("{}\n")
+    told = {"missing.json": "no result file", str(named): "no such BFCL category",
+            str(other): "answers 'simple_python_0', which is no question of 'live_parallel'"}  # fmt: skip
+    for file, message in told.items():
+        monkeypatch.setattr(sys, "argv", ["bfcl_agreement.py", "--results", file, "--out", str(tmp_path / "out.json")])
+        with pytest.raises(SystemExit):
+            agreement.main()
+        assert message in capsys.readouterr().err.splitlines()[-1] and not (tmp_path / "out.json").exists()
+
+
+@needs_wheel
+def test_the_agreement_is_what_the_benchmark_finds(agreement, tmp_path):
     committed = json.loads((REPOSITORY / "assets" / "benchmarks" / "bfcl_agreement.json").read_text())
-    sys.path.insert(0, str(REPOSITORY / "benchmarks"))
-    try:
-        from bfcl_agreement import answers_of, compare, model_answers
-    finally:
-        sys.path.pop(0)
+    answers_of, compare, model_answers = agreement.answers_of, agreement.compare, agreement.model_answers
     questions = load_questions("live_parallel")
     found = compare((q, kind, calls) for q in questions for kind, calls in answers_of(q))
     assert found["by_kind"]["gold"] == {"ours right, official right": 16} and "unexplained" not in found["causes"]
@@ -540,3 +563,26 @@ def test_the_agreement_is_what_the_benchmark_finds(tmp_path):
     rows = [row(questions[0].sample.id, questions[0].sample.calls), row(questions[1].sample.id)]
     found = compare(model_answers([write_answers(tmp_path, "live_parallel", rows)]))
     assert found["outcomes"] == {"ours right, official right": 1, "ours wrong, official wrong": 1}
+
+
+def test_the_committed_whole_run_was_killed_and_is_the_same():
+    found = json.loads((REPOSITORY / "assets" / "benchmarks" / "bfcl_resume.json").read_text())
+    assert found["questions"] == sum(bfcl.QUESTIONS.values()) == sum(asked for _, asked in found["correct"].values())
+    assert len(found["killed_at"]) >= 3 and all(0 < n < found["questions"] for n in found["killed_at"])
+    assert found["same_answers"] == found["questions"] and found["same_scores"] is True
+
+
+@needs_wheel
+def test_a_run_that_is_killed_gives_the_same_answers(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
+    resume = importlib.import_module("bfcl_resume")
+    words = ["--model", "nano", "--profile", "nano", "--categories", "live_parallel", "irrelevance", "--limit", "24",
+             "--max-new-tokens", "8", "--batch-size", "4"]  # fmt: skip
+    found = resume.measure(words, ["live_parallel", "irrelevance"], 1, tmp_path)
+    assert found["questions"] == found["same_answers"] == 16 + 24 and found["same_scores"]
+    assert found["correct"]["irrelevance"][1] == 24 and all(0 < n < 40 for n in found["killed_at"])
+    rows = read_answers(result_file(tmp_path / "cut", "irrelevance"))
+    rows[0]["completion"] += "!"
+    result_file(tmp_path / "cut", "irrelevance").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    ours, theirs = (resume.answers(tmp_path / run, ["live_parallel", "irrelevance"]) for run in ("whole", "cut"))
+    assert [key for key in ours if ours[key] != theirs[key]] == [("irrelevance", rows[0]["id"])]

@@ -333,6 +333,23 @@ def test_an_unknown_benchmark_is_named(monkeypatch, tmp_path, capsys):
     assert "--benchmarks: bfl; choose of bfcl, api-bank, executed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "script, words, told",
+    [
+        (fit, ["--only", "nosuch"], "--only nosuch: no such row; choose one of t4, 1.5B, gpu24"),
+        (fit, ["--table", "no/rows.jsonl"], "No such file or directory: 'no/rows.jsonl'"),
+        (four_bit, ["--precision", "float32", "--model", "./no-model"], "cannot load model './no-model'"),
+        (four_bit, ["--precision", "float32", "--profile", "smoll"], "unknown profile 'smoll'"),
+    ],
+)
+def test_what_a_script_cannot_use_is_one_line(script, words, told, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["script.py", *words])
+    with pytest.raises(SystemExit) as ended:
+        script.main()
+    assert ended.value.code == 2 and told in capsys.readouterr().err.splitlines()[-1] and not list(tmp_path.iterdir())
+
+
 def test_precisions_are_compared_on_the_same_questions():
     rows = [{"precision": "float32", "right": ["a", "b", "c"]}, {"precision": "4bit", "right": ["b", "d"]}]
     assert four_bit.compare(rows) == {"4bit": {"both": 1, "only_float32": 2, "only_here": 1}}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from toolexpander_lite.__main__ import _parser
-from toolexpander_lite.headlines import agreement_line, demonstration_lines, hits, precision_lines
+from toolexpander_lite.headlines import agreement_line, demonstration_lines, hits, precision_lines, resume_line
 from toolexpander_lite.profiles import get_profile
 from toolexpander_lite.recipes import Recipe, get_recipe, parse_settings
 from toolexpander_lite.report import BEGIN, END, arms_table, rebuild, results_markdown, summary_markdown
@@ -80,13 +80,14 @@ def test_wilson_interval_by_hand():
 
 def test_precision_is_told_by_hand_made_numbers(tmp_path):
     assert precision_lines(tmp_path) == []
-    rows = [{"precision": p, "right": right, "questions": 4, "MiB_weights": size, "questions_per_second": 0.5}
+    rows = [{"precision": p, "right": right, "questions": 4, "MiB_weights": size, "questions_per_second": 0.5,
+             "GiB_peak": {"allocated": 1.04, "reserved": 1.26}}
             for p, right, size in (("float32", ["a", "b"], 512.4), ("4bit", ["b"], 100.0))]  # fmt: skip
     against = {"4bit": {"both": 1, "only_float32": 1, "only_here": 0}}
     told = {"rows": rows, "against_float32": against, "machine": "CPU"}
     (tmp_path / "four_bit.json").write_text(json.dumps(told))
     (line,) = precision_lines(tmp_path)
-    assert "float32 2 of 4 (95 % interval 0.15-0.85), 512 MiB of weights" in line
+    assert "float32 2 of 4 (95 % interval 0.15-0.85), 512 MiB of weights, 1.3 GiB at the peak" in line
     assert "4 bits 1 of 4" in line and "1 answers are right only in float32, 0 only in 4 bits" in line
 
 
@@ -103,6 +104,13 @@ def test_what_became_of_demonstrated_rollouts_is_counted_by_hand(tmp_path):
     (line,) = demonstration_lines(tmp_path / "arms")
     assert "2 of 20 are right, and 18 of 20 call a tool that is not on offer" in line
     assert "hard samples asked alone 1 of 20 do" in line
+
+
+def test_a_run_that_was_resumed_to_another_score_is_told(tmp_path):
+    found = json.loads((RUNS.parent / "benchmarks" / "bfcl_resume.json").read_text())
+    assert resume_line(RUNS.parent / "benchmarks").endswith("3,491 answers are the same, the scores too.")
+    (tmp_path / "bfcl_resume.json").write_text(json.dumps(found | {"same_answers": 3490, "same_scores": False}))
+    assert resume_line(tmp_path).endswith("3,490 answers are the same, the scores are NOT.")
 
 
 def test_answers_that_models_wrote_stand_beside_the_mutated_ones(tmp_path):

@@ -24,16 +24,21 @@ def map_sentences(folder):
     ]
 
 
-def real_model_lines(smol):
-    """What the runs on SmolLM2 gave, as Markdown list items with the counts behind each share."""
-    warm = json.loads((smol / "warm-start" / "seed-0" / "summary.json").read_text())
-    rows = json.loads((smol / "warm-start" / "seed-0" / "config.json").read_text())["held_out_samples"]
-    lines = [
-        f"- **A real LLM, same code.** SmolLM2-135M-Instruct on ToolRL rows, on a CPU: "
+def warm_start_line(study):
+    """What the warm start of a study on SmolLM2 gave, as a Markdown list item with the counts behind each share."""
+    warm = json.loads((study / "warm-start" / "seed-0" / "summary.json").read_text())
+    rows = json.loads((study / "warm-start" / "seed-0" / "config.json").read_text())["held_out_samples"]
+    return (
+        f"- **A real LLM, same code** (`{study.name}`). SmolLM2-135M-Instruct on ToolRL rows, on a CPU: "
         f"{hits(warm['zero_shot_before'], rows)} held-out questions right as it comes, "
         f"{hits(warm['zero_shot'], rows)} after {warm['steps']} supervised warm start steps "
         f"({warm['seconds'] / 60:.0f} minutes)."
-    ]
+    )
+
+
+def first_runs_lines(smol):
+    """The first short runs on SmolLM2 in 4 bits, as Markdown list items: their warm start, then each run."""
+    lines = [warm_start_line(smol)]
     for variant, folders in find_runs(smol).items():
         for run in folders if variant != "warm-start" else []:
             config, log = json.loads((run / "config.json").read_text()), read_log(run)
@@ -110,7 +115,8 @@ def precision_lines(benchmarks):
     found = json.loads(file.read_text())
     told = [
         f"{row['precision'].replace('4bit', '4 bits')} {hits(len(row['right']) / row['questions'], row['questions'])}, "
-        f"{row['MiB_weights']:.0f} MiB of weights, {row['questions_per_second']:.2f} questions a second"
+        f"{row['MiB_weights']:.0f} MiB of weights, {max(row['GiB_peak'].values()):.1f} GiB at the peak, "
+        f"{row['questions_per_second']:.2f} questions a second"
         for row in found["rows"]
     ]
     moved = found["against_float32"]["4bit"]
@@ -119,6 +125,17 @@ def precision_lines(benchmarks):
         f" Between float32 and 4 bits {moved['only_float32']} answers are right only in float32, {moved['only_here']} "
         "only in 4 bits."
     ]
+
+
+def resume_line(benchmarks):
+    """Is a BFCL run that was killed the same as one in one go? As a Markdown list item."""
+    found = json.loads((benchmarks / "bfcl_resume.json").read_text())
+    return (
+        f"- **BFCL, killed and resumed.** All {found['questions']:,} single-turn questions asked of `{found['model']}` "
+        f"in one go ({found['questions_per_second']:.0f} a second, the start included) and in a run that was killed "
+        f"{len(found['killed_at'])} times: {found['same_answers']:,} answers are the same, the scores "
+        f"{'too' if found['same_scores'] else 'are NOT'}."
+    )
 
 
 def agreement_line(benchmarks):

@@ -10,10 +10,12 @@ from .figures import KEY_SEEDS, readme_figures
 from .headlines import (
     agreement_line,
     demonstration_lines,
+    first_runs_lines,
     map_sentences,
     precision_lines,
-    real_model_lines,
+    resume_line,
     speed_lines,
+    warm_start_line,
 )
 from .intervals import bootstrap_interval, paired_difference
 from .runs import REPOSITORY, evaluations, find_runs, has_collapsed, has_seeds, load_study, read_log, rollouts_to
@@ -192,7 +194,7 @@ def summary_markdown(assets):
     return "\n".join([
         *told,
         *map_sentences(assets / "runs" / "nano-map"),
-        *real_model_lines(assets / "runs" / "smol")[:1],
+        warm_start_line(assets / "runs" / "smol-cpu-arms"),
         *demonstration_lines(assets / "runs" / "smol-cpu-arms"),
         *scoreboard_lines(assets / "runs" / "smol-cpu-arms")[:1],
         *precision_lines(assets / "benchmarks"),
@@ -242,10 +244,10 @@ def results_markdown(assets):
         if find_runs(runs / name):
             table = map_lines(runs / name) if name == "nano-map" else arms_lines(runs / name)
             lines += ["", f"## {title} (`{name}`)", "", words, *table[:-1]]
-    lines += ["", "## A real LLM, and the benchmarks", "", *real_model_lines(runs / "smol"),
-              *demonstration_lines(runs / "smol-cpu-arms"), *scoreboard_lines(runs / "smol-cpu-arms"),
+    lines += ["", "## A real LLM, and the benchmarks", "", warm_start_line(runs / "smol-cpu-arms"),
+              *first_runs_lines(runs / "smol"), *demonstration_lines(runs / "smol-cpu-arms"), *scoreboard_lines(runs / "smol-cpu-arms"),
               *scoreboard_lines(runs / "smol-arms"),
-              agreement_line(assets / "benchmarks"), *precision_lines(assets / "benchmarks"),
+              agreement_line(assets / "benchmarks"), resume_line(assets / "benchmarks"), *precision_lines(assets / "benchmarks"),
               *speed_lines(assets / "benchmarks"), ""]  # fmt: skip
     return "\n".join(lines)
 
