@@ -13,6 +13,7 @@ from toolexpander_lite.errors import ModelError
 from toolexpander_lite.evaluate import gold_logprobs
 from toolexpander_lite.models import load_policy
 from toolexpander_lite.profiles import get_profile
+from toolexpander_lite.prompts import gold_completion
 from toolexpander_lite.recipes import get_recipe
 from toolexpander_lite.runs import RunError, read_log
 from toolexpander_lite.splits import load_splits
@@ -93,6 +94,30 @@ def test_it_learns_from_rows_that_are_set_aside_for_it(aside, tiny, tmp_path, mo
         validation = load_splits(get_profile(profile, eval_split="validation"), 0, tokenizer)
         others = [s.id for splits in (*runs, validation) for s in (*splits.train, *splits.held_out)]
         assert len(taught) == 5 and not set(taught) & set(others)
+
+
+def test_rows_come_once_more_with_a_demonstration(tiny, tmp_path, monkeypatch):
+    """As hard sampling would show them: another row in front, with its answer, and what is learnt is the row's own."""
+    seen = {}
+
+    def spy(model, tokenizer, samples, *rest, prompts, max_tokens, **options):
+        seen.update(samples=samples, prompts=prompts, max_tokens=max_tokens, tokenizer=tokenizer)
+        return [0.5]
+
+    monkeypatch.setattr(warm_start, "sft_warm_start", spy)
+    roomy = get_profile(tiny, demo_room=128)
+    build_warm_start(roomy, tmp_path / "run", demonstrations=True)
+    half = len(seen["samples"]) // 2
+    assert half == 8 and seen["samples"][half:] == seen["samples"][:half] and seen["prompts"][:half] == [None] * half
+    assert seen["max_tokens"] == 256 + 128 + 64
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["with_a_demonstration"] == half
+    for sample, prompt in zip(seen["samples"][half:], seen["prompts"][half:]):
+        shown = [s for s in seen["samples"] if s is not sample and gold_completion(s) in prompt]
+        assert shown and gold_completion(sample) not in prompt and sample.messages[-1]["content"] in prompt
+        ids, labels = warm_start.encode_row(sample, seen["tokenizer"], prompt)
+        read, answer = (seen["tokenizer"](text).input_ids for text in (prompt, gold_completion(sample)))
+        assert ids == [*read, *answer, seen["tokenizer"].eos_token_id]
+        assert labels == [-100] * len(read) + ids[len(read) :], "nothing of the demonstration is learnt"
 
 
 def test_an_adapter_is_refused_before_anything_is_made(tiny, tmp_path):

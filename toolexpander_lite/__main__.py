@@ -212,7 +212,7 @@ def _warm_start(arguments):
     from .warm_start import build_warm_start
 
     profile = _profile(arguments, "warm_start_steps")
-    print(build_warm_start(profile, arguments.out, arguments.seed, _print_loss))
+    print(build_warm_start(profile, arguments.out, arguments.seed, _print_loss, arguments.demonstrations))
 
 
 def _data(arguments):
@@ -379,6 +379,7 @@ def _parser():
     sub = command("warm-start", _warm_start, "short SFT for a model that writes no tool calls, saved as a model folder")
     model_and_data(sub)
     sub.add_argument("--warm-start-steps", type=int)
+    sub.add_argument("--demonstrations", action="store_true", help="show each row once more, with a demonstration")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--out", required=True)
     return parser

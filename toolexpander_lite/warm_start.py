@@ -17,8 +17,10 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 from torch.nn.utils.rnn import pad_sequence
 
+from .demonstrations import DemoBank
 from .errors import ModelError, SettingsError
 from .evaluate import evaluate
+from .hard_sampling import PromptServer
 from .hardware import describe_hardware, pick_dtype
 from .models import load_policy, model_hash
 from .profiles import check_seed
@@ -31,23 +33,24 @@ logger = logging.getLogger(__name__)
 IGNORED = -100  # the label that cross-entropy skips
 
 
-def encode_row(sample, tokenizer):
+def encode_row(sample, tokenizer, prompt=None):
     """One sample -> (input ids, labels), two lists of equal length.
 
-    Prompt and completion are tokenised apart, as they are in sampling, and the completion ends with the
+    `prompt`: as it is shown, rendered; None asks the sample alone. Prompt and completion are tokenised apart, as they are in sampling, and the completion ends with the
     end-of-turn token, so that stopping is learnt too. Prompt tokens have the label `IGNORED`.
     """
-    prompt = tokenizer(render_prompt(sample, tokenizer), add_special_tokens=False).input_ids
+    prompt = tokenizer(prompt or render_prompt(sample, tokenizer), add_special_tokens=False).input_ids
     completion = tokenizer(gold_completion(sample), add_special_tokens=False).input_ids
     completion = completion + [tokenizer.eos_token_id]
     return prompt + completion, [IGNORED] * len(prompt) + completion
 
 
 def sft_warm_start(model, tokenizer, samples, steps, batch_size=8, learning_rate=None, seed=0, max_tokens=512,
-                   dtype="float32", progress=None):  # fmt: skip
+                   dtype="float32", progress=None, prompts=None):  # fmt: skip
     """Train `model` in place on the gold answers of `samples` -> list of losses, one per step.
 
     Args:
+        prompts: a rendered prompt per sample, None for those that are asked alone; None asks all of them so.
         steps: optimizer steps; rows are drawn in a new random order each time all have been seen.
         batch_size: rows per step, in one forward pass.
         learning_rate: None is 3e-5 for full weights and 2e-4 for LoRA adapters.
@@ -59,7 +62,8 @@ def sft_warm_start(model, tokenizer, samples, steps, batch_size=8, learning_rate
     Raises:
         ValueError: no row fits into `max_tokens`, or the loss is not finite.
     """
-    rows = [encode_row(sample, tokenizer) for sample in samples]
+    prompts = prompts or [None] * len(samples)
+    rows = [encode_row(sample, tokenizer, prompt) for sample, prompt in zip(samples, prompts, strict=True)]
     fitting = [row for row in rows if len(row[0]) <= max_tokens]
     if not fitting:
         shortest = min((len(ids) for ids, _ in rows), default=0)
@@ -106,7 +110,16 @@ def sft_warm_start(model, tokenizer, samples, steps, batch_size=8, learning_rate
     return losses
 
 
-def build_warm_start(profile, out, seed=0, progress=None):
+def demonstrated_prompts(samples, tokenizer, longest, seed):
+    """What hard sampling would show for each of these samples -> a prompt with a demonstration per sample.
+
+    None where no demonstration, another of the samples, is admissible or none fits into `longest` tokens.
+    """
+    server = PromptServer(None, DemoBank(samples), samples, tokenizer, max_prompt_tokens=longest, seed=seed, fresh=False)
+    return [server.demonstrate(sample)[0] for sample in samples]
+
+
+def build_warm_start(profile, out, seed=0, progress=None, demonstrations=False):
     """Warm-start a profile's model on training rows -> folder of the new model, `out/final`.
 
     The rows are those that the profile sets aside for this, so that the run that follows begins on rows it has not
@@ -115,6 +128,9 @@ def build_warm_start(profile, out, seed=0, progress=None):
     All weights are trained, unquantised (the adapters of the run that follows sit on top of the result), for
     `profile.warm_start_steps` steps. `out` becomes a run directory like those of `train`, with the held-out
     accuracy before and after, so that the share of a final score that is owed to this step can be shown.
+
+    `demonstrations`: each row is there a second time, with another row of them as a demonstration in front, so that the
+    policy learns what hard sampling takes for granted: to read a demonstration without copying it (our assumption).
 
     Raises:
         SettingsError: the profile has no warm start, or an impossible seed.
@@ -136,6 +152,11 @@ def build_warm_start(profile, out, seed=0, progress=None):
     model, tokenizer = load_policy(replace(profile, quantization=None, lora_rank=0))
     data = load_splits(profile, seed, tokenizer)
     taught = data.set_aside or data.train
+    prompts, longest = [None] * len(taught), profile.max_prompt_tokens
+    if demonstrations:
+        longest += profile.demo_room
+        shown = [(s, p) for s, p in zip(taught, demonstrated_prompts(taught, tokenizer, longest, seed)) if p]
+        taught, prompts = [*taught, *(s for s, _ in shown)], [*prompts, *(p for _, p in shown)]
     dtype = pick_dtype(profile.dtype)
 
     def held_out_scores():
@@ -146,13 +167,13 @@ def build_warm_start(profile, out, seed=0, progress=None):
         "command": command_line(), "profile": asdict(profile), "seed": seed, "learning_rate": 3e-5, "rows_per_step": 8,
         "base_model_hash": model_hash(model), "machine": str(describe_hardware()), "versions": software_versions(),
         "trained_on": len(taught), "own_rows_of_the_run": not data.set_aside, "held_out_samples": len(data.held_out),
-        "left_out": data.left_out,
+        "left_out": data.left_out, "with_a_demonstration": len(prompts) - prompts.count(None),
     })  # fmt: skip
     before = held_out_scores()
     trained = time.perf_counter()
     losses = sft_warm_start(
         model, tokenizer, taught, profile.warm_start_steps, learning_rate=3e-5, seed=seed, dtype=dtype,
-        progress=progress, max_tokens=profile.max_prompt_tokens + profile.max_completion_length,
+        progress=progress, max_tokens=longest + profile.max_completion_length, prompts=prompts,
     )  # fmt: skip
     seconds = round(time.perf_counter() - trained, 1)
     rows = [{"step": 0, "eval": before}, *({"step": i + 1, "loss": round(x, 5)} for i, x in enumerate(losses))]
