@@ -232,7 +232,7 @@ def model_answers(files):
 
 
 def compare(answers, most=EXAMPLES):
-    """(question, kind, calls) -> counts, causes and disagreements, `most` of each spelled out, as the JSON holds them."""
+    """(question, kind, calls) -> counts, causes and disagreements, `most` of each spelled out, for the JSON."""
     counts, causes, examples, apart = defaultdict(Counter), Counter(), defaultdict(list), defaultdict(list)
     for question, kind, calls in answers:
         ours = match_calls(calls, question.sample.calls, question.sample.tools)

@@ -41,7 +41,7 @@ def answers(out, categories):
 
 
 def killed_runs(out, words, categories, marks):
-    """Start the command, kill it when the answers reach the next mark, and so on; then let it end -> answers at kills."""
+    """Start the command, kill it when they reach the next mark, and so on, then let it end -> answers at each."""
     kills = []
     for mark in marks:
         process = start(out, words)

@@ -5,14 +5,18 @@ import json
 import random
 import sys
 import types
+from dataclasses import replace
 
 import pytest
 
 from toolexpander_lite.__main__ import _parser
+from toolexpander_lite.data import ToolSample
+from toolexpander_lite.demonstrations import DemoBank
 from toolexpander_lite.models import load_policy
 from toolexpander_lite.nano_policy import build_tokenizer
+from toolexpander_lite.nano_world import nano_samples
 from toolexpander_lite.profiles import get_profile
-from toolexpander_lite.prompts import render_prompt
+from toolexpander_lite.prompts import gold_completion, render_prompt
 from toolexpander_lite.runs import REPOSITORY, read_jsonl
 from toolexpander_lite.splits import load_splits
 
@@ -25,6 +29,7 @@ def load_script(name):
 
 
 fit, smol, four_bit = load_script("gpu_fit"), load_script("smol_runs"), load_script("four_bit")
+demonstrations = load_script("demonstrations")
 ROW = {"profile": "", "model": "tiny", "weights": "bf16 LoRA", "group": 4, "prompt": 64, "completion": 8, "hard": False}
 
 
@@ -126,7 +131,7 @@ def test_a_model_that_cannot_be_made_is_an_error_and_leaves_nothing_behind(tmp_p
 
 
 def test_rows_that_are_there_are_skipped_and_a_cut_line_is_measured_again(tmp_path, monkeypatch):
-    stand_in(tmp_path, monkeypatch, "print('{\"result\": \"FIT\"}')")
+    stand_in(tmp_path, monkeypatch, 'print(\'{"result": "FIT"}\')')
     out = tmp_path / "deep" / "rows.jsonl"
     rows = [ROW, ROW | {"group": 10}, ROW | {"prompt": 96}]
     out.parent.mkdir()
@@ -370,6 +375,50 @@ def test_a_precision_is_measured_on_questions_that_nothing_trained_on():
     assert row["MiB_weights"] / 1024 < max(half["GiB_peak"].values())
     packed = four_bit.measure("4bit", get_profile(profile, lora_rank=4), 0, 1)
     assert packed["MiB_weights"] < half["MiB_weights"] and packed["weights"] != half["weights"]
+
+
+def tool(name):
+    parameters = {"type": "object", "properties": {"word": {"type": "string"}}}
+    return {"type": "function", "function": {"name": name, "description": "", "parameters": parameters}}
+
+
+def test_a_demonstrations_tool_is_listed_beside_the_rows_own():
+    asked, shown = (
+        ToolSample(f"s{n}", "f", [{"role": "user", "content": f"word {name}"}], [tool(name), tool(f"other {name}")],
+                   [{"name": name, "arguments": {"word": name}}])
+        for n, name in enumerate(("apple", "pear"))
+    )  # fmt: skip
+    _, tokenizer = load_policy(get_profile("nano-invited"))
+    found = demonstrations.prompts_of(asked, DemoBank([asked, shown]), tokenizer, 4096, 0)
+    assert list(found) == ["demonstrated", "listed"]
+    more = replace(asked, tools=[tool("pear"), *asked.tools])
+    for way, sample in (("demonstrated", asked), ("listed", more)):
+        assert found[way] == render_prompt(sample, tokenizer, [shown], invite=True)
+    assert demonstrations.prompts_of(asked, DemoBank([asked, shown]), tokenizer, 8, 0) == {}, "none fits"
+
+
+def test_only_hard_questions_are_asked_again(monkeypatch):
+    """Three samples: the first is solved, the second one is hard, the third is hard and no demonstration fits."""
+    samples = nano_samples("train", 1)[:3]
+    written = {s.id: gold_completion(s) for s in samples[:1]}
+    prompts = {s.id: {"demonstrated": f"D {s.id}", "listed": f"L {s.id}"} for s in samples[1:2]}
+    monkeypatch.setattr(demonstrations, "prompts_of", lambda sample, *rest: prompts.get(sample.id, {}))
+    monkeypatch.setattr(demonstrations, "render_prompt", lambda sample, tokenizer, invite: f"A {sample.id}")
+
+    def generate(model, tokenizer, prompts, most, temperature, batch_size):
+        way, id = prompts[0].split(" ", 1)
+        right = next(gold_completion(s) for s in samples if s.id == id)
+        wrong = ["nothing"] * len(prompts)
+        return (
+            [written.get(id, "nothing")] + wrong[1:] if way == "A" else [right] * 4 + wrong[4:] if way == "L" else wrong
+        )
+
+    monkeypatch.setattr(demonstrations, "generate", generate)
+    groups = demonstrations.ask(None, None, samples, None, get_profile("nano"), 0)
+    assert {way: [g["ok"] for g in found] for way, found in groups.items()} == {
+        "alone": [1, 0, 0], "alone, hard": [0], "demonstrated": [0], "listed": [4],
+    }  # fmt: skip
+    assert all(g.total() == 10 for found in groups.values() for g in found)
 
 
 def test_the_guide_names_options_that_exist_and_no_place():

@@ -396,7 +396,9 @@ def test_an_adapter_refuses_a_base_of_the_same_shape_with_other_weights(llama, t
     weights = load_file(base / "model.safetensors")
     last = sorted(weights)[-1]
     save_file({**weights, last: weights[last] + 0.01}, base / "model.safetensors", {"format": "pt"})  # trained further
-    with pytest.raises(ModelError, match="^the adapter .* trained on other weights than those in .*warm.*copy its own base to"):
+    with pytest.raises(
+        ModelError, match="^the adapter .* trained on other weights than those in .*warm.*copy its own base to"
+    ):
         load_policy(again, device="cpu")
     shutil.copytree(llama, adapter / "base")
     assert load_policy(again, device="cpu")

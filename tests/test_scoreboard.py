@@ -96,7 +96,7 @@ def test_the_lines_tell_the_runs_the_difference_and_the_speed(folder, tmp_path):
     pairs = {"all rows against bfcl:multiple": {"rows": [90, 200], "exact": [1, 2], "near": [3, 4]}}
     (folder / "contamination.json").write_text(json.dumps({"source": "toolrl", "twins": pairs}))
     twins = "- Questions with a twin among the rows of `toolrl`: bfcl:multiple: 2 exact, 4 near of 200."
-    assert scoreboard_lines(folder)[:2] == [lines[0], twins]
+    assert scoreboard_lines(folder)[:4] == [*lines[:2], twins, ""]
     for seed, seconds in ((0, 3600), (1, 7200)):
         run = folder / "grpo" / f"seed-{seed}"
         run.mkdir(parents=True)
@@ -121,12 +121,12 @@ def test_irrelevance_stands_beside_call_accuracy_in_the_sentence(folder, tmp_pat
 
 def test_the_share_of_the_warm_start_is_told(folder, tmp_path):
     """Of the fixture: nothing as it comes, 2 of 10 warm-started, grpo (3 + 2) / 2, toolexpander 8, plain 1."""
-    assert (
-        " What the supervised warm start brings: BFCL simple_python 0.0% as it comes, 20.0% after it, then `grpo` 25.0% "
-        "(+5.0 points), `toolexpander` 80.0% (+60.0 points), `toolexpander-plain` 10.0% (-10.0 points)."
-    ) in scoreboard_lines(folder)[0]
+    assert scoreboard_lines(folder)[1] == (
+        "- **The warm start's share of these scores.** BFCL simple_python 0.0% as it comes, 20.0% warm-started, then "
+        "`grpo` 25.0% (+5.0 points), `toolexpander` 80.0% (+60.0 points), `toolexpander-plain` 10.0% (-10.0 points)."
+    )
     put(tmp_path / "alone", "grpo-seed-0", IDS[:3])
-    assert "warm start" not in scoreboard_lines(tmp_path / "alone")[0]
+    assert scoreboard_lines(tmp_path / "alone")[1] == ""
 
 
 @pytest.mark.parametrize(

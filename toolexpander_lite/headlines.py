@@ -73,6 +73,26 @@ def demonstration_lines(folder):
     ]
 
 
+def reading_lines(benchmarks):
+    """What a demonstration does to hard questions before any training, by warm start, as a Markdown list item."""
+    file = benchmarks / "demonstrations.json"
+    if not file.exists():
+        return []
+    warm_starts = {"plain": "on rows asked alone", "demonstrated": "on rows asked alone and with a demonstration"}
+    ways = {"alone, hard": "alone", "demonstrated": "with a demonstration", "listed": "with its tool on the list, too"}
+    rows, told = json.loads(file.read_text())["rows"], []
+    for policy, words in warm_starts.items():
+        found = {row["asked"]: row for row in rows if row["policy"] == policy}
+        parts = []
+        for way, meaning in ways.items():
+            reasons = found[way]["reasons"]
+            parts.append(f"{meaning} {reasons.get('ok', 0)} of {sum(reasons.values())} rollouts right and "
+                         f"{reasons.get('unknown_tool', 0)} that call a tool the row does not have")  # fmt: skip
+        asked, solved = (found["alone"][name] for name in ("groups", "groups_with_a_right_one"))
+        told.append(f"after a warm start {words}, {asked - solved} of {asked} questions are hard: {', '.join(parts)}")
+    return [f"- **Reading a demonstration is learnt.** SmolLM2, before any GRPO, groups of ten: {'; '.join(told)}."]
+
+
 def hits(share, n):
     """0.375 of 24 -> "9 of 24 (95 % interval 0.21-0.57)", Wilson's interval for a share."""
     low, high = share_interval(round(share * n), n)

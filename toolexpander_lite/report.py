@@ -13,6 +13,7 @@ from .headlines import (
     first_runs_lines,
     map_sentences,
     precision_lines,
+    reading_lines,
     resume_line,
     speed_lines,
     warm_start_line,
@@ -196,7 +197,8 @@ def summary_markdown(assets):
         *map_sentences(assets / "runs" / "nano-map"),
         warm_start_line(assets / "runs" / "smol-cpu-arms"),
         *demonstration_lines(assets / "runs" / "smol-cpu-arms"),
-        *scoreboard_lines(assets / "runs" / "smol-cpu-arms")[:1],
+        *reading_lines(assets / "benchmarks"),
+        *[line for line in scoreboard_lines(assets / "runs" / "smol-cpu-arms") if line.startswith("- ")],
         *precision_lines(assets / "benchmarks"),
         *speed_lines(assets / "benchmarks"),
         "- **All arms, all tables:** [assets/RESULTS.md](assets/RESULTS.md).",
@@ -245,10 +247,11 @@ def results_markdown(assets):
             table = map_lines(runs / name) if name == "nano-map" else arms_lines(runs / name)
             lines += ["", f"## {title} (`{name}`)", "", words, *table[:-1]]
     lines += ["", "## A real LLM, and the benchmarks", "", warm_start_line(runs / "smol-cpu-arms"),
-              *first_runs_lines(runs / "smol"), *demonstration_lines(runs / "smol-cpu-arms"), *scoreboard_lines(runs / "smol-cpu-arms"),
+              *first_runs_lines(runs / "smol"), *demonstration_lines(runs / "smol-cpu-arms"),
+              *reading_lines(assets / "benchmarks"), *scoreboard_lines(runs / "smol-cpu-arms"),
               *scoreboard_lines(runs / "smol-arms"),
-              agreement_line(assets / "benchmarks"), resume_line(assets / "benchmarks"), *precision_lines(assets / "benchmarks"),
-              *speed_lines(assets / "benchmarks"), ""]  # fmt: skip
+              agreement_line(assets / "benchmarks"), resume_line(assets / "benchmarks"),
+              *precision_lines(assets / "benchmarks"), *speed_lines(assets / "benchmarks"), ""]  # fmt: skip
     return "\n".join(lines)
 
 

@@ -169,7 +169,7 @@ ARMS = ("toolexpander", "grpo")
 
 
 def scoreboard_lines(folder):
-    """What the scores below a folder say, as Markdown lines, the sentence first; [] where nothing was scored yet.
+    """What the scores below a folder say, as Markdown lines: list items, "", the table, ""; [] if there are none.
 
     Calls and irrelevance stand side by side in it: who writes no call at all does best at the latter.
     """
@@ -181,9 +181,9 @@ def scoreboard_lines(folder):
         + _compared(scores, "BFCL simple_python", *ARMS, "the aim was +5")
         + _compared(scores, "BFCL irrelevance", *ARMS, "here it is right to call nothing")
         + " `toolexpander` is asked with the invitation it was trained with; other seeds may differ by more."
-        + _warm_start_told(scores)
         + _speed(scores)
     ]
+    told += _warm_start_told(scores)
     file = Path(folder) / "contamination.json"
     told += [_twins_told(json.loads(file.read_text()))] if file.is_file() else []
     table = scoreboard(scores)
@@ -235,18 +235,20 @@ def _compared(scores, part, ours, theirs, remark):
 
 
 def _warm_start_told(scores):
-    """How much of each share of right calls the supervised warm start brought, and what training added to it."""
+    """How much of each share of right calls the supervised warm start brought, and what training added: [list item]."""
     told = []
     for part in ("held out", "BFCL simple_python", "BFCL multiple"):
         asked = scores[scores.part == part]
         shares = (asked.correct / asked.asked).groupby(asked.arm).mean()
         if {"base", "warm-start"} <= set(shares.index):
             trained = ", ".join(
-                f"`{arm}` {shares[arm]:.1%} ({100 * (shares[arm] - shares['warm-start']):+.1f} points)"
+                f"`{arm}` {shares[arm]:.1%} ({round(100 * (shares[arm] - shares['warm-start']), 1) + 0.0:+.1f} points)"
                 for arm in shares.index if arm not in ("base", "warm-start")
             )  # fmt: skip
-            told.append(f"{part} {shares['base']:.1%} as it comes, {shares['warm-start']:.1%} after it, then {trained}")
-    return f" What the supervised warm start brings: {'; '.join(told)}." if told else ""
+            told.append(
+                f"{part} {shares['base']:.1%} as it comes, {shares['warm-start']:.1%} warm-started, then {trained}"
+            )
+    return [f"- **The warm start's share of these scores.** {'; '.join(told)}."] if told else []
 
 
 def _speed(scores):

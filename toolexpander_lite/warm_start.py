@@ -36,8 +36,9 @@ IGNORED = -100  # the label that cross-entropy skips
 def encode_row(sample, tokenizer, prompt=None):
     """One sample -> (input ids, labels), two lists of equal length.
 
-    `prompt`: as it is shown, rendered; None asks the sample alone. Prompt and completion are tokenised apart, as they are in sampling, and the completion ends with the
-    end-of-turn token, so that stopping is learnt too. Prompt tokens have the label `IGNORED`.
+    `prompt`: as it is shown, rendered; None asks the sample alone. Prompt and completion are tokenised apart, as they
+    are in sampling, and the completion ends with the end-of-turn token, so that stopping is learnt too. Prompt tokens
+    have the label `IGNORED`.
     """
     prompt = tokenizer(prompt or render_prompt(sample, tokenizer), add_special_tokens=False).input_ids
     completion = tokenizer(gold_completion(sample), add_special_tokens=False).input_ids
@@ -115,7 +116,9 @@ def demonstrated_prompts(samples, tokenizer, longest, seed):
 
     None where no demonstration, another of the samples, is admissible or none fits into `longest` tokens.
     """
-    server = PromptServer(None, DemoBank(samples), samples, tokenizer, max_prompt_tokens=longest, seed=seed, fresh=False)
+    server = PromptServer(
+        None, DemoBank(samples), samples, tokenizer, max_prompt_tokens=longest, seed=seed, fresh=False
+    )
     return [server.demonstrate(sample)[0] for sample in samples]
 
 
