@@ -4,9 +4,9 @@
         --policy plain=out/warm/final --policy demonstrated=out/warm-demonstrated/final
 
 Asked are the training questions of the runs with `--seeds`, by a group of rollouts each, as `toolexpander` asks them.
-Those without a right rollout are hard, and asked twice more: "demonstrated", with a demonstration in front as hard
-sampling shows it, and "listed", with the tool that the demonstration calls among the tools on offer as well. All are
-judged by the row's own tools, so "unknown_tool" is a call of a tool that the row does not have.
+Those without a right rollout are hard, and asked three times more: "again", as before, since a group without luck may
+have some the next time; "demonstrated", with a demonstration in front as hard sampling shows it; and "listed", with the
+tool that the demonstration calls among the tools on offer as well. All are judged by the row's own tools, so "unknown_tool" is a call of a tool that the row does not have.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from toolexpander_lite.recipes import get_recipe
 from toolexpander_lite.runs import software_versions, write_json
 from toolexpander_lite.splits import load_splits
 
-WAYS = ("alone", "alone, hard", "demonstrated", "listed")
+WAYS = ("alone", "again", "demonstrated", "listed")
 RECIPE = get_recipe("toolexpander")
 
 
@@ -63,14 +63,12 @@ def ask(model, tokenizer, samples, bank, profile, seed, tell=lambda text: None):
         return Counter(judge(text, sample.calls, sample.tools).reason for text in written)
 
     for number, sample in enumerate(samples, 1):
-        groups["alone"].append(rollouts(sample, render_prompt(sample, tokenizer, invite=RECIPE.invite)))
+        alone = render_prompt(sample, tokenizer, invite=RECIPE.invite)
+        groups["alone"].append(rollouts(sample, alone))
         if not groups["alone"][-1]["ok"]:
-            longest = profile.max_prompt_tokens + profile.demo_room
-            shown = prompts_of(sample, bank, tokenizer, longest, seed)
-            if shown:
-                groups["alone, hard"].append(groups["alone"][-1])
-                for way, prompt in shown.items():
-                    groups[way].append(rollouts(sample, prompt))
+            shown = prompts_of(sample, bank, tokenizer, profile.max_prompt_tokens + profile.demo_room, seed)
+            for way, prompt in {"again": alone, **shown}.items() if shown else ():
+                groups[way].append(rollouts(sample, prompt))
         tell(f"seed {seed}: {number} of {len(samples)}, {len(groups['demonstrated'])} hard")
     return groups
 

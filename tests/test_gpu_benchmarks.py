@@ -416,7 +416,7 @@ def test_only_hard_questions_are_asked_again(monkeypatch):
     monkeypatch.setattr(demonstrations, "generate", generate)
     groups = demonstrations.ask(None, None, samples, None, get_profile("nano"), 0)
     assert {way: [g["ok"] for g in found] for way, found in groups.items()} == {
-        "alone": [1, 0, 0], "alone, hard": [0], "demonstrated": [0], "listed": [4],
+        "alone": [1, 0, 0], "again": [0], "demonstrated": [0], "listed": [4],
     }  # fmt: skip
     assert all(g.total() == 10 for found in groups.values() for g in found)
 

@@ -79,18 +79,25 @@ def reading_lines(benchmarks):
     if not file.exists():
         return []
     warm_starts = {"plain": "on rows asked alone", "demonstrated": "on rows asked alone and with a demonstration"}
-    ways = {"alone, hard": "alone", "demonstrated": "with a demonstration", "listed": "with its tool on the list, too"}
+    ways = {"again": "alone once more", "demonstrated": "with a demonstration", "listed": "with its tool listed, too"}
     rows, told = json.loads(file.read_text())["rows"], []
     for policy, words in warm_starts.items():
         found = {row["asked"]: row for row in rows if row["policy"] == policy}
         parts = []
         for way, meaning in ways.items():
-            reasons = found[way]["reasons"]
-            parts.append(f"{meaning} {reasons.get('ok', 0)} of {sum(reasons.values())} rollouts right and "
-                         f"{reasons.get('unknown_tool', 0)} that call a tool the row does not have")  # fmt: skip
+            row, reasons = found[way], found[way]["reasons"]
+            parts.append(
+                f"{meaning} {reasons.get('ok', 0)} of {sum(reasons.values())} rollouts are right, in "
+                f"{row['groups_with_a_right_one']} of {row['groups']} groups, and {reasons.get('unknown_tool', 0)} call a "
+                "tool that the row does not have"
+            )
         asked, solved = (found["alone"][name] for name in ("groups", "groups_with_a_right_one"))
-        told.append(f"after a warm start {words}, {asked - solved} of {asked} questions are hard: {', '.join(parts)}")
-    return [f"- **Reading a demonstration is learnt.** SmolLM2, before any GRPO, groups of ten: {'; '.join(told)}."]
+        told.append(
+            f"after a warm start {words}, {asked - solved} of {asked} questions are hard; of these {', '.join(parts)}"
+        )
+    return [
+        f"- **Reading a demonstration is learnt.** SmolLM2, before any GRPO, groups of ten. {'. '.join(t[0].upper() + t[1:] for t in told)}."
+    ]
 
 
 def hits(share, n):
