@@ -6,7 +6,8 @@
 Asked are the training questions of the runs with `--seeds`, by a group of rollouts each, as `toolexpander` asks them.
 Those without a right rollout are hard, and asked three times more: "again", as before, since a group without luck may
 have some the next time; "demonstrated", with a demonstration in front as hard sampling shows it; and "listed", with the
-tool that the demonstration calls among the tools on offer as well. All are judged by the row's own tools, so "unknown_tool" is a call of a tool that the row does not have.
+tool that the demonstration calls among the tools on offer as well. All are judged by the row's own tools, so
+"unknown_tool" is a call of a tool that the row does not have.
 """
 
 import argparse

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from toolexpander_lite.__main__ import _parser
-from toolexpander_lite.headlines import agreement_line, demonstration_lines, hits, precision_lines, resume_line
+from toolexpander_lite.headlines import (
+    agreement_line,
+    demonstration_lines,
+    hits,
+    precision_lines,
+    reading_lines,
+    resume_line,
+)
 from toolexpander_lite.profiles import get_profile
 from toolexpander_lite.recipes import Recipe, get_recipe, parse_settings
 from toolexpander_lite.report import BEGIN, END, arms_table, rebuild, results_markdown, summary_markdown
@@ -89,6 +96,20 @@ def test_precision_is_told_by_hand_made_numbers(tmp_path):
     (line,) = precision_lines(tmp_path)
     assert "float32 2 of 4 (95 % interval 0.15-0.85), 512 MiB of weights, 1.3 GiB at the peak" in line
     assert "4 bits 1 of 4" in line and "1 answers are right only in float32, 0 only in 4 bits" in line
+
+
+def test_what_a_demonstration_does_is_told_by_hand_made_numbers(tmp_path):
+    assert reading_lines(tmp_path) == []
+    rows = [{"policy": policy, "asked": way, "groups": groups, "groups_with_a_right_one": right, "reasons": reasons}
+            for policy in ("plain", "demonstrated") for way, groups, right, reasons in (
+                ("alone", 5, 3, {}), ("again", 2, 0, {"bad_json": 20}), ("listed", 2, 0, {"unknown_tool": 20}),
+                ("demonstrated", 2, 1, {"ok": 2, "unknown_tool": 18} if policy == "plain" else {"ok": 20}))]  # fmt: skip
+    (tmp_path / "demonstrations.json").write_text(json.dumps({"rows": rows}))
+    (line,) = reading_lines(tmp_path)
+    assert "Warm-started on rows asked alone, 2 of 5 questions are hard; of these alone once more 0 of 2 groups" in line
+    plain, demonstrated = line.split("Warm-started on rows asked alone and with a demonstration")
+    assert "with a demonstration 1 of 2 groups hold a right rollout (2 of 20 rollouts; 18 call a tool that" in plain
+    assert "with a demonstration 1 of 2 groups hold a right rollout (20 of 20 rollouts; 0 call a tool" in demonstrated
 
 
 def test_what_became_of_demonstrated_rollouts_is_counted_by_hand(tmp_path):

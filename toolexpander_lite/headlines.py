@@ -80,24 +80,23 @@ def reading_lines(benchmarks):
         return []
     warm_starts = {"plain": "on rows asked alone", "demonstrated": "on rows asked alone and with a demonstration"}
     ways = {"again": "alone once more", "demonstrated": "with a demonstration", "listed": "with its tool listed, too"}
-    rows, told = json.loads(file.read_text())["rows"], []
+    rows = {(row["policy"], row["asked"]): row for row in json.loads(file.read_text())["rows"]}
+    told = "- **Reading a demonstration is learnt.** SmolLM2, before any GRPO, groups of ten rollouts."
     for policy, words in warm_starts.items():
-        found = {row["asked"]: row for row in rows if row["policy"] == policy}
-        parts = []
-        for way, meaning in ways.items():
-            row, reasons = found[way], found[way]["reasons"]
-            parts.append(
-                f"{meaning} {reasons.get('ok', 0)} of {sum(reasons.values())} rollouts are right, in "
-                f"{row['groups_with_a_right_one']} of {row['groups']} groups, and {reasons.get('unknown_tool', 0)} call a "
-                "tool that the row does not have"
-            )
-        asked, solved = (found["alone"][name] for name in ("groups", "groups_with_a_right_one"))
-        told.append(
-            f"after a warm start {words}, {asked - solved} of {asked} questions are hard; of these {', '.join(parts)}"
-        )
-    return [
-        f"- **Reading a demonstration is learnt.** SmolLM2, before any GRPO, groups of ten. {'. '.join(t[0].upper() + t[1:] for t in told)}."
-    ]
+        alone = rows[policy, "alone"]
+        hard = alone["groups"] - alone["groups_with_a_right_one"]
+        parts = [f"{meaning} {_group_told(rows[policy, way])}" for way, meaning in ways.items()]
+        told += f" Warm-started {words}, {hard} of {alone['groups']} questions are hard; of these {'; '.join(parts)}."
+    return [told]
+
+
+def _group_told(row):
+    reasons = row["reasons"]
+    return (
+        f"{row['groups_with_a_right_one']} of {row['groups']} groups hold a right rollout "
+        f"({reasons.get('ok', 0)} of {sum(reasons.values())} rollouts; {reasons.get('unknown_tool', 0)} call a tool "
+        "that the row does not have)"
+    )
 
 
 def hits(share, n):
