@@ -103,7 +103,8 @@ def test_what_a_demonstration_does_is_told_by_hand_made_numbers(tmp_path):
     rows = [{"policy": policy, "asked": way, "groups": groups, "groups_with_a_right_one": right, "reasons": reasons}
             for policy in ("plain", "demonstrated") for way, groups, right, reasons in (
                 ("alone", 5, 3, {}), ("again", 2, 0, {"bad_json": 20}), ("listed", 2, 0, {"unknown_tool": 20}),
-                ("demonstrated", 2, 1, {"ok": 2, "unknown_tool": 18} if policy == "plain" else {"ok": 20}))]  # fmt: skip
+                ("demonstrated", 2, 1, {"ok": 2, "unknown_tool": 18} if policy == "plain" else {"ok": 20})
+            )]  # fmt: skip
     (tmp_path / "demonstrations.json").write_text(json.dumps({"rows": rows}))
     (line,) = reading_lines(tmp_path)
     assert "Warm-started on rows asked alone, 2 of 5 questions are hard; of these alone once more 0 of 2 groups" in line
