@@ -100,17 +100,16 @@ def test_precision_is_told_by_hand_made_numbers(tmp_path):
 
 def test_what_a_demonstration_does_is_told_by_hand_made_numbers(tmp_path):
     assert reading_lines(tmp_path) == []
-    rows = [{"policy": policy, "asked": way, "groups": groups, "groups_with_a_right_one": right, "reasons": reasons}
-            for policy in ("plain", "demonstrated") for way, groups, right, reasons in (
-                ("alone", 5, 3, {}), ("again", 2, 0, {"bad_json": 20}), ("listed", 2, 0, {"unknown_tool": 20}),
-                ("demonstrated", 2, 1, {"ok": 2, "unknown_tool": 18} if policy == "plain" else {"ok": 20})
-            )]  # fmt: skip
+    asked = [("plain", "again", {"bad_json": 19, "ok": 1}), ("plain", "demonstrated", {"ok": 2, "unknown_tool": 18}),
+             ("demonstrated", "again", {"unknown_tool": 10}), ("demonstrated", "demonstrated", {"ok": 10})]  # fmt: skip
+    rows = [{"policy": policy, "asked": way, "reasons": reasons} for policy, way, reasons in asked]
     (tmp_path / "demonstrations.json").write_text(json.dumps({"rows": rows}))
-    (line,) = reading_lines(tmp_path)
-    assert "Warm-started on rows asked alone, 2 of 5 questions are hard; of these alone once more 0 of 2 groups" in line
-    plain, demonstrated = line.split("Warm-started on rows asked alone and with a demonstration")
-    assert "with a demonstration 1 of 2 groups hold a right rollout (2 of 20 rollouts; 18 call a tool that" in plain
-    assert "with a demonstration 1 of 2 groups hold a right rollout (20 of 20 rollouts; 0 call a tool" in demonstrated
+    plain, demonstrated = reading_lines(tmp_path)[0].split(" Warm-started on rows with a demonstration, too: ")
+    assert plain.endswith(
+        "Warm-started on rows asked alone: with a demonstration 18 of 20 rollouts call a tool that the row does not "
+        "have and 2 are right; asked alone once more 0 and 1."
+    )
+    assert demonstrated.startswith("with a demonstration 0 of 10 rollouts") and demonstrated.endswith("more 10 and 0.")
 
 
 def test_what_became_of_demonstrated_rollouts_is_counted_by_hand(tmp_path):

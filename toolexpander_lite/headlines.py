@@ -78,25 +78,17 @@ def reading_lines(benchmarks):
     file = benchmarks / "demonstrations.json"
     if not file.exists():
         return []
-    warm_starts = {"plain": "on rows asked alone", "demonstrated": "on rows asked alone and with a demonstration"}
-    ways = {"again": "alone once more", "demonstrated": "with a demonstration", "listed": "with its tool listed, too"}
-    rows = {(row["policy"], row["asked"]): row for row in json.loads(file.read_text())["rows"]}
-    told = "- **Reading a demonstration is learnt.** SmolLM2, before any GRPO, groups of ten rollouts."
+    warm_starts = {"plain": "on rows asked alone", "demonstrated": "on rows with a demonstration, too"}
+    rows = {(row["policy"], row["asked"]): row["reasons"] for row in json.loads(file.read_text())["rows"]}
+    told = "- **What a demonstration does to hard real rows**, before any GRPO (notebook 05)."
     for policy, words in warm_starts.items():
-        alone = rows[policy, "alone"]
-        hard = alone["groups"] - alone["groups_with_a_right_one"]
-        parts = [f"{meaning} {_group_told(rows[policy, way])}" for way, meaning in ways.items()]
-        told += f" Warm-started {words}, {hard} of {alone['groups']} questions are hard; of these {'; '.join(parts)}."
+        shown, again = rows[policy, "demonstrated"], rows[policy, "again"]
+        told += (
+            f" Warm-started {words}: with a demonstration {shown.get('unknown_tool', 0)} of {sum(shown.values())} "
+            f"rollouts call a tool that the row does not have and {shown.get('ok', 0)} are right; asked alone once more "
+            f"{again.get('unknown_tool', 0)} and {again.get('ok', 0)}."
+        )
     return [told]
-
-
-def _group_told(row):
-    reasons = row["reasons"]
-    return (
-        f"{row['groups_with_a_right_one']} of {row['groups']} groups hold a right rollout "
-        f"({reasons.get('ok', 0)} of {sum(reasons.values())} rollouts; {reasons.get('unknown_tool', 0)} call a tool "
-        "that the row does not have)"
-    )
 
 
 def hits(share, n):

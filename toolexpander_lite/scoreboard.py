@@ -237,7 +237,8 @@ def _compared(scores, part, ours, theirs, remark):
 def _warm_start_told(scores):
     """How much of each share of right calls the supervised warm start brought, and what training added: [list item]."""
     told = []
-    for part in ("held out", "BFCL simple_python", "BFCL multiple"):
+    parts = {"held out": "Held out", "BFCL simple_python": "BFCL simple_python", "BFCL multiple": "BFCL multiple"}
+    for part, name in parts.items():
         asked = scores[scores.part == part]
         shares = (asked.correct / asked.asked).groupby(asked.arm).mean()
         if {"base", "warm-start"} <= set(shares.index):
@@ -246,7 +247,7 @@ def _warm_start_told(scores):
                 for arm in shares.index if arm not in ("base", "warm-start")
             )  # fmt: skip
             told.append(
-                f"{part} {shares['base']:.1%} as it comes, {shares['warm-start']:.1%} warm-started, then {trained}"
+                f"{name} {shares['base']:.1%} as it comes, {shares['warm-start']:.1%} warm-started, then {trained}"
             )
     return [f"- **The warm start's share of these scores.** {'; '.join(told)}."] if told else []
 
