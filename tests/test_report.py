@@ -107,9 +107,9 @@ def test_what_a_demonstration_does_is_told_by_hand_made_numbers(tmp_path):
     plain, demonstrated = reading_lines(tmp_path)[0].split(" Warm-started on rows with a demonstration, too: ")
     assert plain.endswith(
         "Warm-started on rows asked alone: with a demonstration 18 of 20 rollouts call a tool that the row does not "
-        "have and 2 are right; asked alone once more 0 and 1."
+        "have and 2 are right; asked alone again 0 and 1."
     )
-    assert demonstrated.startswith("with a demonstration 0 of 10 rollouts") and demonstrated.endswith("more 10 and 0.")
+    assert demonstrated.startswith("with a demonstration 0 of 10 rollouts") and demonstrated.endswith("again 10 and 0.")
 
 
 def test_what_became_of_demonstrated_rollouts_is_counted_by_hand(tmp_path):

@@ -85,7 +85,7 @@ def reading_lines(benchmarks):
         shown, again = rows[policy, "demonstrated"], rows[policy, "again"]
         told += (
             f" Warm-started {words}: with a demonstration {shown.get('unknown_tool', 0)} of {sum(shown.values())} "
-            f"rollouts call a tool that the row does not have and {shown.get('ok', 0)} are right; asked alone once more "
+            f"rollouts call a tool that the row does not have and {shown.get('ok', 0)} are right; asked alone again "
             f"{again.get('unknown_tool', 0)} and {again.get('ok', 0)}."
         )
     return [told]
