@@ -148,6 +148,20 @@ def test_a_file_that_is_cut_is_named(folder, file, kept):
         load_scores(folder)
 
 
+def test_a_category_that_was_asked_as_a_whole_stands_beside_its_draw(tmp_path):
+    for arm, drawn, whole in (("grpo", IDS[:3], IDS[:4]), ("toolexpander", IDS[:5], IDS[:5])):
+        put(tmp_path, f"{arm}-seed-0", drawn, asked=6)
+        file = tmp_path / "evaluations" / f"{arm}-seed-0" / "bfcl" / "scores.json"
+        scores = json.loads(file.read_text())["simple_python"] | {"answered": 10, "correct": len(whole), "right": whole}
+        (tmp_path / "evaluations" / f"{arm}-seed-0" / "bfcl-whole").mkdir()
+        file = tmp_path / "evaluations" / f"{arm}-seed-0" / "bfcl-whole" / "scores.json"
+        file.write_text(json.dumps({"simple_python": scores}))
+    told = scoreboard_lines(tmp_path)[0]
+    drawn, whole = told.index(" BFCL simple_python, mean"), told.index(" BFCL, all of simple_python, mean")
+    assert "`grpo` 50.0%" in told[drawn:whole] and "difference +33.3 points" in told[drawn:whole]
+    assert "`grpo` 40.0%" in told[whole:] and "difference +10.0 points" in told[whole:] and "a draw of them" in told
+
+
 def test_a_study_that_has_only_begun_says_nothing(tmp_path):
     assert scoreboard_lines(tmp_path / "none") == []
     (tmp_path / "evaluations" / "base" / "bfcl").mkdir(parents=True)

@@ -2,8 +2,9 @@
 
     FOLDER/evaluations/<model>/held_out.json, bfcl/scores.json, api-bank/scores.json, executed.jsonl
 
-is what `benchmarks/smol_runs.py` leaves. A model is called `base`, `warm-start-seed-0`, `grpo-seed-0`,
-`toolexpander-seed-0` (asked with the invitation it was trained with) or `toolexpander-seed-0-plain` (without it).
+(and bfcl-whole/scores.json, where a category was asked as a whole after a draw of it) is what
+`benchmarks/smol_runs.py` leaves. A model is called `base`, `warm-start-seed-0`, `grpo-seed-0`, `toolexpander-seed-0`
+(asked with the invitation it was trained with) or `toolexpander-seed-0-plain` (without it).
 """
 
 import json
@@ -65,7 +66,7 @@ def _held_out(file):
 
 
 def _benchmark(file):
-    prefix = {"bfcl": "BFCL", "api-bank": "API-Bank"}[file.parent.name]
+    prefix = {"bfcl": "BFCL", "bfcl-whole": "BFCL, all of", "api-bank": "API-Bank"}[file.parent.name]
     for part, s in json.loads(file.read_text()).items():
         yield f"{prefix} {part}", s["correct"], s["answered"], s["items_per_second"], s["well_formed"], s["right"]
 
@@ -78,8 +79,8 @@ def _executed(file):
 
 # What a model's folder may hold, and who reads it.
 READERS = {
-    "held_out.json": _held_out, "bfcl/scores.json": _benchmark, "api-bank/scores.json": _benchmark,
-    "executed.jsonl": _executed,
+    "held_out.json": _held_out, "bfcl/scores.json": _benchmark, "bfcl-whole/scores.json": _benchmark,
+    "api-bank/scores.json": _benchmark, "executed.jsonl": _executed,
 }  # fmt: skip
 
 
@@ -166,6 +167,7 @@ def plot_scoreboard(scores):
 
 
 ARMS = ("toolexpander", "grpo")
+WHOLE = "BFCL, all of simple_python"
 
 
 def scoreboard_lines(folder):
@@ -179,6 +181,7 @@ def scoreboard_lines(folder):
     told = [
         f"- **A real LLM on the benchmarks** (`{Path(folder).name}`; a single small model, {_runs_told(folder)})."
         + _compared(scores, "BFCL simple_python", *ARMS, "the aim was +5")
+        + (_compared(scores, WHOLE, *ARMS, "the number before is a draw of them") if WHOLE in set(scores.part) else "")
         + _compared(scores, "BFCL irrelevance", *ARMS, "here it is right to call nothing")
         + " `toolexpander` is asked with the invitation it was trained with; other seeds may differ by more."
         + _speed(scores)
