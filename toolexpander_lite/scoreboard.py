@@ -2,9 +2,9 @@
 
     FOLDER/evaluations/<model>/held_out.json, bfcl/scores.json, api-bank/scores.json, executed.jsonl
 
-(and bfcl-whole/scores.json, where a category was asked as a whole after a draw of it) is what
-`benchmarks/smol_runs.py` leaves. A model is called `base`, `warm-start-seed-0`, `grpo-seed-0`, `toolexpander-seed-0`
-(asked with the invitation it was trained with) or `toolexpander-seed-0-plain` (without it).
+is what `benchmarks/smol_runs.py` leaves; beside it bfcl-whole/scores.json, where a category was asked as a whole after a
+draw of it. A model is called `base`, `warm-start-seed-0`, `grpo-seed-0`, `toolexpander-seed-0` (asked with the
+invitation it was trained with) or `toolexpander-seed-0-plain` (without it).
 """
 
 import json
