@@ -213,7 +213,7 @@ def answers_of(question):
 
 
 def model_answers(files):
-    """(question, "model", calls) of every answer in BFCL result files; those without allowed answers are left out.
+    """(question, folder of the model's answers, calls) of each answer in BFCL result files that has allowed ones.
 
     Raises:
         KitError: no such file, one that is damaged or not called BFCL_v4_CATEGORY_result.json, or other questions.
@@ -228,13 +228,16 @@ def model_answers(files):
             if question is None:
                 raise RunError(f"{file} answers {row['id']!r}, which is no question of {category!r}")
             if question.answers is not None:
-                yield question, "model", parse_completion(row["result"]).calls
+                folder = Path(file).parents[min(3, len(Path(file).parents) - 1)]  # of the layout that `bfcl` leaves
+                yield question, folder.as_posix(), parse_completion(row["result"]).calls
 
 
 def compare(answers, most=EXAMPLES):
     """(question, kind, calls) -> counts, causes and disagreements, `most` of each spelled out, for the JSON."""
     counts, causes, examples, apart = defaultdict(Counter), Counter(), defaultdict(list), defaultdict(list)
+    asked = set()
     for question, kind, calls in answers:
+        asked.add(question.sample.id)
         ours = match_calls(calls, question.sample.calls, question.sample.tools)
         official, error = check_calls(question, calls)
         counts[kind][f"ours {'right' if ours.ok else 'wrong'}, official {'right' if official else 'wrong'}"] += 1
@@ -251,7 +254,8 @@ def compare(answers, most=EXAMPLES):
     total = sum((counter for counter in counts.values()), Counter())
     agreed = sum(n for outcome, n in total.items() if outcome.count("right") != 1)
     return {
-        "answers": total.total(), "agreed": agreed, "agreement": round(agreed / total.total(), 4), "outcomes": total,
+        "answers": total.total(), "questions": len(asked), "agreed": agreed,
+        "agreement": round(agreed / total.total(), 4), "outcomes": total,
         "causes": {name: {"answers": causes[name], "explanation": CAUSES[name]} for name in CAUSES if causes[name]},
         "by_kind": counts, "examples": examples,
         "disagreements": {name: " ".join(ids) for name, ids in apart.items()},

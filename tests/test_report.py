@@ -129,16 +129,21 @@ def test_what_became_of_demonstrated_rollouts_is_counted_by_hand(tmp_path):
 
 def test_a_run_that_was_resumed_to_another_score_is_told(tmp_path):
     found = json.loads((RUNS.parent / "benchmarks" / "bfcl_resume.json").read_text())
-    assert resume_line(RUNS.parent / "benchmarks").endswith("3,491 answers are the same, the scores too.")
+    assert resume_line(RUNS.parent / "benchmarks").endswith(
+        "3,491 answers are the same, the scores too. (It is right on 1 of the 2,367 that want a call: what is compared "
+        "is every word of its answers.)"
+    )
     (tmp_path / "bfcl_resume.json").write_text(json.dumps(found | {"same_answers": 3490, "same_scores": False}))
-    assert resume_line(tmp_path).endswith("3,490 answers are the same, the scores are NOT.")
+    assert resume_line(tmp_path).split(" (It is right")[0].endswith("3,490 answers are the same, the scores are NOT.")
 
 
 def test_answers_that_models_wrote_stand_beside_the_mutated_ones(tmp_path):
     found = json.loads((RUNS.parent / "benchmarks" / "bfcl_agreement.json").read_text())
     for models, words in (("not run", None), ({"answers": 1200, "agreed": 1190, "causes": {
-            "loose_text": {"answers": 10, "explanation": ""}}}, "Of 1,200 answers that models wrote the two judge 10 "
-            "differently (loose text 10).")):  # fmt: skip
+            "loose_text": {"answers": 10, "explanation": ""}}, "by_kind": {"a": {}, "b": {}}, "questions": 600,
+            "disagreements": {"a: loose_text": "q1 q2 q3 q4 q5", "b: loose_text": "q1 q2 q3 q4 q6"}},
+            "Of 1,200 answers that 2 models wrote to 600 questions the two judge 10 differently (loose text 10), on 6 "
+            "of the questions.")):  # fmt: skip
         (tmp_path / "bfcl_agreement.json").write_text(json.dumps(found | {"models": models}))
         line = agreement_line(tmp_path)
         assert words in line if words else "models wrote" not in line

@@ -7,7 +7,15 @@ import pytest
 
 from toolexpander_lite.errors import RunError
 from toolexpander_lite.intervals import share_interval
-from toolexpander_lite.scoreboard import difference, load_scores, plot_scoreboard, scoreboard, scoreboard_lines
+from toolexpander_lite.scoreboard import (
+    difference,
+    load_scores,
+    over_warm_start,
+    plot_scoreboard,
+    scoreboard,
+    scoreboard_lines,
+    warm_start_lines,
+)
 
 IDS = [f"q{n}" for n in range(10)]
 
@@ -89,14 +97,14 @@ def test_the_lines_tell_the_runs_the_difference_and_the_speed(folder, tmp_path):
     lines = scoreboard_lines(folder)
     assert "no trained arm yet" in lines[0] and "difference +55.0 points" in lines[0] and "aim was +5" in lines[0]
     assert "Answered: 2.00 to 2.00 questions a second" in lines[0]
-    table = [line for line in lines if line.startswith("| ")]
+    table = [line for line in lines if line.startswith("| ")][2:]  # after the one over the warm start
     assert (
         len(table) == 1 + 7 and table[0].startswith("| model | held out |") and table[1].startswith("| `base` | 1 of")
     )
     pairs = {"all rows against bfcl:multiple": {"rows": [90, 200], "exact": [1, 2], "near": [3, 4]}}
     (folder / "contamination.json").write_text(json.dumps({"source": "toolrl", "twins": pairs}))
     twins = "- Questions with a twin among the rows of `toolrl`: bfcl:multiple: 2 exact, 4 near of 200."
-    assert scoreboard_lines(folder)[:4] == [*lines[:2], twins, ""]
+    assert scoreboard_lines(folder)[:3] == [lines[0], twins, ""]
     for seed, seconds in ((0, 3600), (1, 7200)):
         run = folder / "grpo" / f"seed-{seed}"
         run.mkdir(parents=True)
@@ -121,12 +129,21 @@ def test_irrelevance_stands_beside_call_accuracy_in_the_sentence(folder, tmp_pat
 
 def test_the_share_of_the_warm_start_is_told(folder, tmp_path):
     """Of the fixture: nothing as it comes, 2 of 10 warm-started, grpo (3 + 2) / 2, toolexpander 8, plain 1."""
-    assert scoreboard_lines(folder)[1] == (
-        "- **The warm start's share of these scores.** BFCL simple_python 0.0% as it comes, 20.0% warm-started, then "
-        "`grpo` 25.0% (+5.0 points), `toolexpander` 80.0% (+60.0 points), `toolexpander-plain` 10.0% (-10.0 points)."
-    )
+    (row,) = over_warm_start(load_scores(folder)).to_dict("records")  # the other parts were not asked of both
+    assert (row["part"], row["base"], row["warm-start"]) == ("BFCL simple_python", "0.0%", "20.0%")
+    assert row["grpo"].startswith("25.0% (+5.0, +0.0 to ") and row["toolexpander"].startswith("80.0% (+60.0, +")
+    assert row["toolexpander-plain"].startswith("10.0% (-10.0, -") and row["toolexpander-plain"].endswith(" to +0.0)")
+    lines = warm_start_lines(folder)
+    assert lines[2] == "| part | base | warm-start | grpo | toolexpander | toolexpander-plain |"
+    assert lines[4].startswith("| `BFCL simple_python` | 0.0% | 20.0% | 25.0% (+5.0, ") and lines[
+        0
+    ] in scoreboard_lines(folder)
     put(tmp_path / "alone", "grpo-seed-0", IDS[:3])
-    assert scoreboard_lines(tmp_path / "alone")[1] == ""
+    assert warm_start_lines(tmp_path / "alone") == warm_start_lines(tmp_path / "none") == []
+    for model, right in (("base", 0), ("warm-start-seed-0", 6), ("grpo-seed-0", 9)):
+        put(tmp_path / "held", model, held_out=(right, 12))
+    told = over_warm_start(load_scores(tmp_path / "held")).set_index("part")
+    assert told.loc["held out", "grpo"] == "75.0% (+25.0)", "which ones were right is not on record"
 
 
 @pytest.mark.parametrize(

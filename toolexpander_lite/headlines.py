@@ -80,6 +80,8 @@ def reading_lines(benchmarks):
         return []
     warm_starts = {"plain": "on rows asked alone", "demonstrated": "on rows with a demonstration, too"}
     rows = {(row["policy"], row["asked"]): row["reasons"] for row in json.loads(file.read_text())["rows"]}
+    if not set(warm_starts) <= {policy for policy, _ in rows}:  # somebody asked policies of his own
+        return []
     told = "- **What a demonstration does to hard real rows**, before any GRPO (notebook 05)."
     for policy, words in warm_starts.items():
         shown, again = rows[policy, "demonstrated"], rows[policy, "again"]
@@ -148,11 +150,14 @@ def precision_lines(benchmarks):
 def resume_line(benchmarks):
     """Is a BFCL run that was killed the same as one in one go? As a Markdown list item."""
     found = json.loads((benchmarks / "bfcl_resume.json").read_text())
+    wanted = [counts for category, counts in found["correct"].items() if "irrelevance" not in category]
+    right, calls = sum(correct for correct, _ in wanted), [asked for _, asked in wanted]
     return (
         f"- **BFCL, killed and resumed.** All {found['questions']:,} single-turn questions asked of `{found['model']}` "
         f"in one go ({found['questions_per_second']:.0f} a second, the start included) and in a run that was killed "
         f"{len(found['killed_at'])} times: {found['same_answers']:,} answers are the same, the scores "
-        f"{'too' if found['same_scores'] else 'are NOT'}."
+        f"{'too' if found['same_scores'] else 'are NOT'}. (It is right on {right:,} of the {sum(calls):,} that want a "
+        "call: what is compared is every word of its answers.)"
     )
 
 
@@ -168,9 +173,11 @@ def agreement_line(benchmarks):
     if found["models"] != "not run":
         models = found["models"]
         apart = ", ".join(f"{name.replace('_', ' ')} {cause['answers']:,}" for name, cause in models["causes"].items())
+        asked = {id for ids in models["disagreements"].values() for id in ids.split()}
         written = (
-            f" Of {models['answers']:,} answers that models wrote the two judge "
-            f"{models['answers'] - models['agreed']:,} differently{f' ({apart})' if apart else ''}."
+            f" Of {models['answers']:,} answers that {len(models['by_kind'])} models wrote to {models['questions']:,} "
+            f"questions the two judge {models['answers'] - models['agreed']:,} differently"
+            f"{f' ({apart})' if apart else ''}, on {len(asked)} of the questions."
         )
     return (
         f"- **Our matcher and BFCL's official checker** on {mutations['answers']:,} gold and mutated answers to "

@@ -20,7 +20,7 @@ from .headlines import (
 )
 from .intervals import bootstrap_interval, paired_difference
 from .runs import REPOSITORY, evaluations, find_runs, has_collapsed, has_seeds, load_study, read_log, rollouts_to
-from .scoreboard import scoreboard_lines
+from .scoreboard import scoreboard_lines, warm_start_lines
 
 KEY_STUDIES = {  # the README's tables: study: (what it is about, {arm: in words})
     "nano-hard-sampling": (
@@ -202,6 +202,8 @@ def summary_markdown(assets):
         *precision_lines(assets / "benchmarks"),
         *speed_lines(assets / "benchmarks"),
         "- **All arms, all tables:** [assets/RESULTS.md](assets/RESULTS.md).",
+        "",
+        *warm_start_lines(assets / "runs" / "smol-cpu-arms")[:-1],
     ])  # fmt: skip
 
 

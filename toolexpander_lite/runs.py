@@ -112,8 +112,8 @@ def read_jsonl(path, whole=False):
         except ValueError as error:
             if whole or number < len(lines):
                 raise RunError(
-                    f"{path}: line {number} of {len(lines)} is no JSON object ({error}); mend or delete that line, and "
-                    "nothing of the lines after it is lost"
+                    f"{path}: line {number} of {len(lines)} is no JSON object ({error})"
+                    + ("" if whole else "; mend or delete that line, and nothing of the lines after it is lost")
                 ) from error
     return rows
 

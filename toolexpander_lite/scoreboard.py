@@ -2,8 +2,8 @@
 
     FOLDER/evaluations/<model>/held_out.json, bfcl/scores.json, api-bank/scores.json, executed.jsonl
 
-is what `benchmarks/smol_runs.py` leaves; beside it bfcl-whole/scores.json, where a category was asked as a whole after a
-draw of it. A model is called `base`, `warm-start-seed-0`, `grpo-seed-0`, `toolexpander-seed-0` (asked with the
+is what `benchmarks/smol_runs.py` leaves; beside it bfcl-whole/scores.json, where a category was asked as a whole after
+a draw of it. A model is called `base`, `warm-start-seed-0`, `grpo-seed-0`, `toolexpander-seed-0` (asked with the
 invitation it was trained with) or `toolexpander-seed-0-plain` (without it).
 """
 
@@ -125,20 +125,49 @@ def difference(scores, part, ours, theirs):
     seeds = sorted(set(sides[ours].index) & set(sides[theirs].index))
     if not seeds:
         raise RunError(f"no seed of both {ours!r} and {theirs!r} has scores of {part!r}")
-    asked = {int(n) for side in sides.values() for n in side.asked[seeds]}
-    if len(asked) > 1:
+    sides = {arm: side.loc[seeds] for arm, side in sides.items()}
+    if len({int(n) for side in sides.values() for n in side.asked}) > 1:
         raise RunError(f"{part!r} was asked of {ours!r} and {theirs!r} with different numbers of questions")
-    (asked,) = asked
+    means = {arm: float((side.correct / side.asked).mean()) for arm, side in sides.items()}
+    return {"ours": means[ours], "theirs": means[theirs], **_gain(sides[ours], sides[theirs]), "seeds": len(seeds)}
+
+
+def _gain(ours, theirs):
+    """Rows of one part -> {"mean", "low", "high"}: ours minus theirs, by question, each side's rows averaged first."""
     gains = {}  # question -> difference; a question that nobody answered right has none and counts as 0
-    for sign, arm in ((1, ours), (-1, theirs)):
-        for seed in seeds:
-            for id in sides[arm].right[seed]:
-                gains[id] = gains.get(id, 0.0) + sign / len(seeds)
-    gains = np.array([*gains.values(), *[0.0] * (asked - len(gains))])
+    for sign, side in ((1, ours), (-1, theirs)):
+        for ids in side.right:
+            for id in ids:
+                gains[id] = gains.get(id, 0.0) + sign / len(side)
+    gains = np.array([*gains.values(), *[0.0] * (int(ours.asked.iloc[0]) - len(gains))])
     low, high = bootstrap_interval(gains)
-    means = {arm: float(sides[arm].correct[seeds].mean() / asked) for arm in (ours, theirs)}
-    return {"ours": means[ours], "theirs": means[theirs], "mean": float(gains.mean()), "low": low, "high": high,
-            "seeds": len(seeds)}  # fmt: skip
+    return {"mean": float(gains.mean()), "low": low, "high": high}
+
+
+def over_warm_start(scores):
+    """What training added to the warm start that all runs began on -> DataFrame of texts, a row per part.
+
+    Columns: "part", "base", "warm-start" and one per arm: "23.5% (-3.5, -9.0 to +1.5)" is the share of right answers,
+    mean over seeds, then points above the warm start and their 95 % bootstrap interval over questions. Parts without
+    ids of the questions answered right have no interval. Empty when the base or the warm start was not scored.
+    """
+    rows = []
+    for part in scores.part.unique():
+        sides = dict(list(scores[scores.part == part].groupby("arm")))
+        if not {"base", "warm-start"} <= set(sides):
+            continue
+        warm, row = sides["warm-start"], {"part": part}
+        for arm in ("base", "warm-start", *(arm for arm in sides if arm not in ("base", "warm-start"))):
+            share = (sides[arm].correct / sides[arm].asked).mean()
+            row[arm] = f"{share:.1%}"
+            if arm not in ("base", "warm-start"):
+                gain = 100 * (share - (warm.correct / warm.asked).mean())
+                known = sides[arm].right.notna().all() and warm.right.notna().all()
+                found = _gain(sides[arm], warm) if known else None
+                spread = f", {100 * found['low']:+.1f} to {100 * found['high']:+.1f}" if known else ""
+                row[arm] += f" ({round(gain, 1) + 0.0:+.1f}{spread})"
+        rows.append(row)
+    return pd.DataFrame(rows).fillna("not run") if rows else pd.DataFrame()
 
 
 def plot_scoreboard(scores):
@@ -171,7 +200,7 @@ WHOLE = "BFCL, all of simple_python"
 
 
 def scoreboard_lines(folder):
-    """What the scores below a folder say, as Markdown lines: list items, "", the table, ""; [] if there are none.
+    """What the scores below a folder say, as Markdown lines: list items, "", the tables; [] if there are none.
 
     Calls and irrelevance stand side by side in it: who writes no call at all does best at the latter.
     """
@@ -186,13 +215,29 @@ def scoreboard_lines(folder):
         + " `toolexpander` is asked with the invitation it was trained with; other seeds may differ by more."
         + _speed(scores)
     ]
-    told += _warm_start_told(scores)
     file = Path(folder) / "contamination.json"
     told += [_twins_told(json.loads(file.read_text()))] if file.is_file() else []
-    table = scoreboard(scores)
+    return [*told, "", *warm_start_lines(folder), *_markdown(scoreboard(scores)), ""]
+
+
+def warm_start_lines(folder):
+    """`over_warm_start` below a folder, as Markdown lines; [] where there is nothing of it."""
+    if not any(file for name in READERS for file in Path(folder).glob(f"evaluations/*/{name}")):
+        return []
+    table = over_warm_start(load_scores(folder))
+    if not len(table):
+        return []
+    return [
+        f"**What training added to the warm start** (`{Path(folder).name}`): share of right answers, mean over seeds, "
+        "and in brackets points above the warm start, with the 95 % interval over questions where they are on record. "
+        "`toolexpander` is asked with its invitation, all others without.", "", *_markdown(table), "",
+    ]  # fmt: skip
+
+
+def _markdown(table):
+    """A DataFrame of texts as the lines of a Markdown table, the first column as code."""
     lines = ["| " + " | ".join(table.columns) + " |", "|" + "---|" * len(table.columns)]
-    lines += ["| " + " | ".join([f"`{row[0]}`", *row[1:]]) + " |" for row in table.itertuples(index=False)]
-    return [*told, "", *lines, ""]
+    return lines + ["| " + " | ".join([f"`{row[0]}`", *row[1:]]) + " |" for row in table.itertuples(index=False)]
 
 
 def _twins_told(found):
@@ -235,24 +280,6 @@ def _compared(scores, part, ours, theirs, remark):
         f"{found['ours']:.1%} ({each[ours]}), difference {100 * found['mean']:+.1f} points (95 % interval over "
         f"questions {100 * found['low']:+.1f} to {100 * found['high']:+.1f}; {remark})."
     )
-
-
-def _warm_start_told(scores):
-    """How much of each share of right calls the supervised warm start brought, and what training added: [list item]."""
-    told = []
-    parts = {"held out": "Held out", "BFCL simple_python": "BFCL simple_python", "BFCL multiple": "BFCL multiple"}
-    for part, name in parts.items():
-        asked = scores[scores.part == part]
-        shares = (asked.correct / asked.asked).groupby(asked.arm).mean()
-        if {"base", "warm-start"} <= set(shares.index):
-            trained = ", ".join(
-                f"`{arm}` {shares[arm]:.1%} ({round(100 * (shares[arm] - shares['warm-start']), 1) + 0.0:+.1f} points)"
-                for arm in shares.index if arm not in ("base", "warm-start")
-            )  # fmt: skip
-            told.append(
-                f"{name} {shares['base']:.1%} as it comes, {shares['warm-start']:.1%} warm-started, then {trained}"
-            )
-    return [f"- **The warm start's share of these scores.** {'; '.join(told)}."] if told else []
 
 
 def _speed(scores):

@@ -112,7 +112,7 @@ def sft_warm_start(model, tokenizer, samples, steps, batch_size=8, learning_rate
 
 
 def demonstrated_prompts(samples, tokenizer, longest, seed):
-    """What hard sampling would show for each of these samples -> a prompt with a demonstration per sample.
+    """What hard sampling would show for each of these samples, uninvited -> a prompt with a demonstration per sample.
 
     None where no demonstration, another of the samples, is admissible or none fits into `longest` tokens.
     """
