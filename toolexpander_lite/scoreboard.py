@@ -149,15 +149,15 @@ def over_warm_start(scores):
 
     Columns: "part", "base", "warm-start" and one per arm: "23.5% (-3.5, -9.0 to +1.5)" is the share of right answers,
     mean over seeds, then points above the warm start and their 95 % bootstrap interval over questions. Parts without
-    ids of the questions answered right have no interval. Empty when the base or the warm start was not scored.
+    ids of the questions answered right have no interval. Parts that the warm start was not asked are left out.
     """
     rows = []
     for part in scores.part.unique():
         sides = dict(list(scores[scores.part == part].groupby("arm")))
-        if not {"base", "warm-start"} <= set(sides):
+        if "warm-start" not in sides:
             continue
-        warm, row = sides["warm-start"], {"part": part}
-        for arm in ("base", "warm-start", *(arm for arm in sides if arm not in ("base", "warm-start"))):
+        warm, row = sides["warm-start"], {"part": part, "base": "not run"}
+        for arm in sorted(sides, key=lambda arm: (arm != "base", arm != "warm-start", arm)):
             share = (sides[arm].correct / sides[arm].asked).mean()
             row[arm] = f"{share:.1%}"
             if arm not in ("base", "warm-start"):
