@@ -47,13 +47,13 @@ def contents(folder):
 
 
 def refused(run, words, steps=40, model=False):
-    """`train --resume` says `words` and changes nothing; with `model`, once that is loaded."""
+    """Is all of the run as it was, after `train --resume` has said `words`; with `model`, once that is loaded?"""
     before = contents(run)
     with pytest.raises(RunError, match=words), pytest.MonkeyPatch.context() as patch:
         if not model:
             patch.setattr("toolexpander_lite.train.load_policy", lambda profile: pytest.fail("a model is loaded"))
         train("hard_sampling", get_profile("nano", steps=steps, eval_every=20), 0, run, resume=True)
-    assert contents(run) == before
+    return contents(run) == before
 
 
 @pytest.mark.parametrize("name", ["log.jsonl", "rollouts.jsonl", "rounds.jsonl"])
@@ -62,7 +62,7 @@ def test_a_bad_line_within_a_log_is_named_and_nothing_after_it_lost(run, name, l
     lines = (run / name).read_text().splitlines()
     lines[4] = line
     (run / name).write_text("\n".join(lines) + "\n")
-    refused(run, f"{name}: line 5 of 41 is no JSON object .*mend or delete that line")
+    assert refused(run, f"{name}: line 5 of 41 is no JSON object .*mend or delete that line")
     before = contents(run)
     with pytest.raises(RunError, match=f"{name}: line 5 of 41"):
         rewind(run, "checkpoint-20")
@@ -77,7 +77,7 @@ def test_half_a_line_at_the_end_is_what_a_cut_run_leaves(run):
 
 
 def test_fewer_steps_than_are_done_are_refused(run, capsys):
-    refused(run, "has 40 steps done, more than the 39 asked for; ask for 40 steps or more", steps=39)
+    assert refused(run, "has 40 steps done, more than the 39 asked for; ask for 40 steps or more", steps=39)
     words = ["train", "--recipe", "hard_sampling", "--steps", "10", "--eval-every", "20", "--out", str(run), "--resume"]
     assert main(words) == 2
     error = capsys.readouterr().err
@@ -87,7 +87,7 @@ def test_fewer_steps_than_are_done_are_refused(run, capsys):
 
 def test_steps_of_a_complete_run_count_without_their_checkpoint(run):
     (run / "checkpoints" / "checkpoint-40" / "model.safetensors").unlink()
-    refused(run, "has 40 steps done, more than the 30", steps=30)
+    assert refused(run, "has 40 steps done, more than the 30", steps=30)
     (run / "summary.json").unlink()  # it was cut: what lies behind the checkpoint has to be made again anyway
     assert find_checkpoint(run, 30, 1, True).endswith("checkpoint-20")
 
@@ -106,7 +106,7 @@ def test_steps_are_counted_in_batches_of_rollouts(run):
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken_when_it_is_deleted(run, name, kept):
     newest = run / "checkpoints" / "checkpoint-40"
     (newest / name).write_bytes((newest / name).read_bytes()[:kept])
-    refused(run, f"checkpoint-40 is damaged: its {name} cannot be read .*delete that folder, and --resume")
+    assert refused(run, f"checkpoint-40 is damaged: its {name} cannot be read .*delete that folder, and --resume")
     for file in newest.iterdir():
         file.unlink()
     newest.rmdir()
@@ -118,7 +118,7 @@ def test_a_changed_byte_of_an_optimizers_state_is_noticed(run):
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(bytes(data))
-    refused(run, "checkpoint-40 is damaged: its optimizer.pt")
+    assert refused(run, "checkpoint-40 is damaged: its optimizer.pt")
 
 
 def test_what_fails_before_the_first_step_leaves_the_run_as_it_was(run, monkeypatch):
@@ -126,7 +126,7 @@ def test_what_fails_before_the_first_step_leaves_the_run_as_it_was(run, monkeypa
         raise RunError("no rows today")
 
     monkeypatch.setattr("toolexpander_lite.train.load_splits", no_rows)
-    refused(run, "no rows today", steps=60, model=True)
+    assert refused(run, "no rows today", steps=60, model=True)
 
 
 @pytest.mark.parametrize("lines", [0, 21])
@@ -134,7 +134,7 @@ def test_a_log_that_ends_before_the_checkpoint_is_not_gone_on_with(run, lines):
     """As on a mounted drive that has the checkpoint already and an older log."""
     log = (run / "log.jsonl").read_text().splitlines(keepends=True)
     (run / "log.jsonl").write_text("".join(log[:lines]))
-    refused(run, rf"log.jsonl ends at step {max(0, lines - 1)}, before .*checkpoint-40")
+    assert refused(run, rf"log.jsonl ends at step {max(0, lines - 1)}, before .*checkpoint-40")
 
 
 def test_a_file_that_cannot_be_read_now_is_not_called_damaged(run, monkeypatch):
@@ -142,4 +142,4 @@ def test_a_file_that_cannot_be_read_now_is_not_called_damaged(run, monkeypatch):
         raise OSError("Transport endpoint is not connected")
 
     monkeypatch.setattr("toolexpander_lite.resuming.ZipFile", gone)
-    refused(run, "cannot read .*is the disk there")
+    assert refused(run, "cannot read .*is the disk there")

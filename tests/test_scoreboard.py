@@ -138,6 +138,9 @@ def test_the_share_of_the_warm_start_is_told(folder, tmp_path):
     assert lines[4].startswith("| `BFCL simple_python` | 0.0% | 20.0% | 25.0% (+5.0, ") and lines[
         0
     ] in scoreboard_lines(folder)
+    put(folder, "hint-seed-0", IDS[:3], asked=6)
+    (row,) = over_warm_start(load_scores(folder)).to_dict("records")
+    assert row["hint"] == "50.0% (+30.0)", "other questions: no interval of a difference by question"
     put(tmp_path / "alone", "grpo-seed-0", IDS[:3])
     assert warm_start_lines(tmp_path / "alone") == warm_start_lines(tmp_path / "none") == []
     for model, right in (("base", 0), ("warm-start-seed-0", 6), ("grpo-seed-0", 9)):

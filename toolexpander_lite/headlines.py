@@ -68,7 +68,7 @@ def demonstration_lines(folder):
         f"- **Demonstrations on real rows.** SmolLM2 on ToolRL rows (`{folder.name}`, `toolexpander`, {len(runs)} "
         f"seeds): of the rollouts with a demonstration {share(shown, 'ok')} are right, and "
         f"{share(shown, 'unknown_tool')} call a tool that is not on offer; of rollouts of hard samples asked alone "
-        f"{share(failed, 'unknown_tool')} do. Each row brings its own tools; our reading is that so weak a model "
+        f"{share(failed, 'unknown_tool')} do. Each row brings its own tools; our reading is that the model "
         "copies the call it is shown (notebook 05)."
     ]
 

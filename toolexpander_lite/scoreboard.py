@@ -149,7 +149,8 @@ def over_warm_start(scores):
 
     Columns: "part", "base", "warm-start" and one per arm: "23.5% (-3.5, -9.0 to +1.5)" is the share of right answers,
     mean over seeds, then points above the warm start and their 95 % bootstrap interval over questions. Parts without
-    ids of the questions answered right have no interval. Parts that the warm start was not asked are left out.
+    ids of the questions answered right, or with different numbers of questions, have no interval. Parts that the warm
+    start was not asked are left out.
     """
     rows = []
     for part in scores.part.unique():
@@ -162,7 +163,8 @@ def over_warm_start(scores):
             row[arm] = f"{share:.1%}"
             if arm not in ("base", "warm-start"):
                 gain = 100 * (share - (warm.correct / warm.asked).mean())
-                known = sides[arm].right.notna().all() and warm.right.notna().all()
+                both = pd.concat([sides[arm], warm])
+                known = both.right.notna().all() and both.asked.nunique() == 1  # the same questions
                 found = _gain(sides[arm], warm) if known else None
                 spread = f", {100 * found['low']:+.1f} to {100 * found['high']:+.1f}" if known else ""
                 row[arm] += f" ({round(gain, 1) + 0.0:+.1f}{spread})"
@@ -204,9 +206,9 @@ def scoreboard_lines(folder):
 
     Calls and irrelevance stand side by side in it: who writes no call at all does best at the latter.
     """
-    if not any(file for name in READERS for file in Path(folder).glob(f"evaluations/*/{name}")):
-        return []  # no model has been scored, though the folder of scores may be there
-    scores = load_scores(folder)
+    scores = _scores(folder)
+    if scores is None:
+        return []
     told = [
         f"- **A real LLM on the benchmarks** (`{Path(folder).name}`; a single small model, {_runs_told(folder)})."
         + _compared(scores, "BFCL simple_python", *ARMS, "the aim was +5")
@@ -217,14 +219,23 @@ def scoreboard_lines(folder):
     ]
     file = Path(folder) / "contamination.json"
     told += [_twins_told(json.loads(file.read_text()))] if file.is_file() else []
-    return [*told, "", *warm_start_lines(folder), *_markdown(scoreboard(scores)), ""]
+    return [*told, "", *_over_warm_start_told(folder, scores), *_markdown(scoreboard(scores)), ""]
 
 
 def warm_start_lines(folder):
     """`over_warm_start` below a folder, as Markdown lines; [] where there is nothing of it."""
-    if not any(file for name in READERS for file in Path(folder).glob(f"evaluations/*/{name}")):
-        return []
-    table = over_warm_start(load_scores(folder))
+    scores = _scores(folder)
+    return [] if scores is None else _over_warm_start_told(folder, scores)
+
+
+def _scores(folder):
+    """`load_scores`, or None where no model has been scored, though the folder of scores may be there."""
+    there = any(file for name in READERS for file in Path(folder).glob(f"evaluations/*/{name}"))
+    return load_scores(folder) if there else None
+
+
+def _over_warm_start_told(folder, scores):
+    table = over_warm_start(scores)
     if not len(table):
         return []
     return [
