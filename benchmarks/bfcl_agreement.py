@@ -17,11 +17,12 @@ import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from toolexpander_lite.answers import read_answers
-from toolexpander_lite.bfcl import CATEGORIES, check_calls, find_package, load_questions, spell_out
-from toolexpander_lite.calls import match_calls, parse_completion, same_value
-from toolexpander_lite.errors import KitError, RunError
-from toolexpander_lite.runs import write_json
+from toolexpander_lite.studies.runs import write_json
+
+from toolexpander_lite.base.errors import KitError, RunError
+from toolexpander_lite.evaluation.answers import read_answers
+from toolexpander_lite.evaluation.bfcl import CATEGORIES, check_calls, find_package, load_questions, spell_out
+from toolexpander_lite.method.calls import match_calls, parse_completion, same_value
 
 EXAMPLES = 2  # spelled out, of each kind and cause of a disagreement between mutations
 CAUSES = {

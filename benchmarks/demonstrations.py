@@ -18,20 +18,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from toolexpander_lite.models.hardware import describe_hardware
+from toolexpander_lite.models.policy import load_policy, model_hash
+from toolexpander_lite.studies.runs import software_versions, write_json
 
-from toolexpander_lite.calls import judge
-from toolexpander_lite.data import tool_name
-from toolexpander_lite.demonstrations import DemoBank
-from toolexpander_lite.errors import KitError
-from toolexpander_lite.evaluate import generate
-from toolexpander_lite.hard_sampling import DRAWS
-from toolexpander_lite.hardware import describe_hardware
-from toolexpander_lite.models import load_policy, model_hash
-from toolexpander_lite.profiles import get_profile
-from toolexpander_lite.prompts import render_prompt
-from toolexpander_lite.recipes import get_recipe
-from toolexpander_lite.runs import software_versions, write_json
-from toolexpander_lite.splits import load_splits
+from toolexpander_lite.base.errors import KitError
+from toolexpander_lite.evaluation.accuracy import generate
+from toolexpander_lite.method.calls import judge
+from toolexpander_lite.method.demonstrations import DemoBank
+from toolexpander_lite.method.hard_sampling import DRAWS
+from toolexpander_lite.method.prompts import render_prompt
+from toolexpander_lite.method.recipes import get_recipe
+from toolexpander_lite.method.samples import tool_name
+from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.training.splits import load_splits
 
 WAYS = ("alone", "again", "demonstrated", "listed")
 RECIPE = get_recipe("toolexpander")

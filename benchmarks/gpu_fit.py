@@ -25,20 +25,20 @@ from pathlib import Path
 
 import psutil
 import torch
+from toolexpander_lite.models.hardware import describe_hardware, pick_dtype
+from toolexpander_lite.models.memory import SIZES, count_parameters, qwen25_config
+from toolexpander_lite.models.policy import load_policy
+from toolexpander_lite.studies.runs import read_jsonl, software_versions
 from transformers import Qwen2ForCausalLM
 
-from toolexpander_lite.demonstrations import DemoBank
-from toolexpander_lite.errors import KitError
-from toolexpander_lite.hardware import describe_hardware, pick_dtype
-from toolexpander_lite.memory import SIZES, count_parameters, qwen25_config
-from toolexpander_lite.models import load_policy
-from toolexpander_lite.nano_policy import build_tokenizer
-from toolexpander_lite.nano_world import nano_samples
-from toolexpander_lite.profiles import get_profile
-from toolexpander_lite.prompts import gold_completion, render_prompt
-from toolexpander_lite.recipes import get_recipe
-from toolexpander_lite.runs import read_jsonl, software_versions
-from toolexpander_lite.trial_steps import measure_steps, peak_memory
+from toolexpander_lite.base.errors import KitError
+from toolexpander_lite.method.demonstrations import DemoBank
+from toolexpander_lite.method.prompts import gold_completion, render_prompt
+from toolexpander_lite.method.recipes import get_recipe
+from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.training.trial_steps import measure_steps, peak_memory
+from toolexpander_lite.worlds.nano_policy import build_tokenizer
+from toolexpander_lite.worlds.nano_world import nano_samples
 
 LENGTHS, TINY_LENGTHS = ((512, 256), (1024, 512)), ((64, 8), (96, 16))  # tokens of prompt and completion
 DEMO_TOKENS = 128  # our assumption

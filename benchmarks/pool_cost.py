@@ -16,14 +16,14 @@ import tempfile
 import time
 from pathlib import Path
 
+from toolexpander_lite.models.hardware import describe_hardware
+from toolexpander_lite.studies.runs import software_versions, write_json
 from turns import compare, in_the_studies_environment, take_turns
 
-from toolexpander_lite import train as training
-from toolexpander_lite.hardware import describe_hardware
-from toolexpander_lite.profiles import get_profile
-from toolexpander_lite.recipes import get_recipe
-from toolexpander_lite.runs import software_versions, write_json
-from toolexpander_lite.sample_pool import HardSamplePool
+from toolexpander_lite.method.pool import HardSamplePool
+from toolexpander_lite.method.recipes import get_recipe
+from toolexpander_lite.training import train as training
+from toolexpander_lite.training.profiles import get_profile
 
 PROMPTS = 16  # of a nano step
 

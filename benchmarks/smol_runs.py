@@ -27,11 +27,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from toolexpander_lite.errors import KitError, RunError
-from toolexpander_lite.profiles import get_profile
-from toolexpander_lite.recipes import get_recipe
-from toolexpander_lite.runs import write_json
-from toolexpander_lite.sessions import newest_checkpoint, next_target, updates_per_batch
+from toolexpander_lite.studies.runs import write_json
+
+from toolexpander_lite.base.errors import KitError, RunError
+from toolexpander_lite.method.recipes import get_recipe
+from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.training.sessions import newest_checkpoint, next_target, updates_per_batch
 
 
 def steps_done(run):

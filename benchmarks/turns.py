@@ -17,9 +17,8 @@ import time
 
 import numpy as np
 import torch
-
-from toolexpander_lite.intervals import bootstrap_interval
-from toolexpander_lite.studies import ENVIRONMENT
+from toolexpander_lite.studies.intervals import bootstrap_interval
+from toolexpander_lite.studies.runner import ENVIRONMENT
 
 WARM_UP = 2  # steps of a round
 ROUNDS = 3

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from toolexpander_lite.models.hardware import describe_hardware
+from toolexpander_lite.studies.runs import read_log, software_versions, write_json
 from transformers import GenerationMixin
 from trl import GRPOTrainer
 
-from toolexpander_lite.hardware import describe_hardware
-from toolexpander_lite.profiles import get_profile
-from toolexpander_lite.runs import read_log, software_versions, write_json
-from toolexpander_lite.train import train
+from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.training.train import train
 
 SAMPLING = "model: sampling the rollouts"
 spent = defaultdict(float)

@@ -5,11 +5,13 @@ import urllib.error
 from pathlib import Path
 
 import pytest
+from toolexpander_lite.models.policy import load_policy
 
-from toolexpander_lite import answers, hardware
 from toolexpander_lite.__main__ import main
-from toolexpander_lite.answers import calls_text, read_answers
-from toolexpander_lite.api_bank import (
+from toolexpander_lite.base.errors import DataError, RunError, SettingsError
+from toolexpander_lite.evaluation import answers
+from toolexpander_lite.evaluation.answers import calls_text, read_answers
+from toolexpander_lite.evaluation.api_bank import (
     SYSTEM_TEXT,
     api_bank_table,
     evaluate_api_bank,
@@ -18,10 +20,9 @@ from toolexpander_lite.api_bank import (
     score_api_bank,
     to_owners_row,
 )
-from toolexpander_lite.api_tasks import api_tasks
-from toolexpander_lite.errors import DataError, RunError, SettingsError
-from toolexpander_lite.models import load_policy
-from toolexpander_lite.profiles import get_profile
+from toolexpander_lite.models import hardware
+from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.worlds.api_tasks import api_tasks
 
 SLICES = Path(__file__).resolve().parents[2] / "shared" / "data" / "api-bank"
 
@@ -305,7 +306,7 @@ def test_answers_to_other_rows_are_refused_and_levels_join(tmp_path, monkeypatch
 def test_published_rows_are_told_by_their_address(tmp_path, monkeypatch):
     rows = [hammer_row(("Pay", {"amount": 5}))]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
-    monkeypatch.setattr("toolexpander_lite.api_bank.fetch", lambda url, folder: tmp_path / "rows.json")
+    monkeypatch.setattr("toolexpander_lite.evaluation.api_bank.fetch", lambda url, folder: tmp_path / "rows.json")
     told = questions_of(load_api_bank(2, "hammer"))
     assert told["publisher"] == "hammer" and told["source"].endswith("apibank_l2.json") and told["rows"] == 1
     local = questions_of(load_api_bank(2, path=tmp_path / "rows.json"))

@@ -4,12 +4,12 @@ import threading
 
 import pytest
 
-from toolexpander_lite.api_tasks import CHAIN_PROMPT, FAMILIES, TOOLS_PER_TASK, api_tasks
-from toolexpander_lite.api_world import DAYS, HOURS, TOOL_NAMES, World, convert, initial_state
-from toolexpander_lite.data import to_dataset, to_samples
-from toolexpander_lite.errors import DataError
-from toolexpander_lite.nano_world import split_of
-from toolexpander_lite.prompts import gold_completion, render_messages
+from toolexpander_lite.base.errors import DataError
+from toolexpander_lite.method.prompts import gold_completion, render_messages
+from toolexpander_lite.method.samples import to_dataset, to_samples
+from toolexpander_lite.worlds.api_tasks import CHAIN_PROMPT, FAMILIES, TOOLS_PER_TASK, api_tasks
+from toolexpander_lite.worlds.api_world import DAYS, HOURS, TOOL_NAMES, World, convert, initial_state
+from toolexpander_lite.worlds.nano_world import split_of
 
 START = {
     "accounts": {"Alice": 100, "Zoë": 30},
@@ -20,7 +20,7 @@ START = {
 
 @pytest.fixture
 def world(monkeypatch):
-    monkeypatch.setattr("toolexpander_lite.api_world.initial_state", lambda seed: START)
+    monkeypatch.setattr("toolexpander_lite.worlds.api_world.initial_state", lambda seed: START)
     with World() as world:
         yield world
 

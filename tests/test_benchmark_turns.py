@@ -6,8 +6,7 @@ import random
 import numpy as np
 import pytest
 import torch
-
-from toolexpander_lite.runs import REPOSITORY
+from toolexpander_lite.studies.runs import REPOSITORY
 
 
 @pytest.fixture(scope="module")

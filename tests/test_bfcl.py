@@ -10,18 +10,18 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from toolexpander_lite.models.policy import load_policy
+from toolexpander_lite.studies.runs import REPOSITORY
 
-from toolexpander_lite import answers, bfcl
 from toolexpander_lite.__main__ import main
-from toolexpander_lite.answers import calls_text, read_answers
-from toolexpander_lite.bfcl import check_calls, first_answer, json_schema, load_questions
-from toolexpander_lite.bfcl_results import bfcl_table, evaluate_bfcl, result_file, score_bfcl
-from toolexpander_lite.errors import DataError, RunError, SettingsError
-from toolexpander_lite.models import load_policy
-from toolexpander_lite.nano_world import nano_samples
-from toolexpander_lite.profiles import get_profile
-from toolexpander_lite.prompts import render_prompt
-from toolexpander_lite.runs import REPOSITORY
+from toolexpander_lite.base.errors import DataError, RunError, SettingsError
+from toolexpander_lite.evaluation import answers, bfcl
+from toolexpander_lite.evaluation.answers import calls_text, read_answers
+from toolexpander_lite.evaluation.bfcl import check_calls, first_answer, json_schema, load_questions
+from toolexpander_lite.evaluation.bfcl_results import bfcl_table, evaluate_bfcl, result_file, score_bfcl
+from toolexpander_lite.method.prompts import render_prompt
+from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.worlds.nano_world import nano_samples
 
 UNPACKED = bfcl.cache_folder("bfcl") / f"bfcl_eval-{bfcl.VERSION}" / "bfcl_eval"
 needs_wheel = pytest.mark.skipif(
@@ -76,7 +76,7 @@ def package(tmp_path, monkeypatch):
     counts = {"simple_python": 6, "irrelevance": 3, "live_relevance": 1, "live_irrelevance": 1, "parallel": 1}
     monkeypatch.setattr(bfcl, "QUESTIONS", counts)
     monkeypatch.setattr(bfcl, "find_package", lambda: (data.parent, "self-made"))
-    monkeypatch.setattr("toolexpander_lite.bfcl_results.find_package", bfcl.find_package)
+    monkeypatch.setattr("toolexpander_lite.evaluation.bfcl_results.find_package", bfcl.find_package)
     monkeypatch.setattr(bfcl, "official_checker", lambda: (same_as_first_choice, "python"))
     return data
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from toolexpander_lite.calls import (
+from toolexpander_lite.method.calls import (
     MAX_CHARS,
     MAX_DEPTH,
     REASONS,
@@ -16,8 +16,8 @@ from toolexpander_lite.calls import (
     parse_completion,
     same_value,
 )
-from toolexpander_lite.data import ToolSample
-from toolexpander_lite.prompts import gold_completion
+from toolexpander_lite.method.prompts import gold_completion
+from toolexpander_lite.method.samples import ToolSample
 
 
 def schema(name):

@@ -4,10 +4,10 @@ import random
 from pathlib import Path
 
 import pytest
+from toolexpander_lite.data.contamination import contamination, question, words
+from toolexpander_lite.data.sources import load_samples
 
-from toolexpander_lite.contamination import contamination, question, words
-from toolexpander_lite.data import ToolSample
-from toolexpander_lite.loaders import load_samples
+from toolexpander_lite.method.samples import ToolSample
 
 SLICES = Path(__file__).resolve().parents[2] / "shared" / "data"
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {}}}]

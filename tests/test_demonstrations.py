@@ -6,14 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from toolexpander_lite.data import SolvedSample, ToolSample
-from toolexpander_lite.demonstrations import DemoBank
-from toolexpander_lite.errors import DataError, PoolError, SettingsError
-from toolexpander_lite.hard_sampling import PoolReward
-from toolexpander_lite.nano_policy import build_tokenizer
-from toolexpander_lite.nano_world import CODEBOOKS, EASY_FAMILIES, HARD_FAMILIES, nano_samples
-from toolexpander_lite.prompts import gold_completion, render_prompt
-from toolexpander_lite.sample_pool import HardSamplePool
+from toolexpander_lite.base.errors import DataError, PoolError, SettingsError
+from toolexpander_lite.method.demonstrations import DemoBank
+from toolexpander_lite.method.hard_sampling import PoolReward
+from toolexpander_lite.method.pool import HardSamplePool
+from toolexpander_lite.method.prompts import gold_completion, render_prompt
+from toolexpander_lite.method.samples import SolvedSample, ToolSample
+from toolexpander_lite.worlds.nano_policy import build_tokenizer
+from toolexpander_lite.worlds.nano_world import CODEBOOKS, EASY_FAMILIES, HARD_FAMILIES, nano_samples
 
 
 def arguments_of(sample):

@@ -8,13 +8,12 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from toolexpander_lite.models.files import NANO_CHECKPOINTS
+from toolexpander_lite.models.policy import TOOL_TEMPLATE, load_policy
 from transformers import AutoTokenizer
 
 from toolexpander_lite.__main__ import main
-from toolexpander_lite.api_tasks import api_tasks
-from toolexpander_lite.api_world import DAYS, OWNERS, UNITS, World, initial_state
-from toolexpander_lite.calls import MAX_CHARS, parse_completion
-from toolexpander_lite.executed import (
+from toolexpander_lite.evaluation.executed import (
     EPISODE_REASONS,
     model_answers,
     render_chat,
@@ -22,10 +21,11 @@ from toolexpander_lite.executed import (
     summarize,
     write_episodes,
 )
-from toolexpander_lite.model_files import NANO_CHECKPOINTS
-from toolexpander_lite.models import TOOL_TEMPLATE, load_policy
-from toolexpander_lite.profiles import get_profile
-from toolexpander_lite.prompts import INVITATION, gold_completion, render_prompt
+from toolexpander_lite.method.calls import MAX_CHARS, parse_completion
+from toolexpander_lite.method.prompts import INVITATION, gold_completion, render_prompt
+from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.worlds.api_tasks import api_tasks
+from toolexpander_lite.worlds.api_world import DAYS, OWNERS, UNITS, World, initial_state
 
 PATIENT = {"timeout": 60}  # where no time limit is tested, a busy machine must not meet one
 DONE = "<think>done</think>"
@@ -387,7 +387,8 @@ def test_a_model_is_taken_through_episodes(tmp_path, capsys):
 
 
 def test_a_file_that_cannot_be_had_is_refused_before_the_model_is_loaded(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("toolexpander_lite.models.load_policy", lambda *a, **o: pytest.fail("the model was loaded"))
+    policy = "toolexpander_lite.models.policy.load_policy"
+    monkeypatch.setattr(policy, lambda *a, **o: pytest.fail("the model was loaded"))
     (tmp_path / "old.jsonl").write_text("precious")
     for name, words in [
         ("old.jsonl", "old.jsonl is there already and would be overwritten; delete it or choose another file"),

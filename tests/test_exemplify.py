@@ -4,17 +4,17 @@ import json
 import shutil
 
 import pytest
+from toolexpander_lite.models.policy import load_policy
+from toolexpander_lite.studies.runs import read_jsonl, read_log
 
 from toolexpander_lite.__main__ import main
-from toolexpander_lite.answers import answer_samples
-from toolexpander_lite.errors import ModelError
-from toolexpander_lite.evaluate import evaluate
-from toolexpander_lite.models import load_policy
-from toolexpander_lite.nano_world import HARD_FAMILIES, nano_samples
-from toolexpander_lite.profiles import get_profile
-from toolexpander_lite.recipes import RECIPES, get_recipe
-from toolexpander_lite.runs import read_jsonl, read_log
-from toolexpander_lite.train import train
+from toolexpander_lite.base.errors import ModelError
+from toolexpander_lite.evaluation.accuracy import evaluate
+from toolexpander_lite.evaluation.answers import answer_samples
+from toolexpander_lite.method.recipes import RECIPES, get_recipe
+from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.training.train import train
+from toolexpander_lite.worlds.nano_world import HARD_FAMILIES, nano_samples
 
 # Three prompts of each hard family and half of the easy ones would do; 12 prompts a step, 10 rollouts each.
 TINY = dict(prompts_per_step=12, micro_batch=120, train_prompts=2, eval_every=2, eval_prompts=1, steps=2)

@@ -8,17 +8,17 @@ import types
 from dataclasses import replace
 
 import pytest
+from toolexpander_lite.models.policy import load_policy
+from toolexpander_lite.studies.runs import REPOSITORY, read_jsonl
 
 from toolexpander_lite.__main__ import _parser
-from toolexpander_lite.data import ToolSample
-from toolexpander_lite.demonstrations import DemoBank
-from toolexpander_lite.models import load_policy
-from toolexpander_lite.nano_policy import build_tokenizer
-from toolexpander_lite.nano_world import nano_samples
-from toolexpander_lite.profiles import get_profile
-from toolexpander_lite.prompts import gold_completion, render_prompt
-from toolexpander_lite.runs import REPOSITORY, read_jsonl
-from toolexpander_lite.splits import load_splits
+from toolexpander_lite.method.demonstrations import DemoBank
+from toolexpander_lite.method.prompts import gold_completion, render_prompt
+from toolexpander_lite.method.samples import ToolSample
+from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.training.splits import load_splits
+from toolexpander_lite.worlds.nano_policy import build_tokenizer
+from toolexpander_lite.worlds.nano_world import nano_samples
 
 
 def load_script(name):

@@ -11,23 +11,23 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from toolexpander_lite.models.policy import load_policy
+from toolexpander_lite.studies.runs import read_jsonl, read_log
 from trl import GRPOConfig, GRPOTrainer
 
-from toolexpander_lite import sample_pool
-from toolexpander_lite.demonstrations import DemoBank
-from toolexpander_lite.errors import PoolError
-from toolexpander_lite.hard_sampling import PoolReward, PromptServer
-from toolexpander_lite.models import load_policy
-from toolexpander_lite.nano_world import nano_samples
-from toolexpander_lite.profiles import get_profile
-from toolexpander_lite.prompts import render_prompt
-from toolexpander_lite.recipes import get_recipe
-from toolexpander_lite.recording import STATE_LETTERS, Rounds, rewind
-from toolexpander_lite.rewards import conjunctive_reward
-from toolexpander_lite.runs import read_jsonl, read_log
-from toolexpander_lite.sample_pool import STATES, HardSamplePool
-from toolexpander_lite.splits import in_training_order, training_columns
-from toolexpander_lite.train import train
+from toolexpander_lite.base.errors import PoolError
+from toolexpander_lite.method import pool as sample_pool
+from toolexpander_lite.method.demonstrations import DemoBank
+from toolexpander_lite.method.hard_sampling import PoolReward, PromptServer
+from toolexpander_lite.method.pool import STATES, HardSamplePool
+from toolexpander_lite.method.prompts import render_prompt
+from toolexpander_lite.method.recipes import get_recipe
+from toolexpander_lite.method.rewards import conjunctive_reward
+from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.training.record import STATE_LETTERS, Rounds, rewind
+from toolexpander_lite.training.splits import in_training_order, training_columns
+from toolexpander_lite.training.train import train
+from toolexpander_lite.worlds.nano_world import nano_samples
 
 
 def test_hard_then_demonstrated_then_retested_then_back():
@@ -509,8 +509,8 @@ def test_two_processes_keep_equal_pools(tmp_path):
     script.write_text(
         "import sys, types\n"
         "from accelerate import PartialState\n"
-        "from toolexpander_lite.hard_sampling import PoolReward\n"
-        "from toolexpander_lite.sample_pool import HardSamplePool\n"
+        "from toolexpander_lite.method.hard_sampling import PoolReward\n"
+        "from toolexpander_lite.method.pool import HardSamplePool\n"
         "processes = PartialState(cpu=True)\n"
         "rank = processes.process_index\n"
         "def reward(prompts, completions, **columns):\n"

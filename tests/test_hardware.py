@@ -6,11 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-
-from toolexpander_lite import hardware as module
-from toolexpander_lite.api_bank import load_api_bank
-from toolexpander_lite.errors import SettingsError
-from toolexpander_lite.hardware import (
+from toolexpander_lite.data.sources import load_samples
+from toolexpander_lite.models.hardware import (
     Hardware,
     cache_folder,
     describe_hardware,
@@ -19,8 +16,11 @@ from toolexpander_lite.hardware import (
     pick_profile,
     put_in_place,
 )
-from toolexpander_lite.loaders import load_samples
-from toolexpander_lite.profiles import PROFILES
+
+from toolexpander_lite.base.errors import SettingsError
+from toolexpander_lite.evaluation.api_bank import load_api_bank
+from toolexpander_lite.models import hardware as module
+from toolexpander_lite.training.profiles import PROFILES
 
 CPU = Hardware("cpu", "CPU", 16.0)
 T4 = Hardware("cuda", "Tesla T4", 14.6, (7, 5))

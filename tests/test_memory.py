@@ -4,11 +4,11 @@ import importlib.util
 
 import pytest
 from test_models import WITH_TOOLS, save_model
+from toolexpander_lite.models.memory import count_parameters, held_bytes, qwen25_config, training_bytes
+from toolexpander_lite.models.policy import load_policy
 from transformers import AutoConfig
 
-from toolexpander_lite.memory import count_parameters, held_bytes, qwen25_config, training_bytes
-from toolexpander_lite.models import load_policy
-from toolexpander_lite.profiles import get_profile
+from toolexpander_lite.training.profiles import get_profile
 
 
 @pytest.mark.parametrize("size, billions", [("0.5B", 0.49), ("1.5B", 1.54), ("3B", 3.09), ("7B", 7.61)])

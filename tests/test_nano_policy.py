@@ -4,16 +4,25 @@ import random
 
 import pytest
 import torch
+from toolexpander_lite.models.policy import load_policy
 
-from toolexpander_lite import nano_policy
 from toolexpander_lite.__main__ import main
-from toolexpander_lite.data import SolvedSample
-from toolexpander_lite.demonstrations import DemoBank
-from toolexpander_lite.errors import SettingsError
-from toolexpander_lite.evaluate import difficulty_band, evaluate, generate, gold_logprobs
-from toolexpander_lite.models import load_policy
-from toolexpander_lite.nano_policy import WarmStart, build_nano_policy, build_tokenizer, sft_batch, warm_start_row
-from toolexpander_lite.nano_world import (
+from toolexpander_lite.base.errors import SettingsError
+from toolexpander_lite.evaluation.accuracy import difficulty_band, evaluate, generate, gold_logprobs
+from toolexpander_lite.method.demonstrations import DemoBank
+from toolexpander_lite.method.prompts import gold_completion, render_prompt, written_completion
+from toolexpander_lite.method.samples import SolvedSample
+from toolexpander_lite.method.self_examples import judge_example, judge_examples
+from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.worlds import nano_policy
+from toolexpander_lite.worlds.nano_policy import (
+    WarmStart,
+    build_nano_policy,
+    build_tokenizer,
+    sft_batch,
+    warm_start_row,
+)
+from toolexpander_lite.worlds.nano_world import (
     CODEBOOKS,
     EASY_FAMILIES,
     FAMILIES,
@@ -22,9 +31,6 @@ from toolexpander_lite.nano_world import (
     nano_samples,
     split_of,
 )
-from toolexpander_lite.profiles import get_profile
-from toolexpander_lite.prompts import gold_completion, render_prompt, written_completion
-from toolexpander_lite.self_examples import judge_example, judge_examples
 
 
 @pytest.fixture(scope="module")

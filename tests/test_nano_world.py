@@ -1,9 +1,10 @@
 import pytest
 
-from toolexpander_lite.calls import judge
-from toolexpander_lite.data import to_dataset, to_samples
-from toolexpander_lite.demonstrations import DemoBank
-from toolexpander_lite.nano_world import (
+from toolexpander_lite.method.calls import judge
+from toolexpander_lite.method.demonstrations import DemoBank
+from toolexpander_lite.method.prompts import gold_completion
+from toolexpander_lite.method.samples import to_dataset, to_samples
+from toolexpander_lite.worlds.nano_world import (
     CODEBOOKS,
     EASY_FAMILIES,
     FAMILIES,
@@ -15,8 +16,7 @@ from toolexpander_lite.nano_world import (
     nano_tools,
     split_of,
 )
-from toolexpander_lite.prompts import gold_completion
-from toolexpander_lite.tools import ToolRegistry
+from toolexpander_lite.worlds.tools import ToolRegistry
 
 
 def test_train_and_held_out_share_no_query_for_any_pair_of_seeds():

@@ -7,9 +7,15 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from toolexpander_lite.studies.notebooks import (
+    NOTEBOOKS,
+    NotebookError,
+    found_lines,
+    run_notebook,
+    run_notebooks,
+)
 
 from toolexpander_lite.__main__ import main
-from toolexpander_lite.notebooks import NOTEBOOKS, NotebookError, found_lines, run_notebook, run_notebooks
 
 ALL = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
 
@@ -94,7 +100,7 @@ def test_harness_fails_on_a_notebook_that_hangs(tmp_path):
 def test_harness_repeats_findings_saves_figures_and_passes_the_switch(tmp_path, capsys):
     notebook(
         tmp_path, "00_small.ipynb",
-        "from toolexpander_lite.notebooks import quick_mode\nprint(f'Found: quick is {quick_mode()}')",
+        "from toolexpander_lite.studies.notebooks import quick_mode\nprint(f'Found: quick is {quick_mode()}')",
         "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()",
     )  # fmt: skip
     run_notebooks(tmp_path / "out", quick=True, folder=tmp_path)
@@ -107,8 +113,8 @@ def test_harness_repeats_findings_saves_figures_and_passes_the_switch(tmp_path, 
 @pytest.mark.parametrize("words, executed", [([], []), (["--notebooks"], ["notebooks"])])
 def test_report_executes_the_notebooks_only_when_asked(words, executed, monkeypatch, capsys):
     calls = []
-    monkeypatch.setattr("toolexpander_lite.report.rebuild", lambda: [Path("README.md")])
-    monkeypatch.setattr("toolexpander_lite.notebooks.run_notebooks", lambda: calls.append("notebooks"))
+    monkeypatch.setattr("toolexpander_lite.studies.report.rebuild", lambda: [Path("README.md")])
+    monkeypatch.setattr("toolexpander_lite.studies.notebooks.run_notebooks", lambda: calls.append("notebooks"))
     assert main(["report", *words]) == 0
     assert calls == executed and "README.md" in capsys.readouterr().out
 

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 import torch
 
-from toolexpander_lite.objective import clip_explorer, clipped_objective, is_clipped, kl_estimate, kl_slope, plot_clip
+from toolexpander_lite.training.objective import (
+    clip_explorer,
+    clipped_objective,
+    is_clipped,
+    kl_estimate,
+    kl_slope,
+    plot_clip,
+)
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 from test_models import SAMPLES, WITH_TOOLS, make_tokenizer, save_model
+from toolexpander_lite.models.hardware import Hardware
+from toolexpander_lite.models.policy import load_policy, prepare_tokenizer
 
-from toolexpander_lite import preflight as module
 from toolexpander_lite.__main__ import main
-from toolexpander_lite.errors import SettingsError
-from toolexpander_lite.hardware import Hardware
-from toolexpander_lite.models import load_policy, prepare_tokenizer
-from toolexpander_lite.nano_world import nano_samples
-from toolexpander_lite.preflight import (
+from toolexpander_lite.base.errors import SettingsError
+from toolexpander_lite.method.prompts import render_prompt
+from toolexpander_lite.method.recipes import get_recipe
+from toolexpander_lite.training import preflight as module
+from toolexpander_lite.training.preflight import (
     Check,
     Preflight,
     check_disk,
@@ -28,10 +29,9 @@ from toolexpander_lite.preflight import (
     check_visits,
     preflight,
 )
-from toolexpander_lite.profiles import get_profile
-from toolexpander_lite.prompts import render_prompt
-from toolexpander_lite.recipes import get_recipe
-from toolexpander_lite.trial_steps import measure_steps
+from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.training.trial_steps import measure_steps
+from toolexpander_lite.worlds.nano_world import nano_samples
 
 SMALL = get_profile("nano", prompts_per_step=2, train_prompts=1, micro_batch=8)
 FOUR = get_recipe("grpo", num_generations=4)

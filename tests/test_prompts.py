@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from toolexpander_lite.calls import judge
-from toolexpander_lite.data import ToolSample
-from toolexpander_lite.prompts import SYSTEM_PROMPT, gold_completion, render_messages, render_prompt
+from toolexpander_lite.method.calls import judge
+from toolexpander_lite.method.prompts import SYSTEM_PROMPT, gold_completion, render_messages, render_prompt
+from toolexpander_lite.method.samples import ToolSample
 
 
 def tool(name):

@@ -7,9 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-
-from toolexpander_lite.__main__ import _parser
-from toolexpander_lite.headlines import (
+from toolexpander_lite.studies.headlines import (
     agreement_line,
     demonstration_lines,
     hits,
@@ -17,10 +15,12 @@ from toolexpander_lite.headlines import (
     reading_lines,
     resume_line,
 )
-from toolexpander_lite.profiles import get_profile
-from toolexpander_lite.recipes import Recipe, get_recipe, parse_settings
-from toolexpander_lite.report import BEGIN, END, arms_table, rebuild, results_markdown, summary_markdown
-from toolexpander_lite.runs import REPOSITORY, evaluations, find_runs, load_study, read_log, summarize
+from toolexpander_lite.studies.report import BEGIN, END, arms_table, rebuild, results_markdown, summary_markdown
+from toolexpander_lite.studies.runs import REPOSITORY, evaluations, find_runs, load_study, read_log, summarize
+
+from toolexpander_lite.__main__ import _parser
+from toolexpander_lite.method.recipes import Recipe, get_recipe, parse_settings
+from toolexpander_lite.training.profiles import get_profile
 
 RUNS = REPOSITORY / "assets" / "runs"
 COMMITTED = sorted(RUNS.rglob("summary.json"))

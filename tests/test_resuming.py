@@ -6,15 +6,15 @@ from dataclasses import asdict
 import pytest
 import torch
 from safetensors.torch import save_file
+from toolexpander_lite.studies.runs import read_log
 
 from toolexpander_lite.__main__ import main
-from toolexpander_lite.errors import RunError
-from toolexpander_lite.profiles import get_profile
-from toolexpander_lite.recipes import get_recipe
-from toolexpander_lite.recording import rewind
-from toolexpander_lite.resuming import find_checkpoint
-from toolexpander_lite.runs import read_log
-from toolexpander_lite.train import train
+from toolexpander_lite.base.errors import RunError
+from toolexpander_lite.method.recipes import get_recipe
+from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.training.record import rewind
+from toolexpander_lite.training.resume import find_checkpoint
+from toolexpander_lite.training.train import train
 
 
 def write_checkpoint(folder):
@@ -51,7 +51,8 @@ def refused(run, words, steps=40, model=False):
     before = contents(run)
     with pytest.raises(RunError, match=words), pytest.MonkeyPatch.context() as patch:
         if not model:
-            patch.setattr("toolexpander_lite.train.load_policy", lambda profile: pytest.fail("a model is loaded"))
+            policy = "toolexpander_lite.training.train.load_policy"
+            patch.setattr(policy, lambda profile: pytest.fail("a model is loaded"))
         train("hard_sampling", get_profile("nano", steps=steps, eval_every=20), 0, run, resume=True)
     return contents(run) == before
 
@@ -125,7 +126,7 @@ def test_what_fails_before_the_first_step_leaves_the_run_as_it_was(run, monkeypa
     def no_rows(*arguments):
         raise RunError("no rows today")
 
-    monkeypatch.setattr("toolexpander_lite.train.load_splits", no_rows)
+    monkeypatch.setattr("toolexpander_lite.training.train.load_splits", no_rows)
     assert refused(run, "no rows today", steps=60, model=True)
 
 
@@ -141,5 +142,5 @@ def test_a_file_that_cannot_be_read_now_is_not_called_damaged(run, monkeypatch):
     def gone(*arguments):
         raise OSError("Transport endpoint is not connected")
 
-    monkeypatch.setattr("toolexpander_lite.resuming.ZipFile", gone)
+    monkeypatch.setattr("toolexpander_lite.training.resume.ZipFile", gone)
     assert refused(run, "cannot read .*is the disk there")

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_calls import call, schema, text
 
-from toolexpander_lite.data import ToolSample, to_dataset
-from toolexpander_lite.prompts import gold_completion
-from toolexpander_lite.rewards import (
+from toolexpander_lite.method.prompts import gold_completion
+from toolexpander_lite.method.rewards import (
     REWARDS,
     conjunctive_reward,
     correctness,
@@ -18,6 +17,7 @@ from toolexpander_lite.rewards import (
     group_advantages,
     group_outcomes,
 )
+from toolexpander_lite.method.samples import ToolSample, to_dataset
 
 TOOLS = [schema("add"), schema("neg")]
 ADD = call("add", a=1, b=2)

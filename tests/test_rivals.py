@@ -8,23 +8,31 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from toolexpander_lite.studies.runs import read_jsonl, read_log
 from transformers import AutoTokenizer
 
-from toolexpander_lite import rivals
-from toolexpander_lite.calls import judge
-from toolexpander_lite.demonstrations import DemoBank
-from toolexpander_lite.errors import PoolError
-from toolexpander_lite.hard_sampling import PoolReward
-from toolexpander_lite.nano_policy import build_tokenizer
-from toolexpander_lite.nano_world import HARD_FAMILIES, nano_samples
-from toolexpander_lite.profiles import get_profile
-from toolexpander_lite.prompts import gold_completion, render_prompt
-from toolexpander_lite.recipes import get_recipe
-from toolexpander_lite.recording import STATE_LETTERS
-from toolexpander_lite.rivals import RULES, VISITS_KEPT, Place, RivalServer, Visit, VisitHistory, hint_prefix
-from toolexpander_lite.runs import read_jsonl, read_log
-from toolexpander_lite.splits import in_training_order, training_columns
-from toolexpander_lite.train import train
+from toolexpander_lite.base.errors import PoolError
+from toolexpander_lite.method.calls import judge
+from toolexpander_lite.method.demonstrations import DemoBank
+from toolexpander_lite.method.hard_sampling import PoolReward
+from toolexpander_lite.method.prompts import gold_completion, render_prompt
+from toolexpander_lite.method.recipes import get_recipe
+from toolexpander_lite.training import baselines as rivals
+from toolexpander_lite.training.baselines import (
+    RULES,
+    VISITS_KEPT,
+    Place,
+    RivalServer,
+    Visit,
+    VisitHistory,
+    hint_prefix,
+)
+from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.training.record import STATE_LETTERS
+from toolexpander_lite.training.splits import in_training_order, training_columns
+from toolexpander_lite.training.train import train
+from toolexpander_lite.worlds.nano_policy import build_tokenizer
+from toolexpander_lite.worlds.nano_world import HARD_FAMILIES, nano_samples
 
 
 def visits(*rows):
@@ -453,7 +461,7 @@ def some_history(samples):
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_a_place_is_filled_the_same_again_and_in_a_fresh_server(rule, samples, tokenizer, monkeypatch):
     """Also when the rendered prompts are forgotten, and when the fresh server's record was loaded."""
-    monkeypatch.setattr("toolexpander_lite.hard_sampling.PROMPTS_KEPT", 5)
+    monkeypatch.setattr("toolexpander_lite.method.hard_sampling.PROMPTS_KEPT", 5)
     _, server = make_server(rule, samples, tokenizer, some_history(samples))
     places = [(sample.id, step) for step in (7, 8, 9) for sample in samples]
     filled = [server.serve(*p) for p in places]

@@ -7,10 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-
-from toolexpander_lite.data import to_dataset, to_samples
-from toolexpander_lite.loaders import load_samples
-from toolexpander_lite.row_formats import (
+from toolexpander_lite.data.formats import (
     RowDropped,
     json_schema,
     read_literal,
@@ -18,7 +15,10 @@ from toolexpander_lite.row_formats import (
     to_hermes,
     toolace_row,
 )
-from toolexpander_lite.tools import ToolRegistry
+from toolexpander_lite.data.sources import load_samples
+
+from toolexpander_lite.method.samples import to_dataset, to_samples
+from toolexpander_lite.worlds.tools import ToolRegistry
 
 SLICES = Path(__file__).resolve().parents[2] / "shared" / "data"
 

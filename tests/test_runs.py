@@ -2,10 +2,7 @@ import json
 
 import numpy as np
 import pytest
-
-from toolexpander_lite.calls import REASONS
-from toolexpander_lite.executed import EPISODE_REASONS
-from toolexpander_lite.plots import (
+from toolexpander_lite.studies.plots import (
     REASON_COLOURS,
     curve,
     on_one_grid,
@@ -15,7 +12,7 @@ from toolexpander_lite.plots import (
     plot_training,
     smooth,
 )
-from toolexpander_lite.runs import (
+from toolexpander_lite.studies.runs import (
     LEFT_BY_A_RUN,
     RunError,
     check_folder,
@@ -28,6 +25,9 @@ from toolexpander_lite.runs import (
     sample_outcomes,
     summarize,
 )
+
+from toolexpander_lite.evaluation.executed import EPISODE_REASONS
+from toolexpander_lite.method.calls import REASONS
 
 
 def write_run(folder, zero_shot, hard=None, reasons=None):

@@ -4,10 +4,8 @@ import json
 
 import matplotlib.pyplot as plt
 import pytest
-
-from toolexpander_lite.errors import RunError
-from toolexpander_lite.intervals import share_interval
-from toolexpander_lite.scoreboard import (
+from toolexpander_lite.studies.intervals import share_interval
+from toolexpander_lite.studies.scoreboard import (
     difference,
     load_scores,
     over_warm_start,
@@ -16,6 +14,8 @@ from toolexpander_lite.scoreboard import (
     scoreboard_lines,
     warm_start_lines,
 )
+
+from toolexpander_lite.base.errors import RunError
 
 IDS = [f"q{n}" for n in range(10)]
 

@@ -2,10 +2,10 @@
 
 from test_executed import TASKS
 
-from toolexpander_lite.api_bank import score_api_bank
-from toolexpander_lite.calls import judge
-from toolexpander_lite.executed import run_episodes
-from toolexpander_lite.scripted import solver, state_changes, step_by_step, told, write_answers
+from toolexpander_lite.evaluation.api_bank import score_api_bank
+from toolexpander_lite.evaluation.executed import run_episodes
+from toolexpander_lite.evaluation.scripted import solver, state_changes, step_by_step, told, write_answers
+from toolexpander_lite.method.calls import judge
 
 
 def test_a_solver_writes_its_turns_and_is_done():

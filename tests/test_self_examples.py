@@ -6,11 +6,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from toolexpander_lite.calls import MAX_CHARS
-from toolexpander_lite.nano_world import FAMILIES, all_queries, nano_samples, right_call
-from toolexpander_lite.prompts import INVITATION, render_messages
-from toolexpander_lite.rewards import conjunctive_reward, group_advantages
-from toolexpander_lite.self_examples import (
+from toolexpander_lite.method.calls import MAX_CHARS
+from toolexpander_lite.method.prompts import INVITATION, render_messages
+from toolexpander_lite.method.rewards import conjunctive_reward, group_advantages
+from toolexpander_lite.method.self_examples import (
     EXAMPLE_REASONS,
     MAX_EXAMPLE_CHARS,
     ExampleBonus,
@@ -18,6 +17,7 @@ from toolexpander_lite.self_examples import (
     judge_example,
     judge_examples,
 )
+from toolexpander_lite.worlds.nano_world import FAMILIES, all_queries, nano_samples, right_call
 
 TOOL = {
     "type": "function",

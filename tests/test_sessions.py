@@ -4,8 +4,14 @@ import json
 
 import pytest
 
-from toolexpander_lite.profiles import get_profile
-from toolexpander_lite.sessions import logged_speed, newest_checkpoint, next_target, train_session, updates_per_batch
+from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.training.sessions import (
+    logged_speed,
+    newest_checkpoint,
+    next_target,
+    train_session,
+    updates_per_batch,
+)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +55,7 @@ def trainer(monkeypatch):
         (out / "final").mkdir(exist_ok=True)
         (out / "summary.json").write_text("{}")
 
-    monkeypatch.setattr("toolexpander_lite.train.train", train)
+    monkeypatch.setattr("toolexpander_lite.training.train.train", train)
     return asked
 
 

@@ -5,22 +5,22 @@ from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
+from toolexpander_lite.models.hardware import Hardware
+from toolexpander_lite.studies.runs import check_folder
 from transformers import set_seed
 
-from toolexpander_lite import splits
 from toolexpander_lite.__main__ import main
-from toolexpander_lite.data import ToolSample
-from toolexpander_lite.errors import DataError, RunError, SettingsError
-from toolexpander_lite.hardware import Hardware
-from toolexpander_lite.nano_policy import WarmStart, build_tokenizer
-from toolexpander_lite.nano_world import FAMILIES, nano_samples
-from toolexpander_lite.profiles import PROFILES, Profile, check_seed, get_profile
-from toolexpander_lite.prompts import gold_completion, render_prompt
-from toolexpander_lite.recipes import RECIPES, Recipe, get_recipe, parse_settings
-from toolexpander_lite.rivals import RULES
-from toolexpander_lite.runs import check_folder
-from toolexpander_lite.splits import fewer_tools, load_splits
-from toolexpander_lite.train import grpo_config
+from toolexpander_lite.base.errors import DataError, RunError, SettingsError
+from toolexpander_lite.method.prompts import gold_completion, render_prompt
+from toolexpander_lite.method.recipes import RECIPES, Recipe, get_recipe, parse_settings
+from toolexpander_lite.method.samples import ToolSample
+from toolexpander_lite.training import splits
+from toolexpander_lite.training.baselines import RULES
+from toolexpander_lite.training.profiles import PROFILES, Profile, check_seed, get_profile
+from toolexpander_lite.training.splits import fewer_tools, load_splits
+from toolexpander_lite.training.train import grpo_config
+from toolexpander_lite.worlds.nano_policy import WarmStart, build_tokenizer
+from toolexpander_lite.worlds.nano_world import FAMILIES, nano_samples
 
 CPU = Hardware("cpu", "CPU", 8)
 T4 = Hardware("cuda", "Tesla T4", 14.7, (7, 5))
@@ -142,7 +142,7 @@ def test_the_command_line_hands_its_settings_on(tmp_path, monkeypatch):
         (tmp_path / "summary.json").write_text("{}")
         return tmp_path
 
-    monkeypatch.setattr("toolexpander_lite.train.train", train)
+    monkeypatch.setattr("toolexpander_lite.training.train.train", train)
     line = "train --recipe hint --set demos=3 --set beta=0 --num-generations 12 --eval-split validation --steps 7"
     assert main(line.split()) == 0
     recipe, profile, seed, *_ = called[0]
@@ -319,14 +319,14 @@ def test_max_tools_holds_for_training_and_held_out_rows(monkeypatch):
 )
 def test_the_optimizer_of_a_machine(profile, hardware, optim, tmp_path, monkeypatch):
     seen = {}
-    monkeypatch.setattr("toolexpander_lite.train.GRPOConfig", lambda **settings: seen.update(settings))
+    monkeypatch.setattr("toolexpander_lite.training.train.GRPOConfig", lambda **settings: seen.update(settings))
     grpo_config(get_recipe("grpo"), get_profile(profile), 0, tmp_path, hardware)
     assert seen["optim"] == optim and "use_vllm" not in seen
 
 
 def test_vllm_is_wired_where_it_can_be_used(tmp_path, monkeypatch):
     seen = {}
-    monkeypatch.setattr("toolexpander_lite.train.GRPOConfig", lambda **settings: seen.update(settings))
+    monkeypatch.setattr("toolexpander_lite.training.train.GRPOConfig", lambda **settings: seen.update(settings))
     profile = get_profile("gpu24", quantization=None, vllm=True)
     with pytest.raises(SettingsError, match="vllm=True needs a CUDA GPU"):
         grpo_config(get_recipe("grpo"), profile, 0, tmp_path, CPU)

@@ -6,14 +6,10 @@ import math
 import matplotlib.pyplot as plt
 import pytest
 import torch
-
-from toolexpander_lite.models import load_policy
-from toolexpander_lite.nano_world import nano_samples
-from toolexpander_lite.plots import LivePlot, plot_seeds
-from toolexpander_lite.profiles import get_profile
-from toolexpander_lite.prompts import gold_completion
-from toolexpander_lite.runs import REPOSITORY
-from toolexpander_lite.tables import (
+from toolexpander_lite.models.policy import load_policy
+from toolexpander_lite.studies.plots import LivePlot, plot_seeds
+from toolexpander_lite.studies.runs import REPOSITORY
+from toolexpander_lite.studies.tables import (
     bonus_only,
     completions_table,
     contents_table,
@@ -24,6 +20,10 @@ from toolexpander_lite.tables import (
     real_model_table,
     seeds_table,
 )
+
+from toolexpander_lite.method.prompts import gold_completion
+from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.worlds.nano_world import nano_samples
 
 
 def write_run(folder, rates, hard, right=None, senseless=None, easy=1.0):

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toolexpander_lite.data import DataError, ToolSample
-from toolexpander_lite.tools import MAX_ERROR_CHARS, ToolRegistry
+from toolexpander_lite.method.samples import DataError, ToolSample
+from toolexpander_lite.worlds.tools import MAX_ERROR_CHARS, ToolRegistry
 
 
 def schema(name, required=None, **properties):

@@ -8,22 +8,22 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from toolexpander_lite.models.files import NANO_CHECKPOINTS
+from toolexpander_lite.models.hardware import Hardware
+from toolexpander_lite.models.policy import load_policy
+from toolexpander_lite.studies.runs import evaluations, load_study, read_jsonl, read_log, software_versions
 from trl import GRPOConfig, GRPOTrainer
 
-import toolexpander_lite.recording as recording
+import toolexpander_lite.training.record as recording
 from toolexpander_lite.__main__ import main
-from toolexpander_lite.errors import ModelError, RunError, SettingsError
-from toolexpander_lite.hardware import Hardware
-from toolexpander_lite.model_files import NANO_CHECKPOINTS
-from toolexpander_lite.models import load_policy
-from toolexpander_lite.nano_world import EASY_FAMILIES, nano_samples
-from toolexpander_lite.profiles import get_profile
-from toolexpander_lite.prompts import render_prompt
-from toolexpander_lite.recipes import get_recipe
-from toolexpander_lite.rewards import conjunctive_reward, group_advantages
-from toolexpander_lite.runs import evaluations, load_study, read_jsonl, read_log, software_versions
-from toolexpander_lite.splits import training_rows
-from toolexpander_lite.train import batch_shape, grpo_config, train
+from toolexpander_lite.base.errors import ModelError, RunError, SettingsError
+from toolexpander_lite.method.prompts import render_prompt
+from toolexpander_lite.method.recipes import get_recipe
+from toolexpander_lite.method.rewards import conjunctive_reward, group_advantages
+from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.training.splits import training_rows
+from toolexpander_lite.training.train import batch_shape, grpo_config, train
+from toolexpander_lite.worlds.nano_world import EASY_FAMILIES, nano_samples
 
 # 12 prompts and 8 a step: an epoch ends in the middle of the second step, before the resumed runs set in.
 TINY = dict(prompts_per_step=8, micro_batch=32, train_prompts=1, eval_every=2, eval_prompts=2)
@@ -269,7 +269,7 @@ def test_settings_that_cannot_run_are_refused_when_they_are_made(make):
 def test_trainer_flags_by_machine(profile, hardware, bf16, fp16, cpu, checkpointing, tmp_path, monkeypatch):
     """The precision each machine gets, without owning it (transformers checks for a GPU; that check is not ours)."""
     seen = {}
-    monkeypatch.setattr("toolexpander_lite.train.GRPOConfig", lambda **settings: seen.update(settings))
+    monkeypatch.setattr("toolexpander_lite.training.train.GRPOConfig", lambda **settings: seen.update(settings))
     grpo_config(get_recipe("grpo"), get_profile(profile), 0, tmp_path, hardware)
     assert (seen["bf16"], seen["fp16"], seen["use_cpu"], seen["gradient_checkpointing"]) == (
         bf16,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from .arms import STUDIES
-from .errors import KitError, SettingsError
-from .profiles import PROFILES, Profile, get_profile
-from .recipes import RECIPES, Recipe, get_recipe, parse_settings
+from .base.errors import KitError, SettingsError
+from .method.recipes import RECIPES, Recipe, get_recipe, parse_settings
+from .studies.arms import STUDIES
+from .training.profiles import PROFILES, Profile, get_profile
 
 
 def _print_row(row):
@@ -60,7 +60,7 @@ def _scored_profile(arguments):
 
 
 def _train(arguments):
-    from .train import train
+    from .training.train import train
 
     names = ("learning_rate", "beta", "num_generations")
     recipe = get_recipe(arguments.recipe, **_settings(arguments, names, Recipe, "set"))
@@ -70,7 +70,7 @@ def _train(arguments):
 
 
 def _preflight(arguments):
-    from .preflight import preflight
+    from .training.preflight import preflight
 
     profile = _profile(arguments, "steps")
     report = preflight(profile, arguments.recipe, arguments.seed, arguments.out, arguments.trial_steps)
@@ -80,10 +80,10 @@ def _preflight(arguments):
 
 
 def _evaluate(arguments):
-    from .demonstrations import DemoBank
-    from .evaluate import evaluate
-    from .models import load_policy
-    from .splits import load_splits
+    from .evaluation.accuracy import evaluate
+    from .method.demonstrations import DemoBank
+    from .models.policy import load_policy
+    from .training.splits import load_splits
 
     profile = _profile(arguments, "eval_prompts")
     model, tokenizer = load_policy(profile, merge=True)
@@ -100,7 +100,7 @@ def _print_answered(part, done, total, speed):
 
 def _asking(arguments):
     """How a benchmark's questions are asked, as its command says; checked before a model is loaded -> dict."""
-    from .answers import check_asking
+    from .evaluation.answers import check_asking
 
     numbers = _changes(arguments, ("limit", "max_new_tokens", "batch_size"))
     check_asking(**numbers)
@@ -108,9 +108,9 @@ def _asking(arguments):
 
 
 def _bfcl(arguments):
-    from .bfcl import CATEGORIES, check_categories
-    from .bfcl_results import bfcl_table, evaluate_bfcl
-    from .models import load_policy
+    from .evaluation.bfcl import CATEGORIES, check_categories
+    from .evaluation.bfcl_results import bfcl_table, evaluate_bfcl
+    from .models.policy import load_policy
 
     categories = arguments.categories or list(CATEGORIES)
     check_categories(categories)
@@ -121,8 +121,8 @@ def _bfcl(arguments):
 
 
 def _api_bank(arguments):
-    from .api_bank import api_bank_table, evaluate_api_bank, load_api_bank
-    from .models import load_policy
+    from .evaluation.api_bank import api_bank_table, evaluate_api_bank, load_api_bank
+    from .models.policy import load_policy
 
     profile, settings = _scored_profile(arguments), _asking(arguments)
     if arguments.data_path and len(arguments.levels) != 1:
@@ -136,11 +136,11 @@ def _api_bank(arguments):
 
 
 def _executed(arguments):
-    from .api_tasks import api_tasks
-    from .executed import model_answers, run_episodes, summarize, write_episodes
-    from .files import check_new_file
-    from .models import load_policy
-    from .prompts import check_invitation
+    from .base.files import check_new_file
+    from .evaluation.executed import model_answers, run_episodes, summarize, write_episodes
+    from .method.prompts import check_invitation
+    from .models.policy import load_policy
+    from .worlds.api_tasks import api_tasks
 
     profile = _scored_profile(arguments)
     tasks = api_tasks(split=arguments.split, limit=arguments.limit)
@@ -158,28 +158,28 @@ def _executed(arguments):
 
 
 def _runs(arguments):
-    from .runs import load_study
+    from .studies.runs import load_study
 
     table = load_study(arguments.folder)
     print(table.drop(columns="run").to_string(index=False))
 
 
 def _hardware(arguments):
-    from .hardware import describe_hardware, pick_profile
+    from .models.hardware import describe_hardware, pick_profile
 
     hardware = describe_hardware()
     print(hardware, *pick_profile(hardware), sep="\n")
 
 
 def _notebooks(arguments):
-    from .notebooks import run_notebooks
+    from .studies.notebooks import run_notebooks
 
     run_notebooks(arguments.out, arguments.quick, arguments.only)
 
 
 def _report(arguments):
-    from .notebooks import run_notebooks
-    from .report import rebuild
+    from .studies.notebooks import run_notebooks
+    from .studies.report import rebuild
 
     for path in rebuild():
         print(path)
@@ -188,7 +188,7 @@ def _report(arguments):
 
 
 def _study(arguments):
-    from .studies import run_study, study_plan
+    from .studies.runner import run_study, study_plan
 
     if arguments.dry_run:
         for row in study_plan(arguments.name, arguments.only, arguments.runs).itertuples():
@@ -200,7 +200,7 @@ def _study(arguments):
 
 
 def _nano_policy(arguments):
-    from .nano_policy import WarmStart, build_nano_policy
+    from .worlds.nano_policy import WarmStart, build_nano_policy
 
     names = ("code_rate", "follow_rate", "example_rate", "early_example_rate", "early_share")
     plan = WarmStart(**_changes(arguments, names))
@@ -209,16 +209,16 @@ def _nano_policy(arguments):
 
 
 def _warm_start(arguments):
-    from .warm_start import build_warm_start
+    from .training.warm_start import build_warm_start
 
     profile = _profile(arguments, "warm_start_steps")
     print(build_warm_start(profile, arguments.out, arguments.seed, _print_loss, arguments.demonstrations))
 
 
 def _data(arguments):
-    from .contamination import contamination
-    from .loaders import load_samples
-    from .runs import write_json
+    from .data.contamination import contamination
+    from .data.sources import load_samples
+    from .studies.runs import write_json
 
     report = load_samples(arguments.source, arguments.data_path, arguments.limit)
     print(report)
@@ -242,20 +242,20 @@ def _questions(name, path):
     """(report, samples) of a data set by name; "bfcl:simple_python" and "api-bank:1" name a part of a benchmark."""
     benchmark, _, part = name.partition(":")
     if benchmark == "bfcl":
-        from .bfcl import load_questions
+        from .evaluation.bfcl import load_questions
 
         if path:
             raise SettingsError(f"{name}={path}: the questions of BFCL come with its package; leave out ={path}")
         samples = [question.sample for question in load_questions(part)]
         return f"{name}: {len(samples)} questions", samples
     if benchmark == "api-bank":
-        from .api_bank import load_api_bank
+        from .evaluation.api_bank import load_api_bank
 
         if not part.isdigit():
             raise SettingsError(f"{name!r} names no level of API-Bank; write api-bank:1 or api-bank:2")
         report = load_api_bank(int(part), path=path)
         return report, report.samples
-    from .loaders import load_samples
+    from .data.sources import load_samples
 
     report = load_samples(name, path)
     return report, report.samples

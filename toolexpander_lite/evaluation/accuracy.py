@@ -1,0 +1,176 @@
+"""How good is a policy? Greedy accuracy on held-out prompts, and the exact probability of the gold call."""
+
+import random
+from collections import Counter, defaultdict
+from contextlib import contextmanager
+
+import torch
+
+from ..method.calls import judge
+from ..method.prompts import check_invitation, gold_completion, render_prompt
+from ..method.self_examples import judge_examples
+
+
+@contextmanager
+def _inference(model):
+    """Evaluation mode without gradients; the mode the model was in comes back afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+def generate(model, tokenizer, prompts, max_new_tokens, temperature=0.0, batch_size=64):
+    """Complete rendered prompts -> list of str, special tokens dropped.
+
+    Args:
+        prompts: strings from `render_prompt`.
+        max_new_tokens: cap per completion, in tokens.
+        temperature: 0 is greedy; otherwise samples from the whole distribution.
+        batch_size: prompts per forward pass; left-padded.
+    """
+    options = {"do_sample": False} if temperature == 0 else {"do_sample": True, "temperature": temperature, "top_k": 0}
+    completions = []
+    with _inference(model):
+        for start in range(0, len(prompts), batch_size):
+            batch = tokenizer(
+                prompts[start : start + batch_size],
+                return_tensors="pt",
+                padding=True,
+                padding_side="left",
+                add_special_tokens=False,
+                return_token_type_ids=False,
+            ).to(model.device)
+            output = model.generate(
+                **batch, max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id, **options
+            )
+            completions += tokenizer.batch_decode(output[:, batch.input_ids.shape[1] :], skip_special_tokens=True)
+    return completions
+
+
+def score(model, tokenizer, samples, max_new_tokens, demos=None, batch_size=64, invite=False):
+    """Greedy completions of `samples`, judged -> list of `calls.Verdict`, in order.
+
+    `demos`: one list of demonstrations per sample, or None for zero-shot. `invite`: as in `render_prompt`.
+    """
+    demos = demos or [()] * len(samples)
+    prompts = [render_prompt(s, tokenizer, d, invite) for s, d in zip(samples, demos)]
+    completions = generate(model, tokenizer, prompts, max_new_tokens, batch_size=batch_size)
+    return [judge(c, s.calls, s.tools) for c, s in zip(completions, samples)]
+
+
+def gold_logprobs(model, tokenizer, samples, demos=None, batch_size=64, invite=False):
+    """Log-probability of each sample's whole gold completion and end of turn -> float tensor (samples,).
+
+    Teacher-forced: the exact chance (natural log) that one rollout at temperature 1 writes just this text.
+    Right-padded, so that it does not depend on what else is in the batch. The gold completion has no example of its
+    own: of a policy that writes one first, this is not the chance to be right.
+    """
+    demos = demos or [()] * len(samples)
+    result = []
+    with _inference(model):
+        for start in range(0, len(samples), batch_size):
+            rows, answers = [], []
+            for sample, shown in zip(samples[start : start + batch_size], demos[start : start + batch_size]):
+                prompt = render_prompt(sample, tokenizer, shown, invite)
+                prompt = tokenizer(prompt, add_special_tokens=False).input_ids
+                gold = tokenizer(gold_completion(sample), add_special_tokens=False).input_ids
+                rows.append(prompt + gold + [tokenizer.eos_token_id])
+                answers.append(len(gold) + 1)
+            longest = max(map(len, rows))
+            ids = torch.tensor([r + [tokenizer.pad_token_id] * (longest - len(r)) for r in rows], device=model.device)
+            mask = torch.tensor([[1] * len(r) + [0] * (longest - len(r)) for r in rows], device=model.device)
+            logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
+            logps = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
+            for row, tokens, answer in zip(logps, rows, answers):
+                result.append(row[len(tokens) - 1 - answer : len(tokens) - 1].sum())
+    return torch.stack(result).cpu()
+
+
+def choose_demos(samples, bank, count, seed=0):
+    """Fixed demonstrations for an evaluation: one list per sample, the same for the same seed and sample."""
+    return [bank.choose(s, count, random.Random(f"{seed}-{s.id}")) for s in samples]
+
+
+def evaluate(
+    model, tokenizer, samples, max_new_tokens, bank=None, hard_families=(), batch_size=64, invite=False
+):
+    """The numbers of one evaluation, as run logs hold them.
+
+    Args:
+        samples: held-out `ToolSample`s.
+        max_new_tokens: as in training, so that what is cut there is cut here.
+        bank: `DemoBank` for the few-shot score; None leaves it out.
+        hard_families: families whose accuracy is also given apart; () when nothing is known of difficulty.
+        invite: prompts carry the invitation to write an example of one's own, as in training.
+
+    Returns:
+        dict of fractions in [0, 1]: "zero_shot", "families" {name: accuracy}, "reasons" {code: share}; with
+        `hard_families` also "zero_shot_easy", "zero_shot_hard", "gold_logprob_hard" (mean natural log of the gold
+        completion's probability), "gold_prob_hard" (mean probability) and, with a bank, the same with one
+        demonstration: "few_shot_hard", "few_shot_families", "few_shot_prob_hard". With `invite` also "examples", the
+        share of answers with a valid example, and "uninvited", the same dict for prompts without the invitation.
+
+    Raises:
+        ModelError: `invite`, and the model's chat template drops the invitation.
+    """
+    if invite:
+        check_invitation(tokenizer)
+    prompts = [render_prompt(s, tokenizer, invite=invite) for s in samples]
+    completions = generate(model, tokenizer, prompts, max_new_tokens, batch_size=batch_size)
+    verdicts = [judge(c, s.calls, s.tools) for c, s in zip(completions, samples)]
+    by_family = defaultdict(list)
+    for sample, verdict in zip(samples, verdicts):
+        by_family[sample.family].append(verdict.reason == "ok")
+    families = {name: sum(hits) / len(hits) for name, hits in by_family.items()}
+    reasons = Counter(v.reason for v in verdicts)
+    result = {
+        "zero_shot": sum(v.reason == "ok" for v in verdicts) / len(verdicts),
+        "families": families,
+        "reasons": {reason: n / len(verdicts) for reason, n in reasons.most_common()},
+    }
+    if invite:
+        examples = judge_examples(prompts, completions, [s.tools for s in samples])
+        result["examples"] = _mean([v.reason == "ok" for v in examples])
+        result["uninvited"] = evaluate(
+            model, tokenizer, samples, max_new_tokens, hard_families=hard_families, batch_size=batch_size
+        )
+    hard = [s for s in samples if s.family in hard_families]
+    if hard:
+        easy = [name for name in families if name not in hard_families]
+        result["zero_shot_hard"] = _mean([families[n] for n in families if n in hard_families])
+        result["zero_shot_easy"] = _mean([families[n] for n in easy])
+        logprobs = gold_logprobs(model, tokenizer, hard, batch_size=batch_size, invite=invite)
+        result["gold_logprob_hard"], result["gold_prob_hard"] = logprobs.mean().item(), logprobs.exp().mean().item()
+        if bank:
+            shown = choose_demos(hard, bank, count=1)
+            verdicts = score(model, tokenizer, hard, max_new_tokens, shown, batch_size, invite)
+            shown_right = defaultdict(list)
+            for sample, verdict in zip(hard, verdicts):
+                shown_right[sample.family].append(verdict.reason == "ok")
+            result["few_shot_families"] = {name: _mean(hits) for name, hits in shown_right.items()}
+            result["few_shot_hard"] = _mean([v.reason == "ok" for v in verdicts])
+            logprobs = gold_logprobs(model, tokenizer, hard, shown, batch_size, invite)
+            result["few_shot_prob_hard"] = logprobs.exp().mean().item()
+    return result
+
+
+def _mean(values):
+    return sum(values) / len(values) if values else None
+
+
+def difficulty_band(model, tokenizer, samples, bank, count=1):
+    """How hard is each family? {family: {"zero_shot": p, "few_shot": p}}, means of exact gold probabilities.
+
+    The nano world promises zero-shot 3e-6 to 3e-5 and few-shot 0.5 or more on its hard families.
+    """
+    plain = gold_logprobs(model, tokenizer, samples).exp()
+    shown = gold_logprobs(model, tokenizer, samples, choose_demos(samples, bank, count)).exp()
+    band = defaultdict(lambda: {"zero_shot": [], "few_shot": []})
+    for sample, p, q in zip(samples, plain.tolist(), shown.tolist()):
+        band[sample.family]["zero_shot"].append(p)
+        band[sample.family]["few_shot"].append(q)
+    return {name: {k: _mean(v) for k, v in d.items()} for name, d in band.items()}

@@ -1,0 +1,258 @@
+"""The Berkeley Function Calling Leaderboard, version 4: its single-turn Python questions and its official checker.
+
+Questions, allowed answers and checker all come from the `bfcl-eval` package (Apache-2.0): the installed one, else the
+pinned wheel, fetched from the package index without the packages it depends on. The AST checker needs none of
+them. The multi-turn, agentic, Java and JavaScript categories are left out.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import json
+import random
+import subprocess
+import sys
+import types
+import zipfile
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+
+from ..base.errors import DataError
+from ..method.samples import ToolSample
+from ..models.hardware import beside, cache_folder, put_in_place
+
+VERSION = "2026.3.23"
+WHEEL_SHA256 = "3bb6dfa5f0c68ad403c9ec50b00db2bb3b4cc9b38ab1ff33f48fe30d853d3a0a"
+LICENCE = "Apache-2.0"
+# Category -> the folder in which the official tool looks for its results.
+CATEGORIES = dict.fromkeys(
+    ("simple_python", "multiple", "parallel", "parallel_multiple", "irrelevance"), "non_live"
+) | dict.fromkeys(
+    ("live_simple", "live_multiple", "live_parallel", "live_parallel_multiple", "live_irrelevance", "live_relevance"),
+    "live",
+)  # fmt: skip
+# Category -> how many questions it has: a file that was cut between two lines would pass for a smaller benchmark.
+QUESTIONS = {
+    "simple_python": 400, "multiple": 200, "parallel": 200, "parallel_multiple": 200, "irrelevance": 240,
+    "live_simple": 258, "live_multiple": 1053, "live_parallel": 16, "live_parallel_multiple": 24,
+    "live_irrelevance": 884, "live_relevance": 16,
+}  # fmt: skip
+# The official tool reads results by the rules of a model it knows. This one's are ours: <tool_call> blocks with JSON,
+# and tool names as published, dots and all. (Of models behind APIs that take no dots it expects "_" for each.)
+READER = "Qwen/Qwen3-0.6B-FC"
+# BFCL's type names -> JSON Schema's. "any" is a string to the checker, whatever the name says.
+_TYPES = {"dict": "object", "float": "number", "tuple": "array", "any": "string"}
+_KEPT = ("description", "default", "enum", "format", "required", "maximum", "minItems", "maxItems")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One BFCL question.
+
+    Attributes:
+        sample: what the model is shown, and as gold calls one right answer: of each argument that must be given the
+            first allowed value, no other argument. [] where no call is right, or where any is (relevance).
+        category: a key of `CATEGORIES`.
+        functions: the tools as BFCL publishes them, as its checker wants them.
+        answers: allowed answers, one `{tool: {argument: [values]}}` per call, "" meaning that the argument may be left
+            out; None in the relevance categories, which have none.
+    """
+
+    sample: ToolSample
+    category: str
+    functions: list
+    answers: list | None
+
+
+def find_package():
+    """Where `bfcl_eval` is -> (its folder, its version); the pinned wheel is fetched and unpacked if need be.
+
+    Raises:
+        DataError: not installed and out of reach, or the fetched wheel is not the pinned one.
+    """
+    try:
+        version = metadata.version("bfcl-eval")
+        return Path(importlib.util.find_spec("bfcl_eval").submodule_search_locations[0]), version
+    except metadata.PackageNotFoundError:
+        pass
+    folder = cache_folder("bfcl") / f"bfcl_eval-{VERSION}"
+    if not folder.is_dir():
+        wheel = _fetch_wheel(folder.parent)
+        with beside(folder.parent) as made, zipfile.ZipFile(wheel) as archive:
+            archive.extractall(made / "wheel")
+            put_in_place(made / "wheel", folder)  # only now: a cut run leaves no half package behind
+    return folder / "bfcl_eval", VERSION
+
+
+def _fetch_wheel(folder):
+    """The pinned wheel in `folder`, downloaded by pip unless it is there, and checked -> its `Path`."""
+    wheel = folder / f"bfcl_eval-{VERSION}-py3-none-any.whl"
+    if not wheel.is_file():
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-color", "--retries", "1",
+                   "--timeout", "20", "--disable-pip-version-check", f"bfcl-eval=={VERSION}"]  # fmt: skip
+        with beside(folder) as made:
+            done = subprocess.run([*command, "--dest", str(made)], capture_output=True, text=True)
+            if done.returncode or not (made / wheel.name).is_file():
+                reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+                raise DataError(
+                    f"cannot fetch the BFCL questions ({reason}); on a machine with internet run `pip download "
+                    f"--no-deps bfcl-eval=={VERSION}` and put the .whl file into {folder}"
+                )
+            put_in_place(made / wheel.name, wheel)
+    if hashlib.sha256(wheel.read_bytes()).hexdigest() != WHEEL_SHA256:
+        raise DataError(f"{wheel} is damaged, or not the file that was published; delete it and run again")
+    return wheel
+
+
+def load_questions(category, limit=None):
+    """Questions of one category -> list of `Question`, in BFCL's order.
+
+    Args:
+        category: a key of `CATEGORIES`.
+        limit: keep this many, always the same random draw; None keeps all.
+
+    Raises:
+        DataError: no such category, a limit below 1, or the package cannot be had (see `find_package`) or read.
+    """
+    check_categories([category])
+    if limit is not None and limit < 1:
+        raise DataError(f"limit is {limit}; give the number of questions to keep, or None for all")
+    data = find_package()[0] / "data"
+    entries = _read_lines(data / _file(category), QUESTIONS[category])
+    answers = [None] * len(entries)
+    if "relevance" not in category:
+        rows = _read_lines(data / "possible_answer" / _file(category), QUESTIONS[category])
+        found = {row["id"]: row["ground_truth"] for row in rows}
+        answers = [found[entry["id"]] for entry in entries]
+    questions = [_question(entry, category, answer) for entry, answer in zip(entries, answers)]
+    if limit is None or limit >= len(questions):
+        return questions
+    return [questions[i] for i in sorted(random.Random(0).sample(range(len(questions)), limit))]
+
+
+def check_categories(categories):
+    """Raise `DataError` unless all are keys of `CATEGORIES`."""
+    unknown = [name for name in categories if name not in CATEGORIES]
+    if unknown:
+        raise DataError(
+            f"no such BFCL category: {', '.join(map(str, unknown))}; choose from {', '.join(CATEGORIES)} "
+            "(multi-turn, agentic, Java and JavaScript ones are not covered)"
+        )
+
+
+def _file(category):
+    return f"BFCL_v4_{category}.json"
+
+
+def _read_lines(file, count):
+    """The rows of one of BFCL's files, which has `count` -> list of dicts."""
+    mend = f"delete the folder (or uninstall the package) and run again with version {VERSION}"
+    try:
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"cannot read {file} ({error}); this bfcl-eval is damaged or not of version 4: {mend}"
+        ) from None
+    if len(rows) != count:
+        raise DataError(f"{file} has {len(rows)} rows, not {count}; it was cut short or is of another version: {mend}")
+    return rows
+
+
+def _question(entry, category, answers):
+    functions = entry["function"]
+    tools = [
+        {"type": "function", "function": {
+            "name": f["name"], "description": f["description"], "parameters": json_schema(f["parameters"]),
+        }}
+        for f in functions
+    ]  # fmt: skip
+    calls = [first_answer(functions, answer) for answer in answers or []]
+    sample = ToolSample(entry["id"], f"bfcl-{category}", entry["question"][0], tools, calls, "test")
+    return Question(sample, category, functions, answers)
+
+
+def json_schema(parameter):
+    """A BFCL parameter description -> JSON Schema (draft 2020-12): its type names translated, unknown keys dropped."""
+    schema = {}
+    for key, value in parameter.items():
+        if key == "type":
+            schema[key] = _TYPES.get(value, value)
+        elif key == "items":
+            schema[key] = json_schema(value)
+        elif key == "properties":
+            schema[key] = {name: json_schema(spec) for name, spec in value.items()}
+        elif key in _KEPT:
+            schema[key] = value
+    return schema
+
+
+def first_answer(functions, answer):
+    """One allowed answer, `{tool: {argument: [values]}}` -> the call that gives only what must be given, first choices.
+
+    For a few questions the allowed answers contradict the tool's own schema; no call is right there, this one neither.
+    """
+    ((name, allowed),) = answer.items()
+    parameters = next(f["parameters"] for f in functions if f["name"] == name)
+    arguments = {}
+    for argument, values in allowed.items():
+        if "" not in values or argument in parameters["required"]:
+            kind = parameters["properties"].get(argument, {}).get("type")
+            arguments[argument] = spell_out(next((v for v in values if v != ""), ""), kind)
+    return {"name": name, "arguments": arguments}
+
+
+def spell_out(value, kind):
+    """An allowed value -> the argument itself. In objects, and lists of them, BFCL lists the choices of each key."""
+    if kind == "dict" and isinstance(value, dict):
+        return {k: next((v for v in choices if v != ""), "") for k, choices in value.items() if "" not in choices}
+    if kind in ("array", "tuple") and isinstance(value, list):
+        return [spell_out(item, "dict") for item in value]
+    return value
+
+
+@lru_cache(maxsize=1)
+def official_checker():
+    """BFCL's own `ast_checker` and its `Language.PYTHON` -> (function, constant).
+
+    Its module asks one other for the models it knows, which would import every model vendor's client. A stand-in that
+    knows one model takes that module's place while the checker is imported.
+    """
+    folder, _ = find_package()
+    stand_in = types.ModuleType("bfcl_eval.constants.model_config")
+    stand_in.MODEL_CONFIG_MAPPING = {READER: types.SimpleNamespace(underscore_to_dot=False)}
+    before = sys.modules.get(stand_in.__name__)
+    sys.path.insert(0, str(folder.parent))
+    sys.modules[stand_in.__name__] = stand_in
+    try:
+        checker = importlib.import_module("bfcl_eval.eval_checker.ast_eval.ast_checker").ast_checker
+        return checker, importlib.import_module("bfcl_eval.constants.enums").Language.PYTHON
+    except ImportError as error:
+        raise DataError(f"cannot import the checker from {folder} ({error}); use bfcl-eval {VERSION}") from None
+    finally:
+        sys.path.remove(str(folder.parent))
+        del sys.modules[stand_in.__name__]
+        if before is not None:
+            sys.modules[stand_in.__name__] = before
+
+
+def check_calls(question, calls):
+    """Are these calls right, by the official rules? -> (True or False, BFCL's error type or "").
+
+    Args:
+        calls: `{"name": str, "arguments": dict}`, as `parse_completion` reads them; [] for an unreadable completion.
+
+    In the relevance categories any call, or no call, is all that is asked. An argument on which the checker itself
+    breaks down is wrong, with the error type "checker_failed"; an official run would end there.
+    """
+    if question.answers is None:
+        right = bool(calls) == (question.category == "live_relevance")
+        return right, "" if right else question.category.removeprefix("live_") + "_error"
+    checker, python = official_checker()
+    output = [{call["name"]: call["arguments"]} for call in calls]
+    try:
+        found = checker(question.functions, output, question.answers, python, question.category, READER)
+    except Exception:  # the arguments are a model's, and the checker is not written for all of them
+        return False, "checker_failed"
+    return found["valid"], "" if found["valid"] else found["error_type"]

@@ -1,0 +1,231 @@
+"""Executed calls: does what a model writes bring the API world into the right state?
+
+An episode is one task on a fresh copy of the world. The model's completion is parsed, each call is checked
+against its schema and run, the results go back as `tool` messages, and the model writes on, until it writes
+no more call. A task whose kind is not "chain" takes one completion, as the single-turn rows of training do.
+"""
+
+import json
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from jinja2.exceptions import TemplateError
+
+from ..base.files import write_whole
+from ..method.calls import CALL_OPEN, THINK_CLOSE, parse_completion, same_value
+from ..method.prompts import render_messages
+from ..method.samples import tool_name
+from ..worlds.api_service import HttpTools, ToolService
+from ..worlds.api_world import World
+from .accuracy import generate
+
+MAX_STEPS = 8  # calls in an episode, our assumption: twice what the longest gold solution needs
+
+EPISODE_REASONS = {
+    "ok": "the state, or the answer to a question, is right",
+    "unreadable": "a completion holds a call that cannot be read, or is cut",
+    "no_call": "the first completion holds no call",
+    "unknown_tool": "a call names a tool that is not on offer",
+    "bad_arguments": "the arguments of a call are against its schema",
+    "tool_error": "a tool refused a call, because there is no such account for example",
+    "timeout": "a call took too long; the episode ends there",
+    "step_limit": "the model had not finished when the number of calls was used up",
+    "extra_call": "a question of one call was answered with several",
+    "wrong_state": "all calls ran, but the state is not the goal",
+    "wrong_answer": "all calls ran and the state is right, but the last one does not return the answer",
+}
+
+
+@dataclass
+class Episode:
+    """One task as a model went through it.
+
+    Attributes:
+        id, kind: of the task.
+        reason: "ok", or the key of `EPISODE_REASONS` for the first thing that went wrong. In a chain a failed call
+            is forgiven when the model goes on and reaches the goal; elsewhere there is no going on, and guesses
+            of which the tools refuse all but one must not pass.
+        detail: what the reason is about, in words; "" when ok.
+        messages: the chat without its first system turn: the request, completions, results of tools.
+        calls: what was run: {"name", "arguments", "reason", "error"}, in order.
+    """
+
+    id: str
+    kind: str
+    reason: str = ""
+    detail: str = ""
+    messages: list = field(default_factory=list)
+    calls: list = field(default_factory=list)
+
+
+class _Running:
+    """An episode under way: its chat, its world and what went wrong so far."""
+
+    def __init__(self, task, executor, world, max_steps, timeout, invite):
+        self.task, self.executor, self.world = task, executor, world
+        self.max_steps, self.timeout = max_steps, timeout
+        self.messages = render_messages(task.sample, invite=invite)
+        self.calls, self.last_value = [], None
+        self.faults = []  # (reason, detail): failed calls, and last of all why the episode was cut
+        self.ended = self.cut = False
+
+    def take(self, completion):
+        """Read one completion and run its calls."""
+        self.messages.append({"role": "assistant", "content": completion})
+        parsed = parse_completion(completion)
+        if not parsed.calls:
+            return self._without_call(parsed, completion)
+        # Calls count whatever stands around them: the judge is the state, not the format.
+        for call in parsed.calls:
+            if len(self.calls) == self.max_steps:
+                return self._cut("step_limit", f"more than {self.max_steps} calls")
+            result = self.executor.execute(call, self.timeout)
+            self.calls.append({**call, "reason": result.reason, "error": result.error})
+            content = result.value if result.ok else {"error": result.error}
+            self.messages.append({"role": "tool", "content": json.dumps(content, ensure_ascii=False)})
+            self.last_value = result.value
+            if result.reason == "timeout":  # it may still be at work, so nothing after it can be trusted
+                return self._cut(result.reason, result.error)
+            if not result.ok:
+                self.faults.append((result.reason, result.error))
+        self.ended = self.task.kind != "chain"
+        if not self.ended and len(self.calls) == self.max_steps:
+            self._cut("step_limit", f"{self.max_steps} calls and not finished")
+
+    def _without_call(self, parsed, completion):
+        """A completion from which no call was read: the end, or an attempt at a call that came to nothing."""
+        body = completion.partition(THINK_CLOSE)[2] or completion
+        attempted = parsed.reason != "no_call" and CALL_OPEN in body
+        if attempted or parsed.reason in ("truncated", "too_long"):
+            self._cut("unreadable", f"{parsed.reason}: {parsed.detail}")
+        elif not self.calls:
+            self._cut("no_call", parsed.detail)
+        self.ended = True
+
+    def _cut(self, reason, detail):
+        self.faults.append((reason, detail))
+        self.ended = self.cut = True
+
+    def episode(self):
+        """The judgement -> `Episode`."""
+        missed = None if self.cut else self._missed()
+        forgiven = self.task.kind == "chain" and not self.cut and not missed
+        wrong = ([] if forgiven else self.faults) + ([missed] if missed else [])
+        reason, detail = wrong[0] if wrong else ("ok", "")
+        return Episode(self.task.sample.id, self.task.kind, reason, detail, self.messages[1:], self.calls)
+
+    def _missed(self):
+        """None at the goal, else (reason, detail)."""
+        state, goal, answer = self.world.state(), self.task.goal, self.task.answer
+        if state != goal:
+            return "wrong_state", ", ".join(table for table in goal if state[table] != goal[table])
+        if answer is None:
+            return None
+        if self.task.kind == "question" and len(self.calls) > 1:  # trying all names in turn is no answer
+            return "extra_call", f"{len(self.calls)} instead of 1"
+        if not same_value(self.last_value, answer):
+            return "wrong_answer", f"{self.last_value!r:.60} instead of {answer!r:.60}"
+        return None
+
+
+def run_episodes(answer, tasks, http=False, max_steps=MAX_STEPS, timeout=1.0, batch_size=16, invite=False):
+    """Let a model solve tasks, each on a fresh copy of the world -> list of `Episode`, in order.
+
+    Args:
+        answer: the model, a function from chats to completions (list of str); a chat is
+            {"messages": [{"role", "content"}], "tools": [JSON Schema]}. `model_answers` makes one.
+        tasks: `api_tasks.Task`s.
+        http: run the calls through a `ToolService` of each episode instead of in this process.
+        max_steps: calls in an episode.
+        timeout: seconds for each call.
+        batch_size: episodes that go on side by side; so many chats at most are given to `answer`.
+        invite: the system turn invites an example of its own, as recipes with a bonus do in training.
+    """
+    episodes = []
+    for start in range(0, len(tasks), batch_size):
+        with ExitStack() as stack:
+            running = []
+            for task in tasks[start : start + batch_size]:
+                world = stack.enter_context(World(task.seed, [tool_name(tool) for tool in task.sample.tools]))
+                executor = world.tools
+                if http:
+                    executor = HttpTools(stack.enter_context(ToolService(world.tools, timeout)).port)
+                running.append(_Running(task, executor, world, max_steps, timeout, invite))
+            while open_ones := [r for r in running if not r.ended]:
+                chats = [{"messages": list(r.messages), "tools": r.task.sample.tools} for r in open_ones]
+                for one, completion in zip(open_ones, answer(chats), strict=True):
+                    one.take(completion)
+            episodes += [one.episode() for one in running]
+    return episodes
+
+
+def summarize(episodes):
+    """Counts of episodes -> {"tasks", "solved", "success", "reasons": {code: count}, "kinds": {kind: the same}}."""
+    result = _counts(episodes)
+    kinds = dict.fromkeys(episode.kind for episode in episodes)
+    return result | {"kinds": {kind: _counts([e for e in episodes if e.kind == kind]) for kind in kinds}}
+
+
+def _counts(episodes):
+    reasons = Counter(episode.reason for episode in episodes)
+    success = reasons["ok"] / len(episodes) if episodes else None
+    return {"tasks": len(episodes), "solved": reasons["ok"], "success": success, "reasons": dict(reasons.most_common())}
+
+
+def write_episodes(episodes, file):
+    """The episodes as JSONL, whole or not at all, so that their counts can be made again from the file."""
+    file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, "".join(json.dumps(asdict(e)) + "\n" for e in episodes))
+
+
+def model_answers(model, tokenizer, max_new_tokens, batch_size=16):
+    """The greedy completions of a model, as `run_episodes` wants them.
+
+    Args:
+        max_new_tokens: cap per completion, in tokens.
+        batch_size: chats per forward pass.
+    """
+
+    def answer(chats):
+        prompts = [render_chat(chat, tokenizer) for chat in chats]
+        return generate(model, tokenizer, prompts, max_new_tokens, batch_size=batch_size)
+
+    return answer
+
+
+def render_chat(chat, tokenizer):
+    """A chat that may hold `tool` messages -> the prompt (str), up to the opening of the assistant's turn.
+
+    Where the template refuses the role `tool` or leaves such messages out, they become a user turn with the
+    results in <tool_response> tags, which is what the templates of Qwen2.5 and Hermes make of them.
+    """
+    messages = chat["messages"]
+    if any(m["role"] == "tool" for m in messages) and not _shows_tool_role(tokenizer):
+        messages = _as_user_turns(messages)
+    return tokenizer.apply_chat_template(messages, tools=chat["tools"], add_generation_prompt=True, tokenize=False)
+
+
+def _shows_tool_role(tokenizer):
+    turns = [("user", "q"), ("assistant", "a"), ("tool", "probe_result"), ("tool", "probe_second")]
+    try:
+        text = tokenizer.apply_chat_template([{"role": r, "content": c} for r, c in turns], tokenize=False)
+    except (TemplateError, ValueError, TypeError, KeyError):
+        return False
+    return "probe_result" in text and "probe_second" in text
+
+
+def _as_user_turns(messages):
+    """Neighbouring results share one turn: some templates want user and assistant in turns."""
+    result = []
+    for message in messages:
+        if message["role"] != "tool":
+            result.append(message)
+            continue
+        content = f"<tool_response>\n{message['content']}\n</tool_response>"
+        if result[-1]["role"] == "user":
+            content = result.pop()["content"] + "\n" + content
+        result.append({"role": "user", "content": content})
+    return result

@@ -1,0 +1,253 @@
+"""Reading tool calls out of completions, and comparing them with the gold calls.
+
+A completion is one think block, then one block per call (the Hermes style that Qwen2.5 is trained on):
+
+    <think>The user wants a sum.</think>
+    <tool_call>{"name": "add", "arguments": {"a": 1, "b": 2}}</tool_call>
+
+Everything up to the first `</think>` is thinking, tags and all, so a worked example call in there is
+never taken for a call. After it come only call blocks and whitespace. Completions are hostile input:
+nothing here evaluates them, raises on them, or takes longer than linear time in their length.
+"""
+
+import json
+import math
+import re
+from dataclasses import dataclass
+
+from .samples import tool_name
+
+THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+CALL_OPEN, CALL_CLOSE = "<tool_call>", "</tool_call>"
+MAX_CHARS = 20_000  # our assumption: some 5,000 tokens, ten times the longest completion of any profile
+MAX_DEPTH = 32  # of nested objects and lists; real calls use 2 or 3
+
+REASONS = {
+    "ok": "format and calls are right",
+    "too_long": f"the completion has more than {MAX_CHARS} characters and was not read",
+    "truncated": "a block is opened and never closed: the completion was probably cut at the token limit",
+    "no_think": "the completion does not open with a <think> block",
+    "extra_text": "there is text outside the blocks",
+    "bad_json": "a call block does not hold one strict JSON value",
+    "bad_call": 'a call block holds JSON, but not {"name": string, "arguments": object}',
+    "no_call": "there is no call block after the think block",
+    "unknown_tool": "the called tool is not on offer",
+    "missing_call": "there are fewer calls than in the gold answer",
+    "extra_call": "there are more calls than in the gold answer",
+    "wrong_name": "the called tool is on offer, but is not the right one",
+    "missing_argument": "an argument of the gold call is not given",
+    "extra_argument": "an argument is given that the gold call does not have",
+    "wrong_argument": "an argument has another value, or type, than in the gold call",
+}
+
+
+@dataclass(frozen=True)
+class ParsedCompletion:
+    """What was read from one completion.
+
+    Attributes:
+        think: text of the think block, outer whitespace removed; None without such a block.
+        calls: all calls in order, `{"name": str, "arguments": dict}`; [] when any block is unreadable.
+        reason: "ok", or the key of `REASONS` for the first fault in reading order.
+        detail: what the reason is about, in words; "" when ok.
+    """
+
+    think: str | None
+    calls: list
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Match:
+    """Whether predicted calls are the gold calls; `reason` and `detail` as in `ParsedCompletion`."""
+
+    ok: bool
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Judgement of one completion: is it well formed, are its calls right, and if not, why not."""
+
+    format_ok: bool
+    call_ok: bool
+    reason: str
+    detail: str
+    parsed: ParsedCompletion
+
+
+def completion_text(completion):
+    """Text of a completion as TRL hands it over: a str, or `[{"role": "assistant", "content": str}]`.
+
+    Raises `TypeError` for any other shape: that is TRL's doing, not the model's, so a bug to be heard of.
+    """
+    if isinstance(completion, str):
+        return completion
+    try:
+        [message] = completion
+        return "" + message["content"]
+    except (TypeError, ValueError, KeyError):
+        raise TypeError(f"not a str or [{{'role', 'content': str}}]: {_short(completion)}") from None
+
+
+def parse_completion(text):
+    """Completion (str) -> `ParsedCompletion`. Never raises on a string; linear time, at most `MAX_CHARS`.
+
+    Our reading rules:
+      - thinking runs to the first `</think>`; a second think block is extra text; an empty one is fine;
+      - a missing think block or extra text is a fault, but the calls are still read, so that a graded
+        reward can tell "right call, bad format" from "no call";
+      - a block that cannot be read ends the reading and voids all calls: half an answer is no answer.
+    """
+    if len(text) > MAX_CHARS:
+        return ParsedCompletion(None, [], "too_long", f"{len(text)} characters")
+    opened = text.lstrip().startswith(THINK_OPEN)
+    before, close, after = text.partition(THINK_CLOSE)
+    if opened and not close:
+        return ParsedCompletion(None, [], "truncated", f"{THINK_OPEN} is never closed")
+    think = before.lstrip().removeprefix(THINK_OPEN).strip() if opened else None
+    fault = None if opened else ("no_think", f"it opens with {_short(text.lstrip()[:40])}")
+    body, position, calls = after if close else text, 0, []
+    while True:
+        block = body.find(CALL_OPEN, position)
+        outside = body[position : block if block >= 0 else None].strip()
+        if outside:
+            fault = fault or ("extra_text", _short(outside[:60]))
+        if block < 0:
+            break
+        call, position, problem = read_call_block(body, block + len(CALL_OPEN))
+        if problem:
+            return ParsedCompletion(think, [], *(fault or problem))
+        calls.append(call)
+    outcome = ("ok", "") if calls else ("no_call", "nothing follows the think block")
+    return ParsedCompletion(think, calls, *(fault or outcome))
+
+
+def read_call_block(text, start):
+    """Call block whose inside begins at `start` -> (call, end of the block, None or (reason, detail)).
+
+    The reason is "truncated", "bad_json" or "bad_call", see `REASONS`; the call is then None.
+    """
+    try:
+        value, end = read_json(text, _SPACE.match(text, start).end())
+        end = _SPACE.match(text, end).end()
+        if not text.startswith(CALL_CLOSE, end):
+            raise ValueError(f"after the JSON comes {_short(text[end : end + 40])}, not {CALL_CLOSE}")
+    except ValueError as error:
+        if text.find(CALL_CLOSE, start) < 0:
+            return None, start, ("truncated", f"{CALL_OPEN} is never closed")
+        return None, start, ("bad_json", str(error)[:120])
+    good = isinstance(value, dict) and value.keys() == {"name", "arguments"}
+    if not (good and isinstance(value["name"], str) and isinstance(value["arguments"], dict)):
+        return None, end, ("bad_call", _short(value))
+    return value, end + len(CALL_CLOSE), None
+
+
+_SPACE = re.compile(r"\s*")
+# A string (its end may be missing, so that no input makes the match start over), or a bracket.
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
+
+
+def read_json(text, start):
+    """Strict JSON value at `start` -> (value, end). Raises `ValueError` for all that is not."""
+    depth = 0
+    for token in _STRING_OR_BRACKET.finditer(text, start):
+        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(token[0], 0)
+        if depth > MAX_DEPTH:  # looked at first: the decoder recurses, and so does all later code
+            raise ValueError(f"nested deeper than {MAX_DEPTH}")
+        if depth <= 0:
+            break
+    value, end = _DECODER.raw_decode(text, start)
+    # Refuses half a surrogate pair, which no log takes: it stands in the text as it is, or escaped.
+    (text[start:end] if "\\u" not in text[start:end] else json.dumps(value, ensure_ascii=False)).encode("utf-8")
+    return value, end
+
+
+def _unique_keys(pairs):
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("an object gives the same key twice")
+    return dict(pairs)
+
+
+def _finite(text):
+    if not math.isfinite(float(text)):  # also called for NaN and Infinity, which Python would take
+        raise ValueError(f"{text[:40]} is not a finite number")
+    return float(text)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_float=_finite, parse_constant=_finite)
+
+
+def same_value(a, b):
+    """JSON equality: types must agree, except that 1 == 1.0; True is not 1, and "1" is not 1."""
+    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
+        return a == b and isinstance(a, bool) == isinstance(b, bool)  # a bool is an int to Python
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same_value(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(same_value, a, b))
+    return type(a) is type(b) and a == b
+
+
+def match_calls(predicted, gold, tools=None):
+    """Compare predicted with gold calls (lists of `{"name", "arguments"}`), in any order -> `Match`.
+
+    Exact match, our assumption: an optional argument spelled out with its default value is an extra
+    argument. If only the number of calls is right, the reason compares the first call left over with
+    the closest gold call left over: same tool, then fewest faulty arguments, then text of the reason.
+    `tools` are the JSON Schemas of the tools on offer; with None, no name counts as unknown.
+    """
+    listed = None if tools is None else {tool_name(tool) for tool in tools}
+    unmatched, open_gold = [], list(gold)
+    for call in predicted:
+        if listed is not None and call["name"] not in listed:
+            return Match(False, "unknown_tool", _short(call["name"]))
+        # `same_value` is an equivalence, so striking out equal pairs one by one is the best assignment.
+        hit = next((i for i, other in enumerate(open_gold) if same_value(call, other)), None)
+        if hit is None:
+            unmatched.append(call)
+        else:
+            del open_gold[hit]
+    if not unmatched and not open_gold:
+        return Match(True, "ok", "")
+    if len(predicted) != len(gold):
+        reason = "missing_call" if len(predicted) < len(gold) else "extra_call"
+        return Match(False, reason, f"{len(predicted)} instead of {len(gold)}")
+    return Match(False, *max(_difference(unmatched[0], other) for other in open_gold)[1:])
+
+
+def _difference(call, gold):
+    """(closeness, reason, detail) of the first difference; sorted, so that it is always the same one."""
+    name, given, wanted = _short(call["name"]), call["arguments"], gold["arguments"]
+    unequal = sorted(k for k in given.keys() & wanted.keys() if not same_value(given[k], wanted[k]))
+    missing, extra = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
+    closeness = (call["name"] == gold["name"], -len(unequal + missing + extra))
+    if call["name"] != gold["name"]:
+        return closeness, "wrong_name", f"{name} instead of {_short(gold['name'])}"
+    if missing:
+        return closeness, "missing_argument", f"{name} without {_short(missing[0])}"
+    if extra:
+        return closeness, "extra_argument", f"{name} with {_short(extra[0])}"
+    key = unequal[0]
+    return closeness, "wrong_argument", f"{name}: {key!r} is {_short(given[key])}, not {_short(wanted[key])}"
+
+
+def _short(value):
+    """`repr`, cut: details go to logs and tables, whatever the model wrote."""
+    return f"{value!r:.60}"
+
+
+def judge(completion, gold_calls, tools):
+    """Completion (str or TRL messages), gold calls and tools on offer -> `Verdict`.
+
+    The reason is that of the format when it is at fault, else that of the calls. Without gold calls,
+    thoughts and nothing after them are right; garbage is not, or a collapsed model would score there.
+    """
+    parsed = parse_completion(completion_text(completion))
+    format_ok = parsed.reason == "ok" or (parsed.reason == "no_call" and not gold_calls)
+    match = match_calls(parsed.calls, gold_calls, tools)
+    call_ok = match.ok and (format_ok or bool(gold_calls))
+    told = match if format_ok else parsed
+    return Verdict(format_ok, call_ok, told.reason, told.detail, parsed)

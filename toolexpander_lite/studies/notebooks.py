@@ -1,0 +1,124 @@
+"""Runs the notebooks from top to bottom, as a reader would, and keeps what they show."""
+
+import base64
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+from ..base.errors import NotebookError
+
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+QUICK_SWITCH = "TOOLEXPANDER_QUICK"  # "1": training cells take a few steps instead of a full nano run
+FOUND = "Found: "  # a printed line that begins so is repeated by `run_notebooks`
+
+
+def quiet():
+    """Keep progress bars of model loading, bitsandbytes' hints and other libraries' deprecations out of the output."""
+    import logging
+    import warnings
+
+    import datasets
+    from transformers.utils import logging as transformers_logging
+
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    transformers_logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    # The trainer warns of weights that a checkpoint does not repeat, such as an output head that is the embedding.
+    for name in ("bitsandbytes", "transformers.trainer"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def quick_mode():
+    """True when the notebooks are run small, as CI does."""
+    return os.environ.get(QUICK_SWITCH) == "1"
+
+
+def run_notebook(path, out, quick=False, timeout=1800):
+    """Execute one notebook in a fresh kernel -> (seconds, findings, figure paths).
+
+    The executed copy goes to `out/notebooks`, its PNG pictures to `out/figures`; the notebook itself is not
+    touched. `timeout`: seconds for one cell.
+
+    Raises:
+        NotebookError: a cell raised, or ran out of time. The copy is written all the same, with the traceback.
+    """
+    path, out = Path(path), Path(out)
+    notebook = nbformat.read(path, as_version=4)
+    copies, figures = out / "notebooks", out / "figures"
+    copies.mkdir(parents=True, exist_ok=True)
+    figures.mkdir(parents=True, exist_ok=True)
+    client = NotebookClient(
+        notebook, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+    )
+    began = time.perf_counter()
+    environment = {**os.environ, QUICK_SWITCH: "1" if quick else "0", "TOOLEXPANDER_OUT": str(out.resolve())}
+    try:
+        client.execute(env=environment)
+    except (CellExecutionError, DeadKernelError, TimeoutError) as error:
+        told = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()  # without the colours of a traceback
+        raise NotebookError(f"{path.name} failed: {told[-1500:]}") from error
+    finally:
+        nbformat.write(notebook, copies / path.name)
+    return time.perf_counter() - began, list(found_lines(notebook)), _save_figures(notebook, figures, path.stem)
+
+
+def _outputs(notebook):
+    for cell in notebook.cells:
+        yield from cell.get("outputs", [])
+
+
+def found_lines(notebook):
+    """What the cells of a notebook printed as findings -> iterator of lines, without `FOUND`."""
+    for output in _outputs(notebook):
+        for line in output.get("text", "").splitlines():
+            if line.startswith(FOUND):
+                yield line.removeprefix(FOUND)
+
+
+def _save_figures(notebook, folder, stem):
+    paths = []
+    for output in _outputs(notebook):
+        picture = output.get("data", {}).get("image/png")
+        if picture:
+            paths.append(folder / f"{stem}-{len(paths) + 1}.png")
+            paths[-1].write_bytes(base64.b64decode(picture))
+    return paths
+
+
+def _peak_memory():
+    """Largest resident size of a finished kernel, in GiB; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 2**30
+
+
+def run_notebooks(out="out", quick=False, only=None, folder=NOTEBOOKS):
+    """Execute the numbered notebooks in order; prints times, findings and where everything is -> list of copies.
+
+    `only`: beginning of the names to run, "01" say. The first failure ends it.
+
+    Raises:
+        NotebookError: see `run_notebook`; also when no notebook fits `only`.
+    """
+    paths = sorted(p for p in Path(folder).glob("[0-9]*.ipynb") if p.name.startswith(only or ""))
+    if not paths:
+        raise NotebookError(f"no notebook in {folder} begins with {only or 'a number'}")
+    for path in paths:
+        print(f"{path.name} ...", flush=True)
+        seconds, findings, figures = run_notebook(path, out, quick)
+        print(f"  {seconds:.0f} s; {len(figures)} figures")
+        for finding in findings:
+            print(f"  {finding}")
+    if peak := _peak_memory():
+        print(f"peak memory of a notebook: {peak:.1f} GiB")
+    print(f"executed copies: {Path(out) / 'notebooks'}\nfigures:         {Path(out) / 'figures'}")
+    return [Path(out) / "notebooks" / path.name for path in paths]

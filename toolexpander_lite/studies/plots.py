@@ -1,0 +1,371 @@
+"""Pictures of run directories. Each function draws from logs alone, so it works on a run that is still going.
+
+`runs` is always a dict {label: [run directory, ...]}, one directory per seed; curves show the mean over seeds with
+a band from the lowest to the highest, and every seed as a thin line. Functions return the matplotlib figure.
+"""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.colors import ListedColormap
+
+from ..training.record import STATE_LETTERS
+from .intervals import bootstrap_interval
+from .runs import evaluations, read_jsonl, read_log, rollouts_to
+
+# What a pool's states look like, from bad to good.
+STATE_COLOURS = {
+    "unseen": "#f0f0f0", "plain": "#c44e52", "failed": "#c44e52", "demonstrated": "#dd8452", "retest": "#ccb974",
+    "returned": "#55a868", "solved": "#a8d5b0",
+}  # fmt: skip
+COLOURS = plt.get_cmap("tab10").colors
+# A colour per reason code of `calls.REASONS` and `executed.EPISODE_REASONS`, the same in every picture. One hue each
+# for what cannot be read, how many calls there are, the tool, its arguments, and what came of executing them.
+REASON_KINDS = {
+    "Reds": ("no_think", "truncated", "too_long", "extra_text", "bad_json", "bad_call", "unreadable"),
+    "Blues": ("no_call", "missing_call", "extra_call"),
+    "Purples": ("unknown_tool", "wrong_name"),
+    "Oranges": ("missing_argument", "extra_argument", "wrong_argument", "bad_arguments"),
+    "Greys": ("tool_error", "timeout", "step_limit", "wrong_state", "wrong_answer"),
+}
+REASON_COLOURS = {"ok": "#55a868"} | {
+    reason: plt.get_cmap(hue)(shade)
+    for hue, reasons in REASON_KINDS.items() for shade, reason in zip(np.linspace(0.8, 0.3, len(reasons)), reasons)
+}  # fmt: skip
+
+
+def curve(run, name, x="step"):
+    """One quantity of a run's log over `x` -> (xs, ys); evaluation quantities are written "eval/zero_shot"."""
+    xs, ys = [], []
+    for row in read_log(run):
+        value = row.get("eval", {}).get(name[5:]) if name.startswith("eval/") else row.get(name)
+        if value is not None:
+            xs.append(row[x])
+            ys.append(value)
+    return np.array(xs), np.array(ys, dtype=float)
+
+
+def smooth(values, window):
+    """Running mean over `window` values; the first ones average what there is."""
+    return pd.Series(values).rolling(window, min_periods=1).mean().to_numpy()
+
+
+def _label(group, seeds):
+    return f"{group} ({len(seeds)} seed{'s' if len(seeds) > 1 else ''})"
+
+
+def on_one_grid(curves, x):
+    """Curves of several seeds, each (xs, ys) -> (all their xs, table with a row per seed of its values there).
+
+    Runs in progress are shorter: over steps or rollouts a seed has no value (nan) where it has not got to. Over tokens
+    or seconds every seed ends somewhere else: one that has ended keeps its last value.
+    """
+    grid = np.unique(np.concatenate([xs for xs, _ in curves]))
+    after = np.nan if x in ("step", "rollouts") else None
+    return grid, np.array([np.interp(grid, xs, ys, left=np.nan, right=after) for xs, ys in curves])
+
+
+def draw_curves(axis, runs, name, x="step", window=1, title=None, colour=None):
+    """One quantity on a matplotlib axis: the mean (thick) and single seeds (thin); with up to 3 labels a band as well.
+
+    The band goes from the lowest to the highest seed. `colour`: for all labels, else each has one.
+    """
+    for own, (group, folders) in zip(COLOURS * 2, runs.items()):
+        shade = colour or own
+        curves = [curve(folder, name, x) for folder in folders]
+        curves = [(xs, smooth(ys, window)) for xs, ys in curves if len(xs)]
+        if not curves:
+            continue
+        for xs, ys in curves:
+            axis.plot(xs, ys, color=shade, alpha=0.25, linewidth=0.8)
+        grid, table = on_one_grid(curves, x)
+        axis.plot(
+            grid,
+            np.nanmean(table, 0),
+            color=shade,
+            linewidth=2,
+            label=_label(group, curves),
+        )
+        if len(runs) <= 3:  # more bands than that hide each other; the single seeds show the spread
+            axis.fill_between(grid, np.nanmin(table, 0), np.nanmax(table, 0), color=shade, alpha=0.12)
+    names = {"step": "optimizer step", "seconds": "training seconds", "completion_tokens": "completion tokens"}
+    axis.set_xlabel(names.get(x, x))
+    axis.locator_params(axis="x", nbins=6, integer=True)
+    axis.set_title(title or name, fontsize=10)
+    axis.grid(alpha=0.25)
+
+
+def plot_costs(runs, name, costs=("rollouts", "completion_tokens", "prompt_tokens", "seconds"), title=""):
+    """One quantity over several costs of getting there, a panel each: means over seeds, a line style per label."""
+    figure, axes = plt.subplots(2, -(-len(costs) // 2), figsize=(11, 6.4), squeeze=False, sharey=True)
+    for axis, x in zip(axes.flat, costs):
+        for number, (label, folders) in enumerate(runs.items()):
+            curves = [curve(folder, name, x) for folder in folders]
+            grid, table = on_one_grid(curves, x)
+            mean, style = np.nanmean(table, 0), ("-", "--", "-.", ":")[number % 4]
+            axis.plot(grid, mean, color=COLOURS[number % 10], linestyle=style, linewidth=2,
+                      label=_label(label, folders))  # fmt: skip
+        axis.set_xlabel(x.replace("_", " "))
+        axis.grid(alpha=0.25)
+        axis.locator_params(axis="x", nbins=6)
+    for axis in axes[:, 0]:
+        axis.set_ylabel(title)
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="lower center", ncols=3, frameon=False, fontsize=9)
+    figure.tight_layout(rect=(0, 0.03 * -(-len(runs) // 3) + 0.02, 1, 1))
+    return figure
+
+
+def plot_training(runs, panels, x="step", columns=3, window=1):
+    """A grid of curves; `panels`: {log quantity: title}."""
+    rows = -(-len(panels) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 2.9 * rows), squeeze=False)
+    for axis, (name, title) in zip(axes.flat, panels.items()):
+        if name.startswith(("eval/zero_shot", "eval/few_shot", "groups/", "format_rate", "task_reward")):
+            axis.set_ylim(-0.03, 1.03)  # shares: one scale, so that "nothing moves" looks like it
+        smoothed = 1 if name.startswith("eval/") else window
+        draw_curves(axis, runs, name, x, smoothed, title + (f"\n(mean of {window} steps)" if smoothed > 1 else ""))
+    for axis in axes.flat[len(panels) :]:
+        axis.axis("off")
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=max(1, len(labels)), frameon=False)
+    figure.tight_layout(rect=(0, 0.09 if rows == 1 else 0.06, 1, 1))
+    return figure
+
+
+def plot_groups(runs, columns=3, window=5):
+    """Shares of all-fail, mixed and all-pass groups over training, one panel per label.
+
+    Means over seeds and `window` steps. Only mixed groups give the reward a gradient. Seeds are cut to the shortest.
+    """
+    rows = -(-len(runs) // columns)
+    columns = min(columns, len(runs))
+    figure, axes = plt.subplots(rows, columns, figsize=(max(7, 4.2 * columns), 2.9 * rows), squeeze=False, sharey=True)
+    for axis, (group, folders) in zip(axes.flat, runs.items()):
+        logs = [(curve(f, "groups/all_fail"), curve(f, "groups/all_pass")) for f in folders]
+        length = min(len(fail[0]) for fail, _ in logs)
+        steps = logs[0][0][0][:length]
+        fail = smooth(np.mean([f[1][:length] for f, _ in logs], 0), window)
+        passed = smooth(np.mean([p[1][:length] for _, p in logs], 0), window)
+        axis.stackplot(
+            steps,
+            fail,
+            1 - fail - passed,
+            passed,
+            labels=["all fail: nothing to compare", "mixed: teaches", "all pass: nothing to compare"],
+            colors=["#c44e52", "#dddddd", "#55a868"],
+        )
+        axis.set(title=_label(group, folders), xlabel="optimizer step", ylim=(0, 1))
+        axis.margins(x=0)
+    axes[0, 0].set_ylabel("share of groups")
+    for axis in axes.flat[len(runs) :]:
+        axis.axis("off")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=3, frameon=False)
+    figure.tight_layout(rect=(0, 0.1, 1, 1))
+    return figure
+
+
+def plot_families(run_groups, hard_families=()):
+    """Heat map, families x evaluations: zero-shot accuracy per family, averaged over seeds; one panel per label."""
+    figure, axes = plt.subplots(
+        1, len(run_groups), figsize=(4.4 * len(run_groups) + 1, 3.6), squeeze=False, sharey=True
+    )
+    for axis, (group, folders) in zip(axes[0], run_groups.items()):
+        logs = [[row for row in read_log(f) if "eval" in row] for f in folders]
+        steps = [row["step"] for row in min(logs, key=len)]
+        names = sorted(logs[0][0]["eval"]["families"], key=lambda n: (n in hard_families, n))
+        grid = np.mean(
+            [[[row["eval"]["families"][n] for row in log[: len(steps)]] for n in names] for log in logs], axis=0
+        )
+        image = axis.imshow(grid, vmin=0, vmax=1, aspect="auto", cmap="viridis", interpolation="nearest")
+        axis.set_yticks(range(len(names)), [n + (" (hard)" if n in hard_families else "") for n in names], fontsize=8)
+        ticks = np.unique(np.linspace(0, len(steps) - 1, 5).astype(int))
+        axis.set_xticks(ticks, [steps[t] for t in ticks])
+        axis.set(title=_label(group, folders), xlabel="optimizer step")
+    figure.colorbar(image, ax=list(axes[0]), label="greedy zero-shot accuracy")
+    return figure
+
+
+def plot_pool(run, hard_families=()):
+    """What the pool knew of its samples: counts over steps (log.jsonl), and sample by sample at each round's end.
+
+    A row of the right picture is a sample, a column a round (rounds.jsonl); families are kept together.
+    """
+    log = [row for row in read_log(run) if "pool" in row]
+    names = [n for n in STATE_COLOURS if n in log[0]["pool"]]
+    rounds = read_jsonl(Path(run) / "rounds.jsonl")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.6), width_ratios=(3, 2))
+    left.stackplot(
+        [row["step"] for row in log],
+        [[row["pool"][n] for row in log] for n in names],
+        labels=names,
+        colors=[STATE_COLOURS[n] for n in names],
+    )
+    left.set(xlabel="optimizer step", ylabel="training samples", title="states of all samples")
+    left.margins(0)
+    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=len(names), frameon=False, fontsize=8)
+    families = sorted(rounds[0]["states"], key=lambda n: (n in hard_families, n))
+    codes = {STATE_LETTERS[name]: number for number, name in enumerate(STATE_COLOURS)}
+    grid = np.array([[codes[s] for n in families for s in r["states"][n]] for r in rounds]).T
+    right.imshow(
+        grid, aspect="auto", interpolation="nearest", vmin=0, vmax=len(codes) - 1,
+        cmap=ListedColormap(list(STATE_COLOURS.values())), extent=(0.5, len(rounds) + 0.5, len(grid), 0),
+    )  # fmt: skip
+    edges = np.cumsum([0] + [len(rounds[0]["states"][n]) for n in families])
+    for edge in edges[1:-1]:
+        right.axhline(edge, color="white", linewidth=1.5)
+    right.set_yticks((edges[1:] + edges[:-1]) / 2, [n + (" (hard)" if n in hard_families else "") for n in families],
+                     fontsize=8)  # fmt: skip
+    right.set_xticks(range(1, len(rounds) + 1), [r["step"] for r in rounds])
+    right.set(xlabel="step at the round's end", title="each sample (rows), round by round")
+    figure.tight_layout()
+    return figure
+
+
+def plot_shots(run, hard_families):
+    """Accuracy per hard family, alone and after one demonstration, at the run's first and last evaluation."""
+    evals = evaluations(read_log(run))
+    figure, axes = plt.subplots(1, 2, figsize=(12, 3.4), sharey=True)
+    places = np.arange(len(hard_families))
+    for axis, (row, scores) in zip(axes, (evals[0], evals[-1])):
+        for shift, label, values in (
+            (-0.2, "question alone", scores["families"]),
+            (0.2, "one demonstration in front", scores["few_shot_families"]),
+        ):
+            axis.bar(places + shift, [values[n] for n in hard_families], 0.4, label=label)
+        axis.set_xticks(places, hard_families, rotation=40, ha="right", fontsize=8)
+        axis.set(title=f"step {row['step']}", ylim=(0, 1.03))
+    axes[0].set_ylabel("held-out accuracy")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=2, frameon=False)
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
+    return figure
+
+
+def plot_seeds(runs, panels, x="rollouts", window=1):
+    """Every seed a line of its own style: a column per label, a row per quantity of `panels` {log quantity: title}.
+
+    For what either happens or does not: a mean over such seeds is a run that nobody made. Quantities are shares.
+    """
+    styles = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+    size = (2.3 * len(runs) + 0.6, 1.8 * len(panels) + 0.9)
+    figure, axes = plt.subplots(len(panels), len(runs), figsize=size, squeeze=False, sharex=True, sharey=True)
+    for column, (group, folders) in zip(axes.T, runs.items()):
+        column[0].set_title(group, fontsize=9)
+        for axis, name in zip(column, panels):
+            for number, folder in enumerate(folders):
+                xs, ys = curve(folder, name, x)
+                ys = ys if name.startswith("eval/") else smooth(ys, window)
+                axis.plot(xs, ys, color=COLOURS[number % 10], linestyle=styles[number % 5], label=Path(folder).name)
+            axis.grid(alpha=0.25)
+        column[-1].set_xlabel(x, fontsize=9)
+    axes[0, 0].set_ylim(-0.04, 1.04)
+    for axis, title in zip(axes[:, 0], panels.values()):
+        axis.set_ylabel(title, fontsize=8)
+    longest = max(axes[0], key=lambda axis: len(axis.lines))
+    handles, labels = longest.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False, fontsize=9)
+    figure.tight_layout(rect=(0, 0.3 / size[1], 1, 1))
+    return figure
+
+
+def plot_arms(table, value, title):
+    """Every seed a dot, the mean a bar with its 95 % bootstrap interval; one line per arm, best on top.
+
+    `table`: DataFrame with columns "variant" and `value`, one row per run.
+    """
+    order = table.groupby("variant")[value].mean().sort_values(kind="stable").index
+    figure, axis = plt.subplots(figsize=(8.5, 0.34 * len(order) + 1.2))
+    for place, variant in enumerate(order):
+        values = table[table.variant == variant][value].to_numpy(float)
+        low, high = bootstrap_interval(values)
+        axis.plot([low, high], [place, place], color="#4c72b0", linewidth=6, alpha=0.35, solid_capstyle="butt")
+        axis.plot([values.mean()] * 2, [place - 0.32, place + 0.32], color="#4c72b0", linewidth=2.5)
+        jitter = np.linspace(-0.22, 0.22, len(values)) if len(values) > 1 else [0]
+        axis.plot(values, place + np.array(jitter), "o", color="#222222", markersize=3.5, alpha=0.7)
+    axis.set_yticks(range(len(order)), [f"{v} ({(table.variant == v).sum()} seeds)" for v in order], fontsize=9)
+    figure.suptitle(title, fontsize=11)
+    axis.set_xlabel("accuracy")
+    axis.set_xlim(-0.03, 1.03)
+    axis.grid(axis="x", alpha=0.25)
+    figure.tight_layout()
+    return figure
+
+
+def plot_race(runs, accuracy=0.9):
+    """Who gets there first? Rollouts until `accuracy` on the hard families, a dot per seed; a cross: never.
+
+    Dots that would lie on one another are set apart upwards.
+    """
+    figure, axis = plt.subplots(figsize=(8.5, 0.42 * len(runs) + 1))
+    draw_race(axis, runs, accuracy)
+    figure.tight_layout()
+    return figure
+
+
+def draw_race(axis, runs, accuracy=0.9):
+    """`plot_race` on a matplotlib axis."""
+    spent = {label: [rollouts_to(run, accuracy) for run in folders] for label, folders in runs.items()}
+    most = max(read_log(run)[-1]["rollouts"] for folders in runs.values() for run in folders)
+    for place, seeds in enumerate(reversed(spent.values())):
+        found = sorted(n for n in seeds if n is not None)
+        never = len(seeds) - len(found)
+        heights = [place + height for value in dict.fromkeys(found) for height in _spread(found.count(value))]
+        axis.plot(found, heights, "o", color="#4c72b0", alpha=0.7, markersize=5)
+        axis.plot([1.07 * most] * never, place + _spread(never), "x", color="#c44e52", markersize=5)
+        axis.axhline(place - 0.5, color="#dddddd", linewidth=0.8)
+    axis.set_yticks(range(len(runs)), list(reversed(spent)), fontsize=9)
+    axis.set(xlabel=f"rollouts until {accuracy} on the hard families", xlim=(0, 1.12 * most))
+    axis.set_ylim(-0.5, len(runs) - 0.5)
+    axis.locator_params(axis="x", nbins=6)
+    axis.grid(axis="x", alpha=0.25)
+
+
+def _spread(count):
+    """Where `count` equal marks go above and below the middle of their row; a single one stays there."""
+    return np.linspace(-0.35, 0.35, count) if count > 1 else np.zeros(count)
+
+
+def plot_reasons(reasons, title, xlabel="share"):
+    """What became of the same questions, one stacked bar for each label; right answers in green.
+
+    `reasons`: {label: {reason: share or number}}; drawn in the order of `REASON_COLOURS`, others grey at the end.
+    """
+    table = pd.DataFrame(reasons).fillna(0)
+    table = table.loc[[*(r for r in REASON_COLOURS if r in table.index), *table.index.difference([*REASON_COLOURS])]]
+    colours = [REASON_COLOURS.get(reason, "#dddddd") for reason in table.index]
+    axis = table.T.iloc[::-1].plot.barh(stacked=True, figsize=(10, 0.5 * len(reasons) + 1.4), width=0.7, color=colours)
+    axis.set(title=title, xlabel=xlabel, xlim=(0, table.sum().max()))
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, frameon=False)
+    axis.figure.tight_layout()
+    return axis.figure
+
+
+class LivePlot:
+    """Redraws `plot_training` in a notebook while a run writes its log; pass it to `train(progress=...)`.
+
+    Args:
+        run: the run directory that `train` writes to.
+        panels: as for `plot_training`.
+        every: rows of the log between two drawings.
+        window: steps of the running mean over what is logged at each step; it smooths, and it lags.
+    """
+
+    def __init__(self, run, panels, every=5, window=10):
+        self.run, self.panels, self.every, self.window = run, panels, every, window
+        self.handle = None
+
+    def __call__(self, row):
+        if row["step"] % self.every:
+            return
+        from IPython.display import display
+
+        figure = plot_training({"this run": [self.run]}, self.panels, window=self.window)
+        for text in figure.legends[0].texts:  # at step 0 there may be nothing in the first panel, so no legend
+            text.set_text(f"this run, at step {row['step']}")
+        if self.handle is None:
+            self.handle = display(figure, display_id=True)
+        else:
+            self.handle.update(figure)
+        plt.close(figure)

@@ -1,0 +1,168 @@
+"""Make the runs of a committed study that are not there yet, or all of them once more in another folder.
+
+`run_study` goes on where an interrupted study stopped; `study_plan` lists every run with its command, `study_status`
+what is there and what it would take. `reproduce_command` is the command of one run on record, with a new place for it.
+"""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pandas as pd
+
+from ..base.errors import RunError, SettingsError
+from ..training.profiles import get_profile
+from .arms import STUDIES
+from .runs import REPOSITORY, find_runs, load_study
+
+RUNS = "assets/runs"  # the committed runs, from the repository's root
+
+# One thread a run. And glibc keeps freed memory, instead of handing each large tensor back and faulting it in again,
+# which saves some time in each nano step; other C libraries ignore it.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
+
+
+def study_arms(study):
+    """The arms of a study by name. Raises `SettingsError` for an unknown one."""
+    if study not in STUDIES:
+        raise SettingsError(f"unknown study {study!r}; choose one of {', '.join(STUDIES)}")
+    return STUDIES[study]()
+
+
+def study_plan(study, only="", runs=RUNS):
+    """Every run of a study -> DataFrame: variant, seed, arm, words, complete, command.
+
+    `words` are the arguments of the command; `complete`: the run is there already. An arm whose learning rate has not
+    been searched has no words and no command yet.
+
+    Args:
+        only: which arms, names separated by commas: a variant's whole name stands for it alone, any other for all
+            variants that begin so. "" takes all.
+        runs: the folder that holds studies, from the repository's root. Searched rates are the committed ones all the
+            same, and base policies lie under out/.
+
+    Raises:
+        SettingsError: an unknown study, or a name in `only` that fits none of its variants.
+    """
+    arms, rows = study_arms(study), []
+    variants, wanted = {arm.variant for arm in arms}, set()
+    for name in [name.strip() for name in only.split(",") if name.strip()] or [""]:
+        fitting = {name} if name in variants else {variant for variant in variants if variant.startswith(name)}
+        if not fitting:
+            raise SettingsError(f"no variant of {study} is called {name!r} or begins so; --dry-run lists its runs")
+        wanted |= fitting
+    for arm in arms:
+        for seed in arm.seeds if arm.variant in wanted else ():
+            words = arm.command(study, seed) if None not in arm.options.values() else []
+            if words:
+                words[-1] = f"{runs}/{study}/{arm.variant}/seed-{seed}"
+            complete = bool(words) and (REPOSITORY / words[-1] / "summary.json").exists()
+            command = f"python -m toolexpander_lite {shlex.join(words)}" if words else ""
+            rows.append({"variant": arm.variant, "seed": seed, "arm": arm, "words": words, "complete": complete,
+                         "command": command})  # fmt: skip
+    return pd.DataFrame(rows, columns=["variant", "seed", "arm", "words", "complete", "command"])
+
+
+def study_status(names, runs=RUNS):
+    """How far each study is -> DataFrame: study, arms, planned, there (numbers of runs), hours_there, hours_to_run.
+
+    Hours are training seconds / 3600 of one process with one thread, on the machine that made the runs. `hours_to_run`
+    is an estimate: the missing runs' steps at the study's own seconds per step, or at those of `nano-hard-sampling`
+    while it has none; NaN where neither has a run.
+    """
+    folder, rows = REPOSITORY / runs, []
+    for name in names:
+        plan = study_plan(name, runs=runs)
+        own, like = (load_study(folder / n) if find_runs(folder / n) else None for n in (name, "nano-hard-sampling"))
+        timed = own if own is not None else like
+        per_step = float("nan") if timed is None else (timed.seconds / timed.steps).mean()
+        missing = sum(arm.options.get("--steps", get_profile(arm.profile).steps) for arm in plan.arm[~plan.complete])
+        rows.append({
+            "study": name, "arms": plan.variant.nunique(), "planned": len(plan), "there": int(plan.complete.sum()),
+            "hours_there": 0.0 if own is None else own.seconds.sum() / 3600, "hours_to_run": missing * per_step / 3600,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def reproduce_command(folder, variant, out="out/again"):
+    """The command that made a variant's first run, as its config.json has it, but writing below `out` -> str.
+
+    Other seeds differ in --seed and in the end of --out. `folder`: of the study.
+
+    Raises:
+        RunError: the variant has no complete run there.
+    """
+    variants = find_runs(folder)
+    if variant not in variants:
+        raise RunError(f"no complete run of {variant!r} below {folder}; it has {', '.join(variants) or 'no runs'}")
+    run = variants[variant][0]
+    words = shlex.split(json.loads((run / "config.json").read_text())["command"])
+    words = [word for word in words if word != "--resume"]  # of a run that was cut; the new one starts afresh
+    words[words.index("--out") + 1] = "/".join([str(out), *run.parts[-3:]])
+    return shlex.join(words)
+
+
+def run_study(study, workers=1, only="", progress=print, runs=RUNS):
+    """Make the runs of a study that are not complete, `workers` at a time, each in a process of one thread.
+
+    A run that was cut is resumed. Of a complete run, what is not committed (weights, checkpoints, rollouts) is removed.
+    Arms that wait for the learning rate search are named and left out. `only`, `runs`: see `study_plan`.
+
+    Raises:
+        RunError: a run failed; the others are finished first.
+    """
+    plan = study_plan(study, only, runs)
+    # Seed by seed, so that a study that is cut has something of every arm.
+    waiting = plan[~plan.complete & (plan.command != "")].sort_values("seed", kind="stable")
+    progress(f"{study}: {plan.complete.sum()} of {len(plan)} runs are there")
+    if not_searched := sorted(set(plan.variant[plan.command == ""])):
+        progress(f"  no learning rate yet for {', '.join(not_searched)}; run its search first, see `arms`")
+
+    def call(words):
+        return subprocess.run(
+            [sys.executable, "-m", "toolexpander_lite", *words], cwd=REPOSITORY, capture_output=True, text=True,
+            env={**os.environ, **ENVIRONMENT},
+        )  # fmt: skip
+
+    def build(arm):
+        model = arm.options["--model"]
+        options = [str(word) for pair in arm.base.items() for word in pair]
+        shutil.rmtree(REPOSITORY / model, ignore_errors=True)  # of one that was cut while it was saved
+        made = call(["nano-policy", *options, "--out", model])
+        result = f"could not be built: {_last_line(made.stderr)}" if made.returncode else "built"
+        progress(f"  {model} {result}")
+        return not made.returncode
+
+    def run(row):
+        out = REPOSITORY / row.words[-1]
+        began = ["--resume"] if (out / "config.json").exists() else []
+        made = call([*row.words, *began])
+        if made.returncode:
+            progress(f"  {row.variant} seed {row.seed} FAILED: {_last_line(made.stderr)}")
+            return False
+        for name in ("checkpoints", "final"):
+            shutil.rmtree(out / name, ignore_errors=True)
+        (out / "rollouts.jsonl").unlink(missing_ok=True)
+        summary = json.loads((out / "summary.json").read_text())
+        progress(
+            f"  {row.variant} seed {row.seed}: zero-shot {summary['zero_shot']:.3f}, {summary['wall_seconds']:.0f} s"
+        )
+        return True
+
+    # Base policies first, each once. The tokenizer is the last that is saved of one.
+    bases = {arm.options["--model"]: arm for arm in waiting.arm if arm.base}
+    missing = [arm for model, arm in bases.items() if not (REPOSITORY / model / "tokenizer.json").exists()]
+    with ThreadPoolExecutor(workers) as pool:
+        if not all(list(pool.map(build, missing))):
+            raise RunError(f"a base policy of {study} could not be built; see above, then run the study again")
+        if not all(list(pool.map(run, waiting.itertuples()))):
+            raise RunError(f"some runs of {study} failed; see above, then run the study again")
+
+
+def _last_line(text):
+    """The last line of an error, cut: it names what is wrong."""
+    return (text.strip().splitlines() or ["no message"])[-1][:300]

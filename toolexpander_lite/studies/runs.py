@@ -1,0 +1,259 @@
+"""Run directories: reading them, checking them, and what their logs say.
+
+A run stalls or collapses by number, not by eye (our definitions):
+
+    stalled    hard families: the last evaluation is no more than STALL_MARGIN above the first (real data, where
+               no family is known to be hard: all of them)
+    collapsed  the last zero-shot accuracy is below COLLAPSE_SHARE of the run's own peak
+
+A run can be both: what collapses on everything has not gained on the hard families either.
+"""
+
+import json
+import subprocess
+from dataclasses import MISSING, fields
+from importlib import metadata
+from pathlib import Path
+
+import pandas as pd
+
+from ..base.errors import RunError
+from ..base.files import check_writable, write_whole
+from ..method.recipes import Recipe
+from ..training.profiles import Profile
+
+STALL_MARGIN = 0.05
+COLLAPSE_SHARE = 0.5
+REPOSITORY = Path(__file__).resolve().parents[2]
+LEFT_BY_A_RUN = ("log.jsonl", "summary.json", "rounds.jsonl", "rollouts.jsonl", "checkpoints", "final")
+
+
+def write_json(path, value):
+    write_whole(path, json.dumps(value, indent=1) + "\n")
+
+
+def software_versions():
+    """{package: version} of what decides a run's numbers, with the git commit of this repository (or None)."""
+    names = ("torch", "transformers", "trl", "datasets", "peft", "accelerate", "bitsandbytes")
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    describe = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        versions["git_commit"] = subprocess.run(describe, capture_output=True, text=True).stdout.strip() or None
+    except OSError:  # no git on this machine
+        versions["git_commit"] = None
+    return versions
+
+
+def check_folder(out, identity, resume):
+    """Make `out` ready for a run, or say in one sentence why it is not.
+
+    `identity`: recipe, profile and seed of the run to come. Only the number of steps may differ when resuming; anything
+    else is another run. A field that the old run's version did not have counts as its default. Resuming in an empty
+    folder starts afresh.
+
+    Raises:
+        RunError: not writable; holds a run and `resume` is False; holds another run than `identity`, or what is left of
+            a run without its config.json, which cannot be told from another.
+    """
+    out = Path(out)
+    check_writable(out)
+    if not (out / "config.json").exists():
+        if left := [name for name in LEFT_BY_A_RUN if (out / name).exists()]:
+            raise RunError(
+                f"{out} holds {', '.join(left)} of a run, but not its config.json, and a new run would overwrite them; "
+                "choose another folder, put the config.json back to go on with that run, or delete the folder"
+            )
+        return
+    if not resume:
+        raise RunError(f"{out} already holds a run; go on with it (resume=True, --resume) or choose another folder")
+    try:
+        old = json.loads((out / "config.json").read_text())
+    except json.JSONDecodeError as error:
+        raise RunError(f"{out / 'config.json'} is not readable ({error}); choose another folder") from error
+    if set(identity) - set(old):
+        raise RunError(f"{out} holds a run of another kind; choose another folder")
+    for part in ("recipe", "profile", "seed"):
+        was, now = old[part], json.loads(json.dumps(identity[part]))
+        if part == "profile":
+            was, now = ({k: v for k, v in d.items() if k != "steps"} for d in (_filled(Profile, was), now))
+        elif part == "recipe":
+            was, now = ({k: v for k, v in d.items() if k != "about"} for d in (_filled(Recipe, was), now))
+        if was != now:
+            differs = [k for k in now if was.get(k) != now[k]] if isinstance(now, dict) else [part]
+            raise RunError(
+                f"{out} holds another run: its {part} differs in {', '.join(f'{k}' for k in differs)}; "
+                "resume with the same settings or choose another folder"
+            )
+
+
+def _filled(kind, settings):
+    """A recipe or profile as an older version wrote it, with the defaults of the fields it did not know."""
+    return {f.name: f.default for f in fields(kind) if f.default is not MISSING} | settings
+
+
+def read_jsonl(path, whole=False):
+    """JSON lines -> list of dicts; a half-written last line (a run in progress, or one that was cut) is left out.
+
+    Args:
+        whole: nobody is writing this file any more, and a half-written last line is an error, too.
+
+    Raises:
+        RunError: a line is no JSON object, the last one apart.
+    """
+    rows, lines = [], Path(path).read_bytes().splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(_json_object(line))
+        except ValueError as error:
+            if whole or number < len(lines):
+                raise RunError(
+                    f"{path}: line {number} of {len(lines)} is no JSON object ({error})"
+                    + ("" if whole else "; mend or delete that line, and nothing of the lines after it is lost")
+                ) from error
+    return rows
+
+
+def _json_object(line):
+    value = json.loads(line)
+    if not isinstance(value, dict):
+        raise ValueError(f"it holds {line[:20]!r}")
+    return value
+
+
+def read_log(run):
+    """log.jsonl of a run directory -> list of dicts, one per optimizer step."""
+    return read_jsonl(Path(run) / "log.jsonl")
+
+
+def evaluations(rows):
+    """[(row, its "eval")] of the rows that hold an evaluation."""
+    return [(row, row["eval"]) for row in rows if "eval" in row]
+
+
+def first_at(run, accuracy):
+    """The row of the log at which an evaluation first shows this accuracy on the hard families; None: it never does."""
+    return next((row for row, e in evaluations(read_log(run)) if e["zero_shot_hard"] >= accuracy), None)
+
+
+def rollouts_to(run, accuracy):
+    """Rollouts spent until an evaluation first shows this accuracy on the hard families; None when it never does."""
+    row = first_at(run, accuracy)
+    return row and row["rollouts"]
+
+
+def has_stalled(scores):
+    """Hard-family accuracies in order -> True when the last is at most STALL_MARGIN above the first."""
+    return scores[-1] <= scores[0] + STALL_MARGIN
+
+
+def has_collapsed(scores):
+    """Zero-shot accuracies in order -> True when the last is below COLLAPSE_SHARE of the peak."""
+    return scores[-1] < COLLAPSE_SHARE * max(scores)
+
+
+def summarize(run):
+    """Where a run ended -> the contents of summary.json, except its wall time."""
+    rows = read_log(run)
+    evals = [e for _, e in evaluations(rows)]
+    last = evals[-1]
+    zero_shot = [e["zero_shot"] for e in evals]
+    hard = [e.get("zero_shot_hard", e["zero_shot"]) for e in evals]
+    return {
+        **{k: rows[-1][k] for k in ("rollouts", "completion_tokens", "prompt_tokens", "seconds")},
+        "steps": rows[-1]["step"],
+        **{k: last[k] for k in ("zero_shot", "zero_shot_easy", "zero_shot_hard") if k in last},
+        "peak_zero_shot": max(zero_shot),
+        "stalled": has_stalled(hard),
+        "collapsed": has_collapsed(zero_shot),
+    }
+
+
+def sample_outcomes(run, window=10):
+    """Who is hard? A row per visit of a prompt -> DataFrame: step, sample_id, family, served, rollouts, correct, hard.
+
+    `hard` is the paper's definition: asked plainly, at least `window` rollouts in this visit, and none of them right.
+
+    Raises:
+        RunError: no rollouts.jsonl (a run leaves it on disk, and it is not committed), or an empty one.
+    """
+    file = Path(run) / "rollouts.jsonl"
+    groups = read_jsonl(file) if file.exists() else []
+    if not groups:
+        raise RunError(f"no rollouts in {file}; they are not committed, so make the run yourself")
+    rows = [
+        {
+            "step": g["step"],
+            "sample_id": g["sample_id"],
+            "family": g["family"],
+            "served": g["served"],
+            "rollouts": len(g["rewards"]),
+            "correct": g["reasons"].get("ok", 0),
+        }
+        for g in groups
+    ]
+    table = pd.DataFrame(rows)
+    table["hard"] = (table["served"] == "plain") & (table["rollouts"] >= window) & (table["correct"] == 0)
+    return table
+
+
+def collapse_mechanism(run):
+    """What a run fails of in the end that it did not at its peak -> (reason code, rise of its share).
+
+    Compares the failure reasons of the last evaluation with those of the best one; see `calls.REASONS`.
+    """
+    evals = [e for _, e in evaluations(read_log(run))]
+    best = max(evals, key=lambda e: e["zero_shot"])
+    rises = {
+        reason: share - best["reasons"].get(reason, 0.0)
+        for reason, share in evals[-1]["reasons"].items()
+        if reason != "ok"
+    }
+    return max(rises.items(), key=lambda item: item[1], default=("none", 0.0))
+
+
+def find_runs(folder):
+    """{variant: [run directories by seed]} of the complete runs of a study, variants in name order."""
+    runs = {}
+    for summary in sorted(Path(folder).glob("*/seed-*/summary.json"), key=_by_variant_and_seed):
+        runs.setdefault(summary.parent.parent.name, []).append(summary.parent)
+    return runs
+
+
+def has_seeds(folder, variants, number):
+    """Has a study `number` complete runs or more of each of these variants? -> bool"""
+    runs = find_runs(folder)
+    return all(len(runs.get(name, ())) >= number for name in variants)
+
+
+def _by_variant_and_seed(summary):
+    return summary.parent.parent.name, int(summary.parent.name.removeprefix("seed-"))
+
+
+def load_study(folder):
+    """Complete runs of a study -> DataFrame, one row per run: variant, seed, the summary's fields, learning rate, path.
+
+    Raises:
+        RunError: no complete run below `folder`.
+    """
+    rows = []
+    for variant, folders in find_runs(folder).items():
+        for run in folders:
+            config = json.loads((run / "config.json").read_text())
+            summary = json.loads((run / "summary.json").read_text())
+            rows.append(
+                {
+                    "variant": variant,
+                    "seed": config["seed"],
+                    "learning_rate": config.get("learning_rate"),
+                    **summary,
+                    "run": run,
+                }
+            )
+    if not rows:
+        raise RunError(f"no complete run (*/seed-*/summary.json) below {folder}")
+    return pd.DataFrame(rows)

@@ -1,0 +1,298 @@
+"""Models side by side on held-out rows, BFCL, API-Bank and executed calls, from the scores that are on record.
+
+    FOLDER/evaluations/<model>/held_out.json, bfcl/scores.json, api-bank/scores.json, executed.jsonl
+
+is what `benchmarks/smol_runs.py` leaves; beside it bfcl-whole/scores.json, where a category was asked as a whole after
+a draw of it. A model is called `base`, `warm-start-seed-0`, `grpo-seed-0`, `toolexpander-seed-0` (asked with the
+invitation it was trained with) or `toolexpander-seed-0-plain` (without it).
+"""
+
+import json
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from ..base.errors import RunError
+from .intervals import bootstrap_interval, share_interval
+from .runs import find_runs, load_study, read_jsonl
+
+_NAME = re.compile(r"(?P<arm>.+?)(?:-seed-(?P<seed>\d+))?(?P<plain>-plain)?")
+COLUMNS = (
+    "model", "arm", "seed", "part", "correct", "asked", "low", "high", "items_per_second", "well_formed", "right",
+)  # fmt: skip
+
+
+def load_scores(folder):
+    """All scores below `FOLDER/evaluations` -> DataFrame with the columns `COLUMNS`, a row per model and part.
+
+    `arm` keeps a `-plain`; `seed` is -1 where a model has none. `low` and `high`: Wilson's 95 % interval. `right`: ids
+    of the questions answered right, None where they are not on record; `items_per_second` and `well_formed`, the share
+    of answers in the form that was asked for, likewise.
+
+    Raises:
+        RunError: nothing there, or a file that is cut.
+    """
+    rows = []
+    for model in sorted(Path(folder, "evaluations").glob("*/")):
+        name = _NAME.fullmatch(model.name)
+        arm, seed = name["arm"] + (name["plain"] or ""), int(name["seed"] or -1)
+        for part, correct, asked, speed, formed, right in _parts(model):
+            told = (model.name, arm, seed, part, correct, asked, *share_interval(correct, asked), speed, formed, right)
+            rows.append(dict(zip(COLUMNS, told)))
+    if not rows:
+        raise RunError(f"no scores below {folder}/evaluations; benchmarks/smol_runs.py makes them")
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _parts(model):
+    """(part, correct, asked, items per second, well formed, ids) of everything that one model was asked."""
+    for name, read in READERS.items():
+        if (file := model / name).exists():
+            try:
+                yield from read(file)
+            except (ValueError, KeyError, TypeError, AttributeError, RunError) as error:
+                raise RunError(
+                    f"{file} is cut or holds something else ({type(error).__name__}: {error}); delete it and score the "
+                    "model again"
+                ) from error
+
+
+def _held_out(file):
+    scores = json.loads(file.read_text())
+    yield "held out", round(scores["zero_shot"] * scores["questions"]), scores["questions"], None, None, None
+
+
+def _benchmark(file):
+    prefix = {"bfcl": "BFCL", "bfcl-whole": "BFCL, all of", "api-bank": "API-Bank"}[file.parent.name]
+    for part, s in json.loads(file.read_text()).items():
+        yield f"{prefix} {part}", s["correct"], s["answered"], s["items_per_second"], s["well_formed"], s["right"]
+
+
+def _executed(file):
+    episodes = read_jsonl(file, whole=True)
+    right = [e["id"] for e in episodes if e["reason"] == "ok"]
+    yield "executed", len(right), len(episodes), None, None, right
+
+
+# What a model's folder may hold, and who reads it.
+READERS = {
+    "held_out.json": _held_out, "bfcl/scores.json": _benchmark, "bfcl-whole/scores.json": _benchmark,
+    "api-bank/scores.json": _benchmark, "executed.jsonl": _executed,
+}  # fmt: skip
+
+
+def scoreboard(scores):
+    """`load_scores`'s rows -> DataFrame of texts, a row per model and a column per part: "12 of 400 (0.02-0.05)".
+
+    The last column, where it is on record, is the share of well-formed answers over all benchmark questions: a model
+    that has fallen apart does well in irrelevance, and shows here.
+    """
+    told = scores.assign(
+        text=[f"{s.correct} of {s.asked} ({s.low:.2f}-{s.high:.2f})" for s in scores.itertuples()]
+    ).pivot(index="model", columns="part", values="text")
+    told = told.reindex(index=_ordered(scores), columns=scores.part.unique()).fillna("not run")
+    # A part "without searches" is a part of another one, and would count twice.
+    formed = scores[scores.well_formed.notna() & ~scores.part.str.endswith("without searches")]
+    if len(formed):
+        counts = formed.assign(formed=formed.well_formed * formed.asked).groupby("model")[["formed", "asked"]].sum()
+        told["well formed"] = (counts.formed / counts.asked).map("{:.0%}".format).reindex(told.index).fillna("not run")
+    return told.reset_index()
+
+
+def _ordered(scores):
+    """Models as they came to be: as it comes, warm-started, then the arms."""
+    first = {"base": 0, "warm-start": 1}
+    return sorted(
+        scores.model.unique(), key=lambda m: (first.get(_NAME.fullmatch(m)["arm"], 2), m)
+    )  # fmt: skip
+
+
+def difference(scores, part, ours, theirs):
+    """How much better one arm answers a part than another -> {"ours", "theirs", "mean", "low", "high", "seeds"}.
+
+    Shares of right answers, means over the seeds that both have, and the 95 % bootstrap interval of their difference
+    over *questions*, each question's answers of all seeds averaged first. It says how far these questions can be
+    trusted; two or three seeds are too few to say how far another seed would differ.
+
+    Raises:
+        RunError: an arm has no such score, no seed in common with the other, or other questions.
+    """
+    chosen = scores[(scores.part == part) & scores.right.notna()]
+    sides = {arm: chosen[chosen.arm == arm].set_index("seed") for arm in (ours, theirs)}
+    seeds = sorted(set(sides[ours].index) & set(sides[theirs].index))
+    if not seeds:
+        raise RunError(f"no seed of both {ours!r} and {theirs!r} has scores of {part!r}")
+    sides = {arm: side.loc[seeds] for arm, side in sides.items()}
+    if len({int(n) for side in sides.values() for n in side.asked}) > 1:
+        raise RunError(f"{part!r} was asked of {ours!r} and {theirs!r} with different numbers of questions")
+    means = {arm: float((side.correct / side.asked).mean()) for arm, side in sides.items()}
+    return {"ours": means[ours], "theirs": means[theirs], **_gain(sides[ours], sides[theirs]), "seeds": len(seeds)}
+
+
+def _gain(ours, theirs):
+    """Rows of one part -> {"mean", "low", "high"}: ours minus theirs, by question, each side's rows averaged first."""
+    gains = {}  # question -> difference; a question that nobody answered right has none and counts as 0
+    for sign, side in ((1, ours), (-1, theirs)):
+        for ids in side.right:
+            for id in ids:
+                gains[id] = gains.get(id, 0.0) + sign / len(side)
+    gains = np.array([*gains.values(), *[0.0] * (int(ours.asked.iloc[0]) - len(gains))])
+    low, high = bootstrap_interval(gains)
+    return {"mean": float(gains.mean()), "low": low, "high": high}
+
+
+def over_warm_start(scores):
+    """What training added to the warm start that all runs began on -> DataFrame of texts, a row per part.
+
+    Columns: "part", "base", "warm-start" and one per arm: "23.5% (-3.5, -9.0 to +1.5)" is the share of right answers,
+    mean over seeds, then points above the warm start and their 95 % bootstrap interval over questions. Parts without
+    ids of the questions answered right, or with different numbers of questions, have no interval. Parts that the warm
+    start was not asked are left out.
+    """
+    rows = []
+    for part in scores.part.unique():
+        sides = dict(list(scores[scores.part == part].groupby("arm")))
+        if "warm-start" not in sides:
+            continue
+        warm, row = sides["warm-start"], {"part": part, "base": "not run"}
+        for arm in sorted(sides, key=lambda arm: (arm != "base", arm != "warm-start", arm)):
+            share = (sides[arm].correct / sides[arm].asked).mean()
+            row[arm] = f"{share:.1%}"
+            if arm not in ("base", "warm-start"):
+                gain = 100 * (share - (warm.correct / warm.asked).mean())
+                both = pd.concat([sides[arm], warm])
+                known = both.right.notna().all() and both.asked.nunique() == 1  # the same questions
+                found = _gain(sides[arm], warm) if known else None
+                spread = f", {100 * found['low']:+.1f} to {100 * found['high']:+.1f}" if known else ""
+                row[arm] += f" ({round(gain, 1) + 0.0:+.1f}{spread})"
+        rows.append(row)
+    return pd.DataFrame(rows).fillna("not run") if rows else pd.DataFrame()
+
+
+def plot_scoreboard(scores):
+    """A panel per part, a dot and its 95 % interval per model -> figure."""
+    parts, models = list(scores.part.unique()), _ordered(scores)[::-1]
+    columns = min(3, len(parts))
+    lines = -(-len(parts) // columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(3.3 * columns + 1.2, (0.3 * len(models) + 0.9) * lines), squeeze=False, sharey=True
+    )
+    colours = {arm: f"C{n}" for n, arm in enumerate(dict.fromkeys(scores.arm[scores.model.isin(models)]))}
+    for axis, part in zip(axes.flat, parts):
+        for s in scores[scores.part == part].itertuples():
+            place, share = models.index(s.model), s.correct / s.asked
+            axis.plot([s.low, s.high], [place, place], color=colours[s.arm], linewidth=2)
+            axis.plot(share, place, "o", color=colours[s.arm])
+        axis.set(title=f"{part} ({scores[scores.part == part].asked.max()})", xlim=(-0.02, None))
+        axis.grid(axis="x", alpha=0.3)
+    for axis in axes[:, 0]:
+        axis.set_yticks(range(len(models)), models)
+    for axis in axes.flat[len(parts) :]:
+        axis.set_visible(False)
+    figure.supxlabel("share of questions answered right, 95 % interval over questions")
+    figure.tight_layout()
+    return figure
+
+
+ARMS = ("toolexpander", "grpo")
+WHOLE = "BFCL, all of simple_python"
+
+
+def scoreboard_lines(folder):
+    """What the scores below a folder say, as Markdown lines: list items, "", the tables; [] if there are none.
+
+    Calls and irrelevance stand side by side in it: who writes no call at all does best at the latter.
+    """
+    scores = _scores(folder)
+    if scores is None:
+        return []
+    told = [
+        f"- **A real LLM on the benchmarks** (`{Path(folder).name}`; a single small model, {_runs_told(folder)})."
+        + _compared(scores, "BFCL simple_python", *ARMS, "the aim was +5")
+        + (_compared(scores, WHOLE, *ARMS, "the number before is a draw of them") if WHOLE in set(scores.part) else "")
+        + _compared(scores, "BFCL irrelevance", *ARMS, "here it is right to call nothing")
+        + " `toolexpander` is asked with the invitation it was trained with; other seeds may differ by more."
+        + _speed(scores)
+    ]
+    file = Path(folder) / "contamination.json"
+    told += [_twins_told(json.loads(file.read_text()))] if file.is_file() else []
+    return [*told, "", *_over_warm_start_told(folder, scores), *_markdown(scoreboard(scores)), ""]
+
+
+def warm_start_lines(folder):
+    """`over_warm_start` below a folder, as Markdown lines; [] where there is nothing of it."""
+    scores = _scores(folder)
+    return [] if scores is None else _over_warm_start_told(folder, scores)
+
+
+def _scores(folder):
+    """`load_scores`, or None where no model has been scored, though the folder of scores may be there."""
+    there = any(file for name in READERS for file in Path(folder).glob(f"evaluations/*/{name}"))
+    return load_scores(folder) if there else None
+
+
+def _over_warm_start_told(folder, scores):
+    table = over_warm_start(scores)
+    if not len(table):
+        return []
+    return [
+        f"**What training added to the warm start** (`{Path(folder).name}`): share of right answers, mean over seeds, "
+        "and in brackets points above the warm start, with the 95 % interval over questions where they are on record. "
+        "`toolexpander` is asked with its invitation, all others without.", "", *_markdown(table), "",
+    ]  # fmt: skip
+
+
+def _markdown(table):
+    """A DataFrame of texts as the lines of a Markdown table, the first column as code."""
+    lines = ["| " + " | ".join(table.columns) + " |", "|" + "---|" * len(table.columns)]
+    return lines + ["| " + " | ".join([f"`{row[0]}`", *row[1:]]) + " |" for row in table.itertuples(index=False)]
+
+
+def _twins_told(found):
+    """How many evaluation questions have a twin among the rows of the training source, in words."""
+    pairs = ", ".join(
+        f"{pair.removeprefix('all rows against ')}: {n['exact'][1]} exact, {n['near'][1]} near of {n['rows'][1]}"
+        for pair, n in found["twins"].items()
+    )
+    return f"- Questions with a twin among the rows of `{found['source']}`: {pairs}."
+
+
+def _runs_told(folder):
+    """The trained runs behind the scores, in words."""
+    runs = load_study(folder) if find_runs(folder) else pd.DataFrame()
+    runs = runs[runs.variant != "warm-start"] if len(runs) else runs
+    if not len(runs):
+        return "no trained arm yet"
+    arms = runs.groupby("variant").agg(seeds=("seed", "count"), steps=("steps", "max"), rollouts=("rollouts", "max"),
+                                       hours=("seconds", lambda s: s.mean() / 3600))  # fmt: skip
+    return "; ".join(
+        f"`{arm}`: {_seeds(row.seeds)}, {row.rollouts:,.0f} rollouts, {row.hours:.1f} h each"
+        for arm, row in arms.iterrows()
+    )
+
+
+def _seeds(count):
+    return f"{count:.0f} seed{'' if count == 1 else 's'}"
+
+
+def _compared(scores, part, ours, theirs, remark):
+    try:
+        found = difference(scores, part, ours, theirs)
+    except RunError:
+        return f" `{ours}` against `{theirs}` on {part}: not measured yet."
+    asked = scores[scores.part == part].sort_values("seed")
+    each = {arm: ", ".join(f"{s.correct / s.asked:.0%}" for s in asked[asked.arm == arm].itertuples())
+            for arm in (ours, theirs)}  # fmt: skip
+    return (
+        f" {part}, mean over {_seeds(found['seeds'])}: `{theirs}` {found['theirs']:.1%} ({each[theirs]}), `{ours}` "
+        f"{found['ours']:.1%} ({each[ours]}), difference {100 * found['mean']:+.1f} points (95 % interval over "
+        f"questions {100 * found['low']:+.1f} to {100 * found['high']:+.1f}; {remark})."
+    )
+
+
+def _speed(scores):
+    speed = scores.items_per_second.dropna()
+    return f" Answered: {speed.min():.2f} to {speed.max():.2f} questions a second." if len(speed) else ""

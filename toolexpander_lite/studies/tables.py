@@ -1,0 +1,202 @@
+"""Tables of the notebooks that take more than a line: self-written examples in policies and in runs, the real model.
+
+`runs` is always a dict {arm: [run directory, ...]}, one directory per seed, as `runs.find_runs` gives it. "At the end"
+is the mean over the last END_STEPS optimizer steps.
+"""
+
+import html
+import json
+
+import numpy as np
+import pandas as pd
+
+from ..evaluation.accuracy import generate
+from ..method.calls import judge
+from ..method.prompts import render_prompt
+from ..method.self_examples import EXAMPLE_CLOSE, EXAMPLE_OPEN, judge_example, judge_examples
+from .headlines import hits
+from .runs import evaluations, find_runs, first_at, read_log, rollouts_to
+
+END_STEPS = 10
+WRITES = 0.1  # a run whose example rate at the end is above this writes examples (our line; runs are far from it)
+
+
+def example_rates(model, tokenizer, samples, visits=20, begun_visits=4, max_new_tokens=64):
+    """How often does a policy write an example of its own, and what is an answer worth after one? -> dict.
+
+    Every sample is asked `visits` times with the invitation, and `begun_visits` times with the example already opened.
+    Sampled at temperature 1, so seed torch first. Keys: "rollouts", "with an example of its own" (share),
+    "examples begun for it", "of these valid" (numbers), "right, given a valid example" (share; NaN if none is valid).
+    """
+    prompts = [render_prompt(s, tokenizer, invite=True) for s in samples]
+    found = []
+    for opening, times in (("", visits), (f"<think>{EXAMPLE_OPEN}", begun_visits)):
+        texts = [opening + t for t in generate(model, tokenizer, [p + opening for p in prompts] * times,
+                                               max_new_tokens, 1.0, 256)]  # fmt: skip
+        verdicts = judge_examples(prompts * times, texts, [s.tools for s in samples] * times)
+        valid = np.array([v.reason == "ok" for v in verdicts])
+        right = np.array([judge(t, s.calls, s.tools).reason == "ok" for t, s in zip(texts, [*samples] * times)])
+        found.append((valid, right))
+    (free, _), (begun, right) = found
+    return {
+        "rollouts": len(free), "with an example of its own": free.mean(),
+        "examples begun for it": len(begun), "of these valid": int(begun.sum()),
+        "right, given a valid example": right[begun].mean() if begun.any() else np.nan,
+    }  # fmt: skip
+
+
+def completions_table(samples, prompts, texts):
+    """HTML table: question, completion with its example marked, what became of the example and of the answer.
+
+    `prompts` as rendered, `texts` whole completions. Completions are escaped: a policy may write any text.
+    """
+    opened, closed = html.escape(EXAMPLE_OPEN), html.escape(EXAMPLE_CLOSE)
+    head = "".join(f"<th style='text-align:left'>{h}</th>" for h in ("question", "completion", "example", "answer"))
+    body = ""
+    for s, p, t in zip(samples, prompts, texts, strict=True):
+        text = html.escape(t).replace(opened, f"<b>{opened}</b>").replace(closed, f"<b>{closed}</b>")
+        cells = (html.escape(s.messages[-1]["content"]), f"<pre style='white-space:pre-wrap;margin:0'>{text}</pre>",
+                 judge_example(t, p, s.tools).reason, judge(t, s.calls, s.tools).reason)  # fmt: skip
+        body += "<tr>" + "".join(f"<td style='text-align:left;vertical-align:top'>{c}</td>" for c in cells) + "</tr>"
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def at_the_end(run, name):
+    """Mean of a log quantity over the last END_STEPS steps, as far as they have it; NaN when none has."""
+    values = [row[name] for row in read_log(run)[-END_STEPS:] if name in row]
+    return float(np.mean(values)) if values else np.nan
+
+
+def last_scores(run):
+    """The last evaluation of a run -> dict, see `evaluate.evaluate`."""
+    return evaluations(read_log(run))[-1][1]
+
+
+def is_silent(group):
+    """Do all rollouts of a group earn the same, examples counted? Then none has an advantage -> bool
+
+    `group`: a row of rollouts.jsonl of a run that pays every valid example. TRL's `frac_reward_zero_std` misses
+    groups in which all are right and all wrote an example: in float32 the standard deviation of ten times 1.01 is not
+    quite zero, 1e-7 where we looked, and above TRL's tolerance.
+    """
+    return len(set(group["rewards"])) == 1 and group["examples"].get("ok", 0) in (0, len(group["rewards"]))
+
+
+def bonus_only(groups):
+    """Of the groups that were all right or all wrong: the share that the bonus alone gave an advantage -> float.
+
+    `groups`: as for `is_silent`. NaN if there is no such group.
+    """
+    uniform = [group for group in groups if len(set(group["rewards"])) == 1]
+    return 1 - float(np.mean([is_silent(group) for group in uniform])) if uniform else np.nan
+
+
+def seeds_table(runs):
+    """One row per run -> DataFrame: arm, seed, rollouts to 0.9 on the hard families (NaN: never), the rest at the end.
+
+    "example rate" is the share of rollouts with a valid example, "hard" and "easy" the last evaluation's accuracies.
+    """
+    return pd.DataFrame([
+        {"arm": arm, "seed": int(run.name.removeprefix("seed-")),
+         "rollouts to 0.9": np.nan if (n := rollouts_to(run, 0.9)) is None else n,
+         "example rate": at_the_end(run, "examples/rate"), "hard": scores["zero_shot_hard"],
+         "easy": scores["zero_shot_easy"]}
+        for arm, folders in runs.items() for run in folders for scores in [last_scores(run)]
+    ])  # fmt: skip
+
+
+def contents_table(runs):
+    """What the examples at the end look like -> DataFrame, one row per arm.
+
+    "right" and "senseless" are shares of the valid examples (see `ExampleBonus`), "seeds mostly senseless" counts the
+    runs with more than half; all three look only at seeds that write examples (rate above WRITES).
+    """
+    rows = []
+    for arm, folders in runs.items():
+        writing = [run for run in folders if at_the_end(run, "examples/rate") > WRITES]
+        senseless = [at_the_end(run, "examples/senseless") for run in writing]
+        easy = [last_scores(run)["zero_shot_easy"] for run in folders]
+        rows.append({
+            "arm": arm, "seeds": len(folders), "seeds that write": len(writing),
+            "right": _mean(at_the_end(run, "examples/right") for run in writing), "senseless": _mean(senseless),
+            "seeds mostly senseless": sum(share > 0.5 for share in senseless),
+            "tokens per rollout": _mean(at_the_end(run, "completions/mean_length") for run in folders),
+            "cut at the cap": _mean(at_the_end(run, "completions/clipped_ratio") for run in folders),
+            "easy": _mean(easy), "easy, worst seed": min(easy),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def invitation_table(runs):
+    """Hard families at the end, with the invitation and without -> DataFrame, one row per arm, means over seeds."""
+    last = {arm: [last_scores(run) for run in folders] for arm, folders in runs.items()}
+    return pd.DataFrame([
+        {"arm": arm, "invited": _mean(e["zero_shot_hard"] for e in scores),
+         "not invited": _mean(e["uninvited"]["zero_shot_hard"] for e in scores),
+         "answers with an example, invited": _mean(e["examples"] for e in scores)}
+        for arm, scores in last.items()
+    ])  # fmt: skip
+
+
+def price_table(runs, accuracy=0.9):
+    """What an arm spends until `accuracy` on the hard families, and what it ends with -> DataFrame, one row per arm.
+
+    "to ..." columns: medians over the `reached` seeds (NaN if none), up to the evaluation that first shows it; tokens
+    with those of prompts, updates are optimizer steps. The others: means over all seeds at the last evaluation, "worst"
+    beside them; "not invited" is NaN where no prompt invited in training.
+    """
+    rows = []
+    for arm, folders in runs.items():
+        spent = [row for row in (first_at(run, accuracy) for run in folders) if row is not None]
+        scores = [last_scores(run) for run in folders]
+        bare = [e["uninvited"]["zero_shot_hard"] for e in scores if "uninvited" in e]
+        few_shot, easy = ([e[name] for e in scores] for name in ("few_shot_hard", "zero_shot_easy"))
+        rows.append({
+            "arm": arm, "seeds": len(folders), "reached": len(spent),
+            "to: rollouts": _median(row["rollouts"] for row in spent),
+            "to: updates": _median(row["step"] for row in spent),
+            "to: tokens": _median(row["prompt_tokens"] + row["completion_tokens"] for row in spent),
+            "to: seconds": _median(row["seconds"] for row in spent),
+            "hard": _mean(e["zero_shot_hard"] for e in scores), "easy": _mean(easy), "easy, worst": min(easy),
+            "one demonstration": _mean(few_shot), "one demonstration, worst": min(few_shot),
+            "not invited": _mean(bare), "not invited, worst": min(bare, default=np.nan),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def real_model_table(folder):
+    """The committed SmolLM2 runs below `folder`, from the published model on -> DataFrame, one row per policy.
+
+    Shares of steps ("all-fail groups", "all-pass groups", "cut at the cap") are means over a run's steps.
+    """
+    warm = folder / "warm-start" / "seed-0"
+    scores = json.loads((warm / "summary.json").read_text())
+    held_out = json.loads((warm / "config.json").read_text())["held_out_samples"]
+    rows = [{"policy": "as it comes", "held-out rows": "toolrl", "right": hits(scores["zero_shot_before"], held_out)},
+            {"policy": f"after {scores['steps']} warm start steps, full precision", "held-out rows": "toolrl",
+             "right": hits(scores["zero_shot"], held_out)}]  # fmt: skip
+    runs = find_runs(folder)
+    for run in runs["grpo"] + runs["grpo-seal-tools"]:
+        log, config = read_log(run), json.loads((run / "config.json").read_text())
+        steps, n, source = log[1:], config["held_out_samples"], config["profile"]["data"]
+        shares = [e["zero_shot"] for _, e in evaluations(log)]
+        rows.append({"policy": "the same in 4 bits, with LoRA, before GRPO", "held-out rows": source,
+                     "right": hits(shares[0], n)})  # fmt: skip
+        rows.append({
+            "policy": f"after {steps[-1]['step']} GRPO steps", "held-out rows": source, "right": hits(shares[-1], n),
+            "rollouts": steps[-1]["rollouts"], "seconds per step": round(steps[-1]["seconds"] / len(steps), 1),
+            "all-fail groups": _mean(r["groups/all_fail"] for r in steps),
+            "all-pass groups": _mean(r["groups/all_pass"] for r in steps),
+            "cut at the cap": _mean(r["completions/clipped_ratio"] for r in steps),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _mean(values):
+    values = list(values)
+    return float(np.mean(values)) if values else np.nan
+
+
+def _median(values):
+    values = list(values)
+    return float(np.median(values)) if values else np.nan

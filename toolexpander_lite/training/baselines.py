@@ -1,0 +1,287 @@
+"""What others do about prompts that teach nothing: skip them, filter them, seed them, hint at the answer.
+
+Each rival is a rule: a function of what became of a sample's earlier visits that says how it is served next,
+
+    rule(visits, place) -> "plain" | "demonstrated" | "skip" | "hint-1" ... "hint-7"
+
+and nothing else: no state of its own, so that every decision can be read off the record. `VisitHistory` keeps the
+record (it takes the pool's place in `PoolReward`), `RivalServer` renders what the rule says. A skipped sample's place
+is filled by another one drawn at random, so that all recipes spend the same rollouts.
+
+The rules are our short readings of longer papers; each says what was left out.
+"""
+
+import hashlib
+import json
+import random
+from collections import Counter
+from typing import NamedTuple
+
+from ..base.errors import PoolError
+from ..base.files import write_whole
+from ..method.hard_sampling import PromptServer
+from ..method.pool import FALLBACKS, HARD_WINDOW, index_of_ids, read_state
+from ..method.prompts import gold_completion, render_prompt
+
+VISITS_KEPT = 12  # per sample: what the longest-remembering rule (`greso`) can tell apart
+SUBSTITUTES_TRIED = 1000
+HINT_PARTS = 8  # hints come in eighths of the gold completion
+
+
+class Visit(NamedTuple):
+    """One group of rollouts of a sample: when, how it was served, how many, how many right."""
+
+    step: int
+    served: str
+    rollouts: int
+    correct: int
+
+
+class Place(NamedTuple):
+    """A place in training to be filled: for which sample, at which optimizer step, in which round, by which seed."""
+
+    sample_id: str
+    step: int
+    round_steps: int
+    seed: int
+
+    def rng(self):
+        return random.Random(f"{self.seed}-{self.step}-{self.sample_id}")
+
+
+def _is_hard(visit):
+    return visit.served == "plain" and visit.rollouts >= HARD_WINDOW and visit.correct == 0
+
+
+def exclude_hard(visits, place):
+    """A sample that was hard once (10 rollouts, none right) is never asked again.
+
+    What the paper's authors report to have backfired (second-hand notes).
+    """
+    return "skip" if any(map(_is_hard, visits)) else "plain"
+
+
+def difficulty_filter(visits, place, low=0.1, high=0.9):
+    """After arXiv 2504.03380 (online difficulty filtering): train on samples of middling pass rate.
+
+    A sample whose last visit in the previous round had a pass rate outside [low, high] sits this round out.
+    Simplified: the paper filters rollouts batch by batch; here the filter acts between rounds. Bounds: our
+    assumption.
+    """
+    this_round = (place.step - 1) // place.round_steps
+    last = [v for v in visits if (v.step - 1) // place.round_steps == this_round - 1][-1:]
+    return "plain" if all(low <= v.correct / v.rollouts <= high for v in last) else "skip"
+
+
+def greso(visits, place, explore=0.5):
+    """After GRESO, arXiv 2506.02177: the longer a sample has taught nothing, the likelier it is skipped.
+
+    Skipped with probability 1 - explore^z, where z counts the visits in a row, up to the last, whose rollouts were
+    all right or all wrong. Simplified: the paper adapts `explore`, apart for easy and hard samples; here it is
+    constant (our assumption).
+    """
+    zero_variance = 0
+    for visit in reversed(visits):
+        if 0 < visit.correct < visit.rollouts:
+            break
+        zero_variance += 1
+    return "skip" if place.rng().random() < 1 - explore**zero_variance else "plain"
+
+
+def icl_seeding(visits, place):
+    """After XRPO, arXiv 2510.06672: a prompt whose rollouts all failed is next shown with solved examples.
+
+    The examples are the policy's own verified solutions of similar samples (`DemoBank(source="own")`); without one it
+    stays plain. Simplified: the paper seeds within the step, and has an allocation of rollouts and a novelty bonus
+    besides.
+    """
+    return "demonstrated" if visits and visits[-1].served == "plain" and visits[-1].correct == 0 else "plain"
+
+
+def hint(visits, place):
+    """After SEELE, arXiv 2509.06923: a failing prompt is continued from a prefix of its solution.
+
+    With fewer than a quarter of the rollouts right, half of what was hidden is added to the prefix at the next visit;
+    with more than three quarters, an eighth of the completion is taken away. Simplified: the paper finds the length
+    for a pass rate of one half by an item response model, in several rounds of rollouts within a step.
+    """
+    if not visits:
+        return "plain"
+    last = visits[-1]
+    part = int(last.served.removeprefix("hint-")) if last.served != "plain" else 0
+    rate = last.correct / last.rollouts
+    if rate < 0.25:
+        part = min(part + max(1, (HINT_PARTS - part) // 2), HINT_PARTS - 1)
+    elif rate > 0.75:
+        part = max(part - 1, 0)
+    return f"hint-{part}" if part else "plain"
+
+
+def replace(visits, place):
+    """The other reading of the paper's abstract: a hard sample's place is taken by a solved one.
+
+    It is asked again at its first visit in each round.
+    """
+    this_round = (place.step - 1) // place.round_steps
+    last = visits[-1:]
+    return "skip" if last and _is_hard(last[0]) and (last[0].step - 1) // place.round_steps == this_round else "plain"
+
+
+RULES = {
+    rule.__name__: rule for rule in (exclude_hard, difficulty_filter, greso, icl_seeding, hint, replace)
+}  # fmt: skip
+
+
+class VisitHistory:
+    """The record a rule decides on; stands where a `HardSamplePool` does.
+
+    It remembers `VISITS_KEPT` visits of a sample, about 1.5 KiB with all of them: for comparisons, not for millions of
+    samples.
+
+    Args:
+        sample_ids: all ids of the data set.
+
+    Attributes:
+        fallbacks: groups that could not be served as the rule said, by reason.
+
+    Raises:
+        PoolError: ids missing or repeated.
+    """
+
+    def __init__(self, sample_ids):
+        self._visits = {id: [] for id in index_of_ids(sample_ids)}
+        self.fallbacks = dict.fromkeys(FALLBACKS, 0)
+
+    def visits(self, sample_id, before=None):
+        """The sample's last visits, oldest first -> list of `Visit`; with `before`, those of earlier steps."""
+        return [v for v in self._of(sample_id) if before is None or v.step < before]
+
+    def _of(self, sample_id):
+        try:
+            return self._visits[sample_id]
+        except KeyError:
+            raise PoolError(f"sample id {sample_id!r} is not in this record; is it of another data set?") from None
+
+    def observe(self, sample_id, served, rollouts, correct, step, fallback=""):
+        if fallback:
+            self.fallbacks[fallback] += 1
+        visits = self._of(sample_id)
+        visits.append(Visit(step, served, rollouts, correct))
+        del visits[:-VISITS_KEPT]
+
+    def explain(self, sample_id):
+        """The visits that a rule decides on, in sentences -> str. Which rule, and what it says, is the server's."""
+        visits = self._of(sample_id)
+        lines = [f"{sample_id}: {len(visits)} visits on record."]
+        return "\n".join(
+            lines + [f"  step {v.step}: served {v.served}, {v.correct} of {v.rollouts} right" for v in visits]
+        )
+
+    def end_round(self, step):
+        """Nothing to close: rules see the round from the step."""
+
+    def states(self):
+        """State of every sample in the order of the ids -> list of str: "unseen", "failed" or "solved".
+
+        "solved" means something right at the last visit, however it was served.
+        """
+        return [("solved" if v[-1].correct else "failed") if v else "unseen" for v in self._visits.values()]
+
+    def counts(self):
+        """Samples in each of the `states`."""
+        counts = Counter(self.states())
+        return {name: counts[name] for name in ("unseen", "solved", "failed")}
+
+    def _fingerprint(self):
+        return hashlib.sha256("\n".join(self._visits).encode()).hexdigest()[:16]
+
+    def save(self, path):
+        """Write the record as JSON."""
+        state = {"ids": self._fingerprint(), "visits": list(self._visits.values()), "fallbacks": self.fallbacks}
+        write_whole(path, json.dumps(state))
+
+    def load(self, path):
+        """Restore what `save` wrote.
+
+        Raises:
+            PoolError: no such file, not a record of visits, or one of another data set.
+        """
+        state = read_state(path, "record of visits", ("ids", "visits", "fallbacks"))
+        if state["ids"] != self._fingerprint():
+            raise PoolError(f"the visits in {path} are of another data set: its sample ids differ")
+        self._visits = {id: [Visit(*v) for v in visits] for id, visits in zip(self._visits, state["visits"])}
+        self.fallbacks.update(state["fallbacks"])
+
+
+class RivalServer(PromptServer):
+    """A `PromptServer` that serves what a rule says.
+
+    Rows need `sample_id` and `step` (the optimizer step they are for). Decisions for step t rest on the visits up to
+    t - 2: the trainer's loader renders a batch ahead, and a resumed run must decide alike. Of a filled place, all
+    columns are the substitute's, and `scheduled` is the id of the sample it stands for.
+
+    Args:
+        rule: one of `RULES`' functions.
+        rows: the training `Dataset`, which the columns of substitutes come from.
+        round_steps: optimizer steps in a round.
+        Others as in `PromptServer`.
+    """
+
+    def __init__(self, rule, history, rows, round_steps, bank, samples, tokenizer, **options):
+        super().__init__(history, bank, samples, tokenizer, **options)
+        self.rule, self.round_steps = rule, round_steps
+        self.rows = {row["sample_id"]: row for row in rows}
+        self.ids = list(self.rows)
+
+    def serve(self, sample_id, step):
+        """Columns of what fills the place of `sample_id` at `step` -> dict."""
+        return self._cached((sample_id, step), lambda: self._fill(sample_id, step))
+
+    def _decide(self, sample_id, step):
+        place = Place(sample_id, step, self.round_steps, self.seed)
+        return self.rule(self.pool.visits(sample_id, step - 1), place)
+
+    def _fill(self, scheduled, step):
+        chosen, mode = scheduled, self._decide(scheduled, step)
+        if mode == "skip":
+            chosen, mode = self._substitute(scheduled, step)
+        sample, fallback, prefix = self.samples[chosen], "", ""
+        prompt = render_prompt(sample, self.tokenizer, invite=self.invite)
+        if mode == "demonstrated":
+            demonstrated, fallback = self.demonstrate(sample, step)
+            prompt, mode = (demonstrated, mode) if demonstrated else (prompt, "plain")
+        elif mode.startswith("hint-"):
+            prefix = hint_prefix(gold_completion(sample), int(mode.removeprefix("hint-")), self.tokenizer)
+            prompt += prefix
+        return {**self.rows[chosen], "scheduled": scheduled, "prompt": prompt, "served": mode,
+                "fallback": fallback, "hint": prefix}  # fmt: skip
+
+    def _visit(self, sample_id, step):
+        return self.pool.visits(sample_id, step - 1)
+
+    def _substitute(self, scheduled, step):
+        """(id, mode) of the first sample drawn for this place that the rule does not skip."""
+        rng = random.Random(f"{self.seed}-{step}-{scheduled}-substitute")
+        for _ in range(SUBSTITUTES_TRIED):
+            id = rng.choice(self.ids)
+            mode = self._decide(id, step)
+            if mode != "skip" and (self.rule is not replace or self._solved(id, step)):
+                return id, mode
+        return scheduled, "plain"  # (nearly) everything is skipped: ask as scheduled
+
+    def _solved(self, sample_id, step):
+        return any(visit.correct for visit in self.pool.visits(sample_id, step - 1)[-1:])
+
+
+def hint_prefix(completion, part, tokenizer):
+    """The first `part` of `HINT_PARTS` of a completion's tokens, as text that is tokenised like the whole.
+
+    It may be a few tokens shorter where a cut would fall into the middle of a word; "" when nothing fits.
+    """
+    ids = tokenizer(completion, add_special_tokens=False).input_ids
+    for length in range(len(ids) * part // HINT_PARTS, 0, -1):
+        text = tokenizer.decode(ids[:length], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        rest = tokenizer.decode(ids[length:], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        if text + rest == completion and tokenizer(text, add_special_tokens=False).input_ids == ids[:length]:
+            return text
+    return ""

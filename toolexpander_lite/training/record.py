@@ -1,0 +1,226 @@
+"""What a run writes down while it goes: rollouts, one line per step, and where its rounds end."""
+
+import json
+import shlex
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from transformers import TrainerCallback
+
+from ..base.files import write_whole
+from ..method.rewards import group_outcomes, judge_all
+from ..method.self_examples import example_reasons
+from ..studies.runs import read_jsonl
+from .resume import LOGS, step_of
+
+# TRL's own metric names, plus ours ("format_rate", "groups/...", and the cumulative counts).
+LOGGED = (
+    "loss",
+    "grad_norm",
+    "learning_rate",
+    "reward",
+    "reward_std",
+    "frac_reward_zero_std",
+    "entropy",
+    "kl",
+    "completions/mean_length",
+    "completions/clipped_ratio",
+    "clip_ratio/low_mean",
+    "clip_ratio/high_mean",
+    "format_rate",
+    "task_reward",
+    "groups/all_fail",
+    "groups/all_pass",
+    "examples/rate",
+    "examples/tried",
+    "examples/right",
+    "examples/senseless",
+)
+
+
+def is_step(logs):
+    """Does TRL log an optimizer step here, and not its closing summary?"""
+    return "loss" in logs
+
+
+class RolloutRecorder:
+    """The task reward, with a note of every group: what was asked, what came back, why it failed.
+
+    A reward function in TRL's signature. It counts rollouts and completion tokens, reports the shares of
+    all-fail and all-pass groups (`frac_reward_zero_std` mixes them), and appends one line per group to
+    rollouts.jsonl. `prompt_tokens` and `completion_tokens` count every rollout, so a prompt
+    counts once for each of its group. With `examples`, the lines of rollouts.jsonl also tell what became of
+    self-written examples.
+    """
+
+    def __init__(self, reward, num_generations, path, counts, examples=False):
+        self.reward, self.num_generations, self.path, self.examples = reward, num_generations, path, examples
+        self.counts = counts  # {"rollouts", "completion_tokens"}, cumulative, shared with the log
+        self.__name__ = reward.__name__  # names the metric "rewards/<name>/mean"
+
+    def __call__(
+        self,
+        prompts,
+        completions,
+        sample_id,
+        family,
+        calls,
+        tools,
+        completion_ids,
+        trainer_state,
+        log_metric,
+        served=None,
+        scheduled=None,
+        fallback=None,
+        hint=None,
+        **columns,
+    ):
+        if hint:  # the policy was given the beginning of its answer, and is judged on the whole
+            completions = [given + written for given, written in zip(hint, completions)]
+        rewards = self.reward(
+            prompts=prompts, completions=completions, calls=calls, tools=tools, log_metric=log_metric,
+            sample_id=sample_id, served=served, scheduled=scheduled, fallback=fallback, trainer_state=trainer_state,
+        )  # fmt: skip
+        verdicts = judge_all(completions, calls, tools)
+        outcomes = group_outcomes([float(v.reason == "ok") for v in verdicts], self.num_generations)
+        log_metric("task_reward", sum(rewards) / len(rewards))
+        log_metric("groups/all_fail", outcomes["all_fail"])
+        log_metric("groups/all_pass", outcomes["all_pass"])
+        self.counts["rollouts"] += len(completions)
+        self.counts["completion_tokens"] += sum(map(len, completion_ids))
+        with self.path.open("a") as file:
+            for start in range(0, len(completions), self.num_generations):
+                group = slice(start, start + self.num_generations)
+                line = {
+                    "step": trainer_state.global_step + 1,
+                    "sample_id": sample_id[start],
+                    "family": family[start],
+                    "served": served[start] if served else "plain",
+                    "rewards": rewards[group],
+                    "reasons": dict(Counter(v.reason for v in verdicts[group])),
+                    "example": completions[start][:400],
+                }
+                if scheduled and scheduled[start] != sample_id[start]:
+                    line["scheduled"] = scheduled[start]  # the sample whose place this one fills
+                if fallback and fallback[start]:
+                    line["fallback"] = fallback[start]
+                if self.examples:
+                    line["examples"] = example_reasons(prompts[group], completions[group], tools[group])
+                file.write(json.dumps(line) + "\n")
+        return rewards
+
+
+class RunLog(TrainerCallback):
+    """Writes log.jsonl: TRL's metrics of each optimizer step, cumulative counts, the pool's, and evaluations.
+
+    "seconds" is the time inside steps: sampling, rewards and updates. Evaluations, checkpoints and the rendering of
+    prompts, which the loader does before a step begins, are not in it (a few hundredths of a nano step).
+    """
+
+    def __init__(self, path, counts, evaluate_policy, every, progress, pool=None):
+        self.path, self.counts, self.evaluate_policy, self.pool = path, counts, evaluate_policy, pool
+        self.every, self.progress = every, progress
+
+    def write(self, row, model, last=False):
+        if self.pool is not None:
+            row["pool"] = self.pool.counts()
+            row["fallbacks"] = dict(self.pool.fallbacks)
+        if row["step"] % self.every == 0 or last:
+            row["eval"] = self.evaluate_policy(model)
+        row = _rounded(row)
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        if self.progress:
+            self.progress(row)
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        if state.global_step == 0:
+            self.write({"step": 0, **self.counts}, model)
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.began = time.perf_counter()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.counts["seconds"] += time.perf_counter() - self.began  # evaluations and checkpoints not counted
+
+    def on_log(self, args, state, control, logs=None, model=None, **kwargs):
+        if not is_step(logs):
+            return
+        if "num_tokens" in logs:  # not in those of a further update on the same rollouts
+            self.counts["prompt_tokens"] = int(logs["num_tokens"]) - self.counts["completion_tokens"]
+        metrics = {name: logs[name] for name in LOGGED if name in logs}
+        self.write(
+            {"step": state.global_step, **metrics, **self.counts}, model, last=state.global_step == state.max_steps
+        )
+
+
+# How rounds.jsonl writes the states of a `HardSamplePool` or a `rivals.VisitHistory`.
+STATE_LETTERS = {"unseen": ".", "plain": "p", "failed": "f", "demonstrated": "d", "retest": "t", "returned": "r",
+                 "solved": "s"}  # fmt: skip
+
+
+class Rounds(TrainerCallback):
+    """Closes the pool's rounds and writes rounds.jsonl; keeps pool and bank with each checkpoint.
+
+    A line of rounds.jsonl: {"round", "step", "states": {family: a letter of `STATE_LETTERS` for each sample}}, as the
+    round ends.
+    """
+
+    def __init__(self, pool, bank, round_steps, out, samples):
+        self.pool, self.bank, self.round_steps, self.path = pool, bank, round_steps, out / "rounds.jsonl"
+        self.families = [s.family for s in samples]
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Drop the line of an unfinished round, which a shorter run wrote at its last step."""
+        rounds = read_jsonl(self.path) if self.path.exists() else []
+        whole = [row for row in rounds if row["step"] % self.round_steps == 0 or row["step"] == state.max_steps]
+        write_whole(self.path, "".join(json.dumps(row) + "\n" for row in whole))
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        # Not `on_step_end`: all of those run before any log, and a step's row shows the pool before the round closes.
+        if not is_step(logs) or (state.global_step % self.round_steps and state.global_step < state.max_steps):
+            return
+        states = dict.fromkeys(self.families, "")
+        for family, name in zip(self.families, self.pool.states()):
+            states[family] += STATE_LETTERS[name]
+        line = {"round": -(-state.global_step // self.round_steps), "step": state.global_step, "states": states}
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        if state.global_step % self.round_steps == 0:
+            self.pool.end_round(state.global_step)
+
+    def on_save(self, args, state, control, **kwargs):
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        self.bank.save(checkpoint / "demonstrations.json")
+        self.pool.save(checkpoint / "pool.json")
+
+
+def command_line():
+    """The command line that started this run, its arguments as typed; from a notebook or script, just that."""
+    called = Path(sys.argv[0]).stem in ("__main__", "toolexpander-lite")
+    return f"python -m toolexpander_lite {shlex.join(sys.argv[1:])}" if called else "train() called from Python"
+
+
+def _rounded(value):
+    """Floats to 6 significant digits, recursively: logs stay small and diffs readable."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {k: _rounded(v) for k, v in value.items()}
+    return value
+
+
+def rewind(out, checkpoint):
+    """Cut the logs back to the checkpoint (or to nothing) -> the cumulative counts at that step."""
+    step = step_of(checkpoint) if checkpoint else -1
+    counts = {"rollouts": 0, "completion_tokens": 0, "prompt_tokens": 0, "seconds": 0.0}
+    logs = {name: read_jsonl(out / name) for name in LOGS if (out / name).exists()}  # all, before one is written
+    for name, rows in logs.items():
+        kept = [row for row in rows if row["step"] <= step]
+        write_whole(out / name, "".join(json.dumps(row) + "\n" for row in kept))
+        if name == "log.jsonl" and kept:
+            counts = {key: kept[-1][key] for key in counts}
+    (out / "summary.json").unlink(missing_ok=True)
+    return counts

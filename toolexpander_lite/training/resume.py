@@ -1,0 +1,106 @@
+"""Where a cut run goes on, and what is refused before anything of it is changed."""
+
+import json
+import zlib
+from pathlib import Path
+from zipfile import BadZipFile, ZipFile
+
+from safetensors import SafetensorError, safe_open
+
+from ..base.errors import RunError
+from ..studies.runs import read_jsonl
+
+LOGS = ("log.jsonl", "rollouts.jsonl", "rounds.jsonl")
+
+
+def find_checkpoint(out, steps, updates, with_pool):
+    """The checkpoint from which the run in `out` goes on -> path (str), or None where it starts afresh.
+
+    Args:
+        steps: batches of rollouts in the whole run to come.
+        updates: optimizer steps on each batch.
+        with_pool: the recipe keeps a pool, and each checkpoint its state.
+
+    Raises:
+        RunError: more steps are done than `steps`, a log or the checkpoint is damaged, or the run is complete and its
+            checkpoints are not there.
+    """
+    checkpoint = last_checkpoint(out / "checkpoints", with_pool)
+    complete = (out / "summary.json").exists()
+    if complete and not checkpoint:
+        raise RunError(
+            f"{out} is complete, but its checkpoints are not here, so it cannot go on; choose another folder"
+        )
+    for name in LOGS:
+        if (out / name).exists():
+            read_jsonl(out / name)
+    if not checkpoint:
+        return None
+    check_checkpoint(checkpoint)
+    if (logged := _logged_steps(out)) < step_of(checkpoint):
+        raise RunError(
+            f"{out / 'log.jsonl'} ends at step {logged}, before {checkpoint}: the newer part has been lost or, in a "
+            "mounted folder, has not arrived yet; wait for it, or delete that checkpoint, and --resume (resume=True) "
+            "goes on from the one before it"
+        )
+    done = max(step_of(checkpoint), logged if complete else 0) // updates
+    if done > steps:
+        raise RunError(f"{out} has {done} steps done, more than the {steps} asked for; ask for {done} steps or more, "
+                       "or choose another folder")  # fmt: skip
+    return checkpoint
+
+
+def step_of(checkpoint):
+    """Optimizer steps up to a checkpoint, by its name."""
+    return int(Path(checkpoint).name.split("-")[1])
+
+
+def _logged_steps(out):
+    """Optimizer steps of which the log tells; of a complete run the last checkpoints may have been lost."""
+    rows = read_jsonl(out / "log.jsonl") if (out / "log.jsonl").exists() else []
+    return rows[-1]["step"] if rows else 0
+
+
+def last_checkpoint(folder, with_pool):
+    """Path of the newest complete checkpoint, or None; one that was cut while it was written is passed over.
+
+    The weights are looked for, too: a mounted folder may deliver the small files and lose the large one.
+    """
+    needed = ["trainer_state.json", "optimizer.pt", *(["pool.json", "demonstrations.json"] if with_pool else [])]
+    weights = ("adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json")
+    whole = [
+        c
+        for c in Path(folder).glob("checkpoint-*")
+        if all((c / name).is_file() for name in needed) and any((c / name).is_file() for name in weights)
+    ]
+    return str(max(whole, key=step_of)) if whole else None
+
+
+def check_checkpoint(checkpoint):
+    """Read a checkpoint's files through, since the trainer meets a damaged one only when the logs are cut back to it.
+
+    Raises:
+        RunError: a file is cut or damaged, or cannot be read now.
+    """
+    for file in sorted(Path(checkpoint).rglob("*")):
+        try:
+            _read_through(file)
+        except OSError as error:  # the disk's fault, not the file's: deleting it would be wrong
+            raise RunError(f"cannot read {file} ({error}); is the disk there? Try again") from error
+        except (ValueError, RuntimeError, EOFError, zlib.error, BadZipFile, SafetensorError) as error:
+            raise RunError(
+                f"the checkpoint {checkpoint} is damaged: its {file.name} cannot be read ({error}); delete that "
+                "folder, and --resume (resume=True) goes on from the checkpoint before it"
+            ) from error
+
+
+def _read_through(file):
+    if file.suffix == ".json":
+        json.loads(file.read_bytes())
+    elif file.suffix == ".safetensors":
+        with safe_open(file, "pt"):  # compares the file's length with that of its tensors
+            pass
+    elif file.suffix in (".pt", ".pth"):  # zip archives, with a checksum for each part
+        with ZipFile(file) as parts:
+            if broken := parts.testzip():
+                raise BadZipFile(f"{broken} is damaged")

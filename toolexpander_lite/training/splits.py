@@ -1,0 +1,132 @@
+"""The samples of a run, and the rows the trainer reads."""
+
+import random
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
+
+from ..base.errors import DataError
+from ..data.sources import load_samples
+from ..method.prompts import gold_completion, render_prompt
+from ..method.samples import to_dataset, tool_name
+from ..worlds.nano_world import HARD_FAMILIES, nano_samples
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The samples of a run: to train on, held out, the names of hard families, and rows left out by reason.
+
+    `set_aside`: training rows kept for a warm start, the same for all seeds, none of them in `train`.
+    """
+
+    train: list
+    held_out: list
+    hard_families: tuple
+    left_out: dict
+    set_aside: list = ()
+
+
+def load_splits(profile, seed, tokenizer):
+    """The samples a profile asks for -> `Splits`. The held-out ones of the test split are the same for all seeds.
+
+    All recipes get the same rows: the length of a prompt counts with the invitation, whether the recipe invites or not.
+
+    Raises:
+        DataError: no row of a split fits into the profile's lengths.
+    """
+    if profile.data == "nano":
+        train_samples = nano_samples("train", profile.train_prompts, seed)
+        if profile.eval_split == "test":
+            return Splits(train_samples, nano_samples("test", profile.eval_prompts), HARD_FAMILIES, {})
+        trained_on, validation = {s.id for s in train_samples}, defaultdict(list)
+        # Another draw of the training queries, large enough to fill up whatever of it is trained on.
+        for sample in nano_samples("train", profile.train_prompts + profile.eval_prompts, seed=f"{seed}-validation"):
+            if sample.id not in trained_on:
+                validation[sample.family].append(sample)
+        held_out = [s for samples in validation.values() for s in samples[: profile.eval_prompts]]
+        return Splits(train_samples, held_out, HARD_FAMILIES, {})
+    report = load_samples(profile.data, path=profile.data_path)
+    fitting, left_out = {"train": [], "test": []}, Counter(report.dropped)
+    longest_answer = profile.max_completion_length - profile.example_room
+    for sample in report.samples:
+        sample = fewer_tools(sample, profile.max_tools) if profile.max_tools else sample
+        if len(tokenizer(render_prompt(sample, tokenizer, invite=True)).input_ids) > profile.max_prompt_tokens:
+            left_out["prompt_too_long"] += 1
+        elif len(tokenizer(gold_completion(sample)).input_ids) >= longest_answer:
+            left_out["answer_too_long"] += 1
+        else:
+            fitting[sample.split].append(sample)
+    for split, samples in fitting.items():
+        if not samples:
+            raise DataError(
+                f"no {split} row of {profile.data!r} has a prompt of at most {profile.max_prompt_tokens} tokens and an "
+                f"answer below {longest_answer}; raise max_prompt_tokens or max_completion_length"
+            )
+    rows, set_aside = fitting["train"], []
+    if profile.warm_start_rows:
+        random.Random("warm start").shuffle(rows)
+        few = max(0, min(profile.warm_start_rows, len(rows) - profile.train_prompts))
+        rows, set_aside = rows[few:], rows[:few]
+    random.Random(seed).shuffle(rows)
+    random.Random(0).shuffle(fitting["test"])
+    train_samples = rows[: profile.train_prompts]
+    held_out = fitting["test"] if profile.eval_split == "test" else rows[profile.train_prompts :]
+    if not held_out:
+        raise DataError(
+            f"all {len(train_samples)} training rows of {profile.data!r} are trained on; lower train_prompts to leave "
+            "some for eval_split='validation'"
+        )
+    return Splits(train_samples, held_out[: profile.eval_prompts], (), dict(left_out), set_aside)
+
+
+def fewer_tools(sample, most):
+    """A `ToolSample` that offers at most `most` tools: those its answer calls, then its first others, in its own order.
+
+    A sample whose answer calls more keeps all that it calls.
+    """
+    called = {call["name"] for call in sample.calls}
+    others = [tool_name(tool) for tool in sample.tools if tool_name(tool) not in called]
+    kept = called | set(others[: max(0, most - len(called))])
+    return replace(sample, tools=[tool for tool in sample.tools if tool_name(tool) in kept])
+
+
+def training_columns(samples):
+    """`ToolSample`s -> `Dataset` with what rewards need: sample_id, family, tools, calls; no prompt yet."""
+    return to_dataset(samples).rename_column("id", "sample_id").remove_columns(["messages", "split"])
+
+
+def training_rows(samples, tokenizer, invite=False):
+    """`ToolSample`s -> the `Dataset` that `GRPOTrainer` reads: rendered prompts, and the columns rewards need.
+
+    The prompt is rendered here, not by the trainer: each sample offers its own tools, and the trainer's own
+    rendering knows only one list of tools for all.
+    """
+    rows = training_columns(samples)
+    rows = rows.add_column("prompt", [render_prompt(s, tokenizer, invite=invite) for s in samples])
+    return rows
+
+
+def in_training_order(rows, prompts, seed, gap=0):
+    """The rows of a whole run, one after the other -> `Dataset` of length `prompts`, to be read without shuffling.
+
+    Epoch after epoch in a fresh order that depends on `seed` alone. TRL's own shuffling goes on from a generator
+    that a resumed run starts anew, so that it would see other prompts from the second epoch on.
+
+    Args:
+        gap: at least so many prompts lie between two visits of a row (as far as there are so many rows). Two
+            batches' worth keep a row out of consecutive batches: the loader renders a batch ahead, and a pool's
+            decision must not be late in one run and in time in a resumed one.
+    """
+    size, order, epoch = len(rows), [], 0
+    slack = size - min(gap, size)
+    while len(order) < prompts:
+        rng = random.Random(f"{seed}-epoch-{epoch}")
+        # Row q of the last epoch may come at place p of this one when size - q + p >= gap.
+        previous = order[-size:] if gap and order else []
+        waiting = previous[:slack] if previous else rng.sample(range(size), size)
+        if not previous:
+            order += waiting
+        for place in range(len(previous)):
+            waiting += previous[place + slack : place + slack + 1]
+            order.append(waiting.pop(rng.randrange(len(waiting))))
+        epoch += 1
+    return rows.select(order[:prompts])

@@ -1,0 +1,306 @@
+"""`train(recipe, profile, seed)`: one run of the stock `trl.GRPOTrainer`, and its run directory.
+
+Nothing inside the trainer is changed: we hand it a data set, a reward function, callbacks and a learning rate
+schedule. The run directory it leaves is the contract every table and figure reads:
+
+    config.json     what was run: command, recipe, profile, seed, hyper-parameters, versions, git commit
+    log.jsonl       one JSON object per optimizer step, evaluations inside; step 0 is the base policy. When batches are
+                    used for several updates, only a batch's first step has what its rollouts tell
+    summary.json    where it ended (written only when the run is complete)
+    rounds.jsonl    with a pool: the state of every sample at each round's end
+    rollouts.jsonl  one line per group: sample id, rewards, reason codes    (not committed)
+    checkpoints/    for --resume                                            (not committed)
+    final/          the weights or the adapter                              (not committed)
+"""
+
+import errno
+import importlib.util
+import json
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from safetensors import SafetensorError
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PrinterCallback, set_seed
+from trl import GRPOConfig, GRPOTrainer
+
+from ..base.errors import RunError, SettingsError
+from ..evaluation.accuracy import evaluate
+from ..method.demonstrations import DemoBank
+from ..method.hard_sampling import PoolReward, PromptServer
+from ..method.pool import HARD_WINDOW, HardSamplePool
+from ..method.prompts import check_invitation
+from ..method.recipes import get_recipe
+from ..method.rewards import get_reward
+from ..method.self_examples import ExampleBonus
+from ..models.files import mark_base
+from ..models.hardware import describe_hardware, pick_dtype
+from ..models.policy import adapters_to_float32, load_policy, model_hash
+from ..studies.runs import check_folder, software_versions, summarize, write_json
+from ..worlds.nano_world import right_call
+from .baselines import RULES, RivalServer, VisitHistory
+from .profiles import check_seed, get_profile
+from .record import RolloutRecorder, Rounds, RunLog, command_line, rewind
+from .resume import find_checkpoint
+from .splits import in_training_order, load_splits, training_columns, training_rows
+
+TRAINER_SETTINGS = (
+    "adam_beta1", "adam_beta2", "adam_epsilon", "bf16", "fp16", "gradient_accumulation_steps", "gradient_checkpointing",
+    "loss_type", "lr_scheduler_type", "max_grad_norm", "num_iterations", "optim", "per_device_train_batch_size",
+    "steps_per_generation", "temperature", "top_k", "top_p", "weight_decay",
+)  # fmt: skip
+
+
+class RoundDecayTrainer(GRPOTrainer):
+    """The stock trainer with a learning rate that is multiplied by `lr_decay` at each round's end.
+
+    The scheduler's state is part of the checkpoint, as with any other schedule.
+    """
+
+    round_steps, lr_decay = 1, 1.0  # set before `train()`
+
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        round_steps, lr_decay = self.round_steps, self.lr_decay
+        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda step: lr_decay ** (step // round_steps))
+        return self.lr_scheduler
+
+
+def batch_shape(recipe, profile):
+    """(prompts per step, rollouts per forward pass): the profile's, fitted to the recipe's group size.
+
+    The second is the largest divisor of a step's rollouts that is at most the profile's `micro_batch`.
+
+    Raises:
+        SettingsError: `equal_rollouts`, and a step's rollouts are no multiple of the group size.
+    """
+    prompts = profile.prompts_per_step
+    if recipe.equal_rollouts:
+        prompts, rest = divmod(prompts * HARD_WINDOW, recipe.num_generations)
+        if rest:
+            raise SettingsError(
+                f"recipe {recipe.name!r}: {profile.prompts_per_step} prompts of {HARD_WINDOW} rollouts a step make no "
+                f"whole groups of {recipe.num_generations}; choose another prompts_per_step or equal_rollouts=False"
+            )
+    rollouts = prompts * recipe.num_generations
+    return prompts, next(n for n in range(min(profile.micro_batch, rollouts), 0, -1) if rollouts % n == 0)
+
+
+def grpo_config(recipe, profile, seed, out, hardware):
+    """Recipe x profile x seed on a `hardware.Hardware` -> `trl.GRPOConfig`.
+
+    Raises:
+        SettingsError: vLLM is asked for and cannot be used here.
+    """
+    prompts, micro_batch = batch_shape(recipe, profile)
+    dtype = pick_dtype(profile.dtype, hardware)
+    return GRPOConfig(
+        output_dir=str(out / "checkpoints"),
+        seed=seed,
+        max_steps=profile.steps * recipe.num_iterations,
+        num_iterations=recipe.num_iterations,
+        learning_rate=recipe.learning_rate or profile.learning_rate,
+        lr_scheduler_type="constant",
+        beta=recipe.beta,
+        epsilon=recipe.epsilon,
+        epsilon_high=recipe.epsilon_high,
+        loss_type="grpo",
+        scale_rewards=recipe.scale_rewards,
+        temperature=recipe.temperature,
+        num_generations=recipe.num_generations,
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=prompts * recipe.num_generations // micro_batch,
+        shuffle_dataset=False,  # `in_training_order` has done it, in a way that a resumed run repeats
+        max_completion_length=profile.max_completion_length,
+        bf16=dtype == "bfloat16",
+        fp16=dtype == "float16",
+        gradient_checkpointing=profile.gradient_checkpointing,
+        optim=profile.optim if hardware.device == "cuda" else "adamw_torch_fused",
+        **(vllm_settings(profile, hardware) if profile.vllm else {}),
+        use_cpu=hardware.device == "cpu",
+        logging_steps=1,
+        save_steps=profile.eval_every * recipe.num_iterations,
+        save_total_limit=2,
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=hardware.device != "cpu",
+    )
+
+
+def vllm_settings(profile, hardware):
+    """The part of `trl.GRPOConfig` that samples with vLLM on the GPU that also trains -> dict.
+
+    vLLM takes 0.3 of the GPU's memory for weights and cache (TRL's default).
+
+    Raises:
+        SettingsError: no GPU, or vLLM is not installed.
+    """
+    if hardware.device != "cuda":
+        raise SettingsError(f"profile {profile.name!r}: vllm=True needs a CUDA GPU; set vllm=False")
+    if importlib.util.find_spec("vllm") is None:
+        raise SettingsError(f"profile {profile.name!r}: vllm=True needs vLLM: pip install vllm, or set vllm=False")
+    longest = profile.max_prompt_tokens + profile.demo_room + profile.max_completion_length
+    return {"use_vllm": True, "vllm_mode": "colocate", "vllm_max_model_length": longest}
+
+
+def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progress=None):
+    """Train one policy with GRPO -> path of the run directory.
+
+    Args:
+        recipe: name or `Recipe`; `get_recipe("grpo", learning_rate=1e-3)` changes one thing.
+        profile: name or `Profile`; `get_profile("nano", steps=20)` likewise.
+        seed: of the prompts drawn, their order and the rollouts. The base policy is the same for all seeds.
+        out: the run directory; default `out/<recipe>/seed-<seed>`.
+        resume: go on from the last checkpoint in `out`; the log is then the same as an uninterrupted run's (the
+            clock apart, and given that the part before ended on an evaluation). `wall_seconds` in the summary is the
+            last session's alone.
+        progress: called with each row of the log as it is written.
+
+    Raises:
+        SettingsError: unknown recipe or profile, an impossible seed, settings that do not fit together, or more than
+            one process.
+        DataError, ModelError: the data or the model cannot be used.
+        RunError: `out` cannot be written, holds a run already, or holds one that cannot be resumed: another run than
+            this, one with more steps, or a damaged one.
+    """
+    recipe, profile = get_recipe(recipe), get_profile(profile)
+    check_seed(seed)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise SettingsError(
+            "train() runs in one process (one log, one GPU); for several, put hard_sampling's three pieces into a "
+            "GRPOTrainer script of your own and start that with accelerate"
+        )
+    out = Path(out or Path("out") / recipe.name / f"seed-{seed}")
+    identity = {"recipe": asdict(recipe), "profile": asdict(profile), "seed": seed}
+    check_folder(out, identity, resume)
+    pooled = recipe.hard_samples != "keep"
+    checkpoint = find_checkpoint(out, profile.steps, recipe.num_iterations, pooled) if resume else None
+    began = time.perf_counter()
+    try:
+        set_seed(seed)
+        model, tokenizer = load_policy(profile)
+        check_context(model, profile)
+        hardware = describe_hardware()
+        arguments = grpo_config(recipe, profile, seed, out, hardware)
+        data = load_splits(profile, seed, tokenizer)
+        if recipe.invite:
+            check_invitation(tokenizer)
+        bank = DemoBank(data.train) if data.hard_families else None
+        reward, pool, demo_bank = get_reward(recipe.reward), None, None
+        per_step, _ = batch_shape(recipe, profile)
+        # One order for all recipes of a group size, so that runs of one seed differ in nothing but the recipe.
+        columns = training_columns(data.train) if pooled else training_rows(data.train, tokenizer, recipe.invite)
+        rows = in_training_order(columns, profile.steps * per_step, seed, gap=2 * per_step)
+        if pooled:
+            demo_bank = DemoBank(data.train, recipe.demo_source)
+            lonely = demo_bank.without_demonstration(data.train)
+            pool, server = serve_hard_samples(recipe, profile, seed, data.train, columns, demo_bank, tokenizer)
+            if checkpoint:
+                pool.load(Path(checkpoint) / "pool.json")
+                demo_bank.load(Path(checkpoint) / "demonstrations.json")
+            reward = PoolReward(reward, pool, demo_bank)
+            steps = [place // per_step * recipe.num_iterations + 1 for place in range(len(rows))]
+            rows = rows.add_column("step", steps).with_transform(server)
+        counts = rewind(out, checkpoint)  # only now: what cannot go on until here leaves the logs as they are
+        recorder = RolloutRecorder(reward, recipe.num_generations, out / "rollouts.jsonl", counts, recipe.invite)
+        rewards = [recorder]
+        if recipe.invite:
+            answer = right_call if profile.data == "nano" else None
+            rewards.append(
+                ExampleBonus(
+                    recipe.example_bonus, recipe.gated_bonus, recipe.strict_examples, get_reward(recipe.reward), answer
+                )
+            )
+        updates = recipe.num_iterations
+        round_steps = recipe.round_steps * updates
+        log = RunLog(
+            out / "log.jsonl",
+            counts,
+            every=profile.eval_every * updates,
+            progress=progress,
+            pool=pool,
+            evaluate_policy=lambda policy: evaluate(
+                policy, tokenizer, data.held_out, profile.max_completion_length, bank, data.hard_families,
+                invite=recipe.invite,
+            ),
+        )
+        trainer_settings = {name: value for name, value in arguments.to_dict().items() if name in TRAINER_SETTINGS}
+        config = {
+            "command": command_line(),
+            **identity,
+            "learning_rate": arguments.learning_rate,
+            "trainer": trainer_settings,
+            "base_model_hash": model_hash(model),
+            "machine": str(hardware),
+            "versions": software_versions(),
+            "train_samples": len(data.train),
+            "held_out_samples": len(data.held_out),
+            "left_out": data.left_out,
+            **({"without_demonstration": len(lonely), "no_demonstration_for": lonely[:100]} if pooled else {}),
+        }
+        if checkpoint:  # who began the run stays on record, and so does who went on
+            begun = json.loads((out / "config.json").read_text())
+            again = {"command": config["command"], "from": Path(checkpoint).name, "versions": config["versions"]}
+            config = {**config, "command": begun["command"], "versions": begun["versions"],
+                      "resumed": [*begun.get("resumed", []), again]}  # fmt: skip
+        write_json(out / "config.json", config)
+        trainer = RoundDecayTrainer(
+            model=model,
+            reward_funcs=rewards,
+            args=arguments,
+            train_dataset=rows,
+            processing_class=tokenizer,
+            # The log first: a step's row shows the pool as it was before the round closed.
+            callbacks=[log, *([Rounds(pool, demo_bank, round_steps, out, data.train)] if pooled else [])],
+        )
+        trainer.round_steps, trainer.lr_decay = round_steps, recipe.lr_decay
+        adapters_to_float32(trainer.model)  # TRL rounds QLoRA adapters to bfloat16: small updates would vanish
+        trainer.remove_callback(PrinterCallback)  # `progress` shows the log instead
+        trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.save_model(str(out / "final"))
+        mark_base(trainer.model, out / "final")
+        write_json(out / "summary.json", {**summarize(out), "wall_seconds": round(time.perf_counter() - began, 1)})
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not _could_not_write(error):
+            raise
+        raise RunError(
+            f"cannot write the run to {out}: {error}. Free some space or choose another folder; what is on disk is "
+            "kept and resume=True goes on from the last checkpoint"
+        ) from error
+    return out
+
+
+def _could_not_write(error):
+    """Is this a full or unwritable disk? torch and safetensors say so in words only."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EIO):
+        return True
+    return "No space left" in str(error) or "inline_container" in str(error) or "PytorchStreamWriter" in str(error)
+
+
+def serve_hard_samples(recipe, profile, seed, samples, columns, bank, tokenizer):
+    """The pool and the data set transform of a recipe that does something about hard samples -> (pool, server)."""
+    ids = [s.id for s in samples]
+    options = {
+        "demos": recipe.demos, "max_prompt_tokens": profile.max_prompt_tokens + profile.demo_room, "seed": seed,
+        "fresh": recipe.fresh_demos, "invite": recipe.invite,
+    }  # fmt: skip
+    if recipe.hard_samples == "demonstrate":
+        pool = HardSamplePool(ids, retest=recipe.retest)
+        return pool, PromptServer(pool, bank, samples, tokenizer, **options)
+    history, rule = VisitHistory(ids), RULES[recipe.hard_samples]
+    round_steps = recipe.round_steps * recipe.num_iterations
+    return history, RivalServer(rule, history, columns, round_steps, bank, samples, tokenizer, **options)
+
+
+def check_context(model, profile):
+    """Refuse lengths that the model cannot read."""
+    prompt = profile.max_prompt_tokens + profile.demo_room
+    longest = prompt + profile.max_completion_length
+    context = getattr(model.config, "max_position_embeddings", None)
+    if context and longest > context:
+        raise SettingsError(
+            f"profile {profile.name!r}: prompts of {prompt} and answers of {profile.max_completion_length} tokens make "
+            f"{longest}, and {profile.model!r} reads {context}; lower max_prompt_tokens, demo_room or "
+            "max_completion_length"
+        )

@@ -1,0 +1,124 @@
+"""Real GRPO steps at learning rate 0: what they cost in seconds and memory, and what came of their groups."""
+
+import importlib.util
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import torch
+from transformers import PrinterCallback, TrainerCallback
+from trl import GRPOTrainer
+
+from ..method.demonstrations import DemoBank
+from ..method.hard_sampling import PoolReward
+from ..method.pool import HARD_WINDOW
+from ..method.rewards import get_reward
+from ..models.hardware import describe_hardware
+from ..models.policy import adapters_to_float32, free_memory
+from .record import RolloutRecorder
+from .splits import in_training_order, training_columns, training_rows
+from .train import batch_shape, grpo_config, serve_hard_samples
+
+
+class StepClock(TrainerCallback):
+    """Seconds of each optimizer step (sampling, scoring, learning) and the metrics the trainer logs for it."""
+
+    def __init__(self):
+        self.seconds, self.rows = [], []
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.began = _now()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.seconds.append(_now() - self.began)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if "reward" in logs:
+            self.rows.append(logs)
+
+
+def _now():
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()  # the GPU works on behind Python's back
+    return time.perf_counter()
+
+
+def peak_memory():
+    """GiB since the process began -> {"rss"}, or since `reset_peak_memory_stats` on a GPU -> {"allocated", "reserved"}.
+
+    torch keeps what it once reserved, so the need lies between its two numbers.
+    """
+    if torch.cuda.is_available():
+        peaks = {"allocated": torch.cuda.max_memory_allocated(), "reserved": torch.cuda.max_memory_reserved()}
+    elif importlib.util.find_spec("resource"):
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peaks = {"rss": peak if sys.platform == "darwin" else peak * 1024}
+    else:  # Windows tells another name
+        peaks = {"rss": psutil.Process().memory_info().peak_wset}
+    return {name: round(peak / 2**30, 3) for name, peak in peaks.items()}
+
+
+def measure_steps(model, tokenizer, samples, recipe, profile, steps, *, longest=False, bank=None, seed=0):
+    """Real steps of the stock trainer at learning rate 0 -> what they took.
+
+    Args:
+        samples: `ToolSample`s, more or fewer than the steps need.
+        longest: take the longest prompts (a recipe with demonstrations: with one in front, as if all were hard), and
+            let every completion be as long as it may.
+        bank: `DemoBank`; None makes one of `samples`.
+
+    Returns:
+        dict: "seconds" [float] and "log" [the trainer's metrics], one per batch of rollouts; "memory" as `peak_memory`;
+        "prompt_tokens" and "completion_tokens", means per rollout.
+    """
+    per_step, _ = batch_shape(recipe, profile)
+    reward = get_reward(recipe.reward)
+    rows = training_rows(samples, tokenizer, recipe.invite)
+    prompts = rows["prompt"]
+    if recipe.hard_samples == "demonstrate":
+        bank = bank or DemoBank(samples, recipe.demo_source)
+        columns = training_columns(samples)
+        pool, server = serve_hard_samples(recipe, profile, seed, samples, columns, bank, tokenizer)
+        for sample in samples if longest else ():
+            pool.observe(sample.id, "plain", HARD_WINDOW, 0, step=0)
+        prompts = [server.serve(sample.id)["prompt"] for sample in samples] if longest else prompts
+        reward, rows = PoolReward(reward, pool, bank), columns
+    if longest:
+        lengths = [len(ids) for ids in tokenizer(list(prompts), add_special_tokens=False).input_ids]
+        order = sorted(range(len(samples)), key=lambda i: -lengths[i])
+        rows = rows.select([order[i % len(order)] for i in range(steps * per_step)])
+    else:
+        rows = in_training_order(rows, steps * per_step, seed)
+    if recipe.hard_samples == "demonstrate":
+        rows = rows.with_transform(server)
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = grpo_config(recipe, profile, seed, Path(folder), describe_hardware())
+        updates = recipe.num_iterations
+        arguments.learning_rate, arguments.max_steps, arguments.save_strategy = 0.0, steps * updates, "no"
+        if longest:
+            shortest = "min_tokens" if profile.vllm else "min_new_tokens"
+            arguments.generation_kwargs = {shortest: profile.max_completion_length}
+        counts, clock = {"rollouts": 0, "completion_tokens": 0}, StepClock()
+        recorder = RolloutRecorder(reward, recipe.num_generations, Path(folder) / "rollouts.jsonl", counts)
+        free_memory()
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        trainer = GRPOTrainer(model=model, reward_funcs=recorder, args=arguments, train_dataset=rows,
+                              processing_class=tokenizer, callbacks=[clock])  # fmt: skip
+        adapters_to_float32(trainer.model)
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    if "ref" in getattr(model, "peft_config", {}):
+        model.delete_adapter("ref")  # TRL's copy for the KL term, which the next trainer would refuse to overwrite
+    batches = [row for row in clock.rows if "num_tokens" in row]  # a further update on them logs no rollouts
+    prompt_tokens = batches[-1]["num_tokens"] - counts["completion_tokens"]
+    seconds = [sum(clock.seconds[i : i + updates]) for i in range(0, len(clock.seconds), updates)]
+    return {
+        "seconds": seconds, "log": batches, "memory": peak_memory(),
+        "prompt_tokens": prompt_tokens / counts["rollouts"],
+        "completion_tokens": counts["completion_tokens"] / counts["rollouts"],
+    }  # fmt: skip
