@@ -17,9 +17,8 @@ import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from toolexpander_lite.studies.runs import write_json
-
 from toolexpander_lite.base.errors import KitError, RunError
+from toolexpander_lite.base.runs import write_json
 from toolexpander_lite.evaluation.answers import read_answers
 from toolexpander_lite.evaluation.bfcl import CATEGORIES, check_calls, find_package, load_questions, spell_out
 from toolexpander_lite.method.calls import match_calls, parse_completion, same_value

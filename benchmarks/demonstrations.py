@@ -18,11 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from toolexpander_lite.models.hardware import describe_hardware
-from toolexpander_lite.models.policy import load_policy, model_hash
-from toolexpander_lite.studies.runs import software_versions, write_json
 
 from toolexpander_lite.base.errors import KitError
+from toolexpander_lite.base.runs import software_versions, write_json
 from toolexpander_lite.evaluation.accuracy import generate
 from toolexpander_lite.method.calls import judge
 from toolexpander_lite.method.demonstrations import DemoBank
@@ -30,6 +28,8 @@ from toolexpander_lite.method.hard_sampling import DRAWS
 from toolexpander_lite.method.prompts import render_prompt
 from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.method.samples import tool_name
+from toolexpander_lite.models.hardware import describe_hardware
+from toolexpander_lite.models.policy import load_policy, model_hash
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.splits import load_splits
 

@@ -16,14 +16,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from toolexpander_lite.base.errors import KitError
+from toolexpander_lite.base.runs import software_versions, write_json
+from toolexpander_lite.evaluation.accuracy import generate, score
+from toolexpander_lite.method.prompts import render_prompt
 from toolexpander_lite.models.hardware import describe_hardware, pick_dtype
 from toolexpander_lite.models.memory import held_bytes
 from toolexpander_lite.models.policy import load_policy, model_hash
-from toolexpander_lite.studies.runs import software_versions, write_json
-
-from toolexpander_lite.base.errors import KitError
-from toolexpander_lite.evaluation.accuracy import generate, score
-from toolexpander_lite.method.prompts import render_prompt
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.splits import load_splits
 from toolexpander_lite.training.trial_steps import peak_memory

@@ -25,16 +25,16 @@ from pathlib import Path
 
 import psutil
 import torch
-from toolexpander_lite.models.hardware import describe_hardware, pick_dtype
-from toolexpander_lite.models.memory import SIZES, count_parameters, qwen25_config
-from toolexpander_lite.models.policy import load_policy
-from toolexpander_lite.studies.runs import read_jsonl, software_versions
 from transformers import Qwen2ForCausalLM
 
 from toolexpander_lite.base.errors import KitError
+from toolexpander_lite.base.runs import read_jsonl, software_versions
 from toolexpander_lite.method.demonstrations import DemoBank
 from toolexpander_lite.method.prompts import gold_completion, render_prompt
 from toolexpander_lite.method.recipes import get_recipe
+from toolexpander_lite.models.hardware import describe_hardware, pick_dtype
+from toolexpander_lite.models.memory import SIZES, count_parameters, qwen25_config
+from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.trial_steps import measure_steps, peak_memory
 from toolexpander_lite.worlds.nano_policy import build_tokenizer

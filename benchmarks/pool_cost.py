@@ -16,12 +16,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from toolexpander_lite.models.hardware import describe_hardware
-from toolexpander_lite.studies.runs import software_versions, write_json
 from turns import compare, in_the_studies_environment, take_turns
 
+from toolexpander_lite.base.runs import software_versions, write_json
 from toolexpander_lite.method.pool import HardSamplePool
 from toolexpander_lite.method.recipes import get_recipe
+from toolexpander_lite.models.hardware import describe_hardware
 from toolexpander_lite.training import train as training
 from toolexpander_lite.training.profiles import get_profile
 

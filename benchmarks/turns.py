@@ -17,6 +17,7 @@ import time
 
 import numpy as np
 import torch
+
 from toolexpander_lite.studies.intervals import bootstrap_interval
 from toolexpander_lite.studies.runner import ENVIRONMENT
 

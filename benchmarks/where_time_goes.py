@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from toolexpander_lite.models.hardware import describe_hardware
-from toolexpander_lite.studies.runs import read_log, software_versions, write_json
 from transformers import GenerationMixin
 from trl import GRPOTrainer
 
+from toolexpander_lite.base.runs import read_log, software_versions, write_json
+from toolexpander_lite.models.hardware import describe_hardware
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.train import train
 

@@ -5,6 +5,9 @@ import json
 import matplotlib.pyplot as plt
 import pytest
 from test_studies import fake_run
+
+from toolexpander_lite.base.errors import RunError
+from toolexpander_lite.base.runs import find_runs
 from toolexpander_lite.studies.ablation import (
     EDGE,
     IN_WORDS,
@@ -17,9 +20,6 @@ from toolexpander_lite.studies.ablation import (
     plot_panels,
     verdict,
 )
-from toolexpander_lite.studies.runs import find_runs
-
-from toolexpander_lite.base.errors import RunError
 
 
 def test_an_effect_is_the_mean_of_paired_differences(tmp_path):

@@ -5,7 +5,6 @@ import urllib.error
 from pathlib import Path
 
 import pytest
-from toolexpander_lite.models.policy import load_policy
 
 from toolexpander_lite.__main__ import main
 from toolexpander_lite.base.errors import DataError, RunError, SettingsError
@@ -21,6 +20,7 @@ from toolexpander_lite.evaluation.api_bank import (
     to_owners_row,
 )
 from toolexpander_lite.models import hardware
+from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.worlds.api_tasks import api_tasks
 

@@ -6,7 +6,8 @@ import random
 import numpy as np
 import pytest
 import torch
-from toolexpander_lite.studies.runs import REPOSITORY
+
+from toolexpander_lite.base.runs import REPOSITORY
 
 
 @pytest.fixture(scope="module")

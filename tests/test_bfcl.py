@@ -10,16 +10,16 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from toolexpander_lite.models.policy import load_policy
-from toolexpander_lite.studies.runs import REPOSITORY
 
 from toolexpander_lite.__main__ import main
 from toolexpander_lite.base.errors import DataError, RunError, SettingsError
+from toolexpander_lite.base.runs import REPOSITORY
 from toolexpander_lite.evaluation import answers, bfcl
 from toolexpander_lite.evaluation.answers import calls_text, read_answers
 from toolexpander_lite.evaluation.bfcl import check_calls, first_answer, json_schema, load_questions
 from toolexpander_lite.evaluation.bfcl_results import bfcl_table, evaluate_bfcl, result_file, score_bfcl
 from toolexpander_lite.method.prompts import render_prompt
+from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.worlds.nano_world import nano_samples
 

@@ -6,12 +6,12 @@ import shlex
 
 import pytest
 from test_studies import fake_run
+
+from toolexpander_lite.__main__ import _parser, main
+from toolexpander_lite.base.runs import REPOSITORY, find_runs
 from toolexpander_lite.studies.ablation import ROLLOUTS
 from toolexpander_lite.studies.arms import STUDIES
 from toolexpander_lite.studies.claims import CLAIMS, Claim, claims_table
-from toolexpander_lite.studies.runs import REPOSITORY, find_runs
-
-from toolexpander_lite.__main__ import _parser, main
 
 
 def test_claims_are_judged_by_their_comparison_and_only_when_it_was_run(tmp_path):

@@ -4,9 +4,9 @@ import random
 from pathlib import Path
 
 import pytest
+
 from toolexpander_lite.data.contamination import contamination, question, words
 from toolexpander_lite.data.sources import load_samples
-
 from toolexpander_lite.method.samples import ToolSample
 
 SLICES = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from toolexpander_lite.studies.difficulty_map import map_cells, map_lines, map_table, plot_map
 
 from toolexpander_lite.base.errors import RunError
+from toolexpander_lite.studies.difficulty_map import map_cells, map_lines, map_table, plot_map
 
 
 def a_run(folder, variant, seed, alone, helped, hard):

@@ -4,14 +4,14 @@ import json
 import shutil
 
 import pytest
-from toolexpander_lite.models.policy import load_policy
-from toolexpander_lite.studies.runs import read_jsonl, read_log
 
 from toolexpander_lite.__main__ import main
 from toolexpander_lite.base.errors import ModelError
+from toolexpander_lite.base.runs import read_jsonl, read_log
 from toolexpander_lite.evaluation.accuracy import evaluate
 from toolexpander_lite.evaluation.answers import answer_samples
 from toolexpander_lite.method.recipes import RECIPES, get_recipe
+from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.train import train
 from toolexpander_lite.worlds.nano_world import HARD_FAMILIES, nano_samples

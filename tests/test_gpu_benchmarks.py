@@ -8,13 +8,13 @@ import types
 from dataclasses import replace
 
 import pytest
-from toolexpander_lite.models.policy import load_policy
-from toolexpander_lite.studies.runs import REPOSITORY, read_jsonl
 
 from toolexpander_lite.__main__ import _parser
+from toolexpander_lite.base.runs import REPOSITORY, read_jsonl
 from toolexpander_lite.method.demonstrations import DemoBank
 from toolexpander_lite.method.prompts import gold_completion, render_prompt
 from toolexpander_lite.method.samples import ToolSample
+from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.splits import load_splits
 from toolexpander_lite.worlds.nano_policy import build_tokenizer

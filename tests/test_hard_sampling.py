@@ -11,11 +11,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from toolexpander_lite.models.policy import load_policy
-from toolexpander_lite.studies.runs import read_jsonl, read_log
 from trl import GRPOConfig, GRPOTrainer
 
 from toolexpander_lite.base.errors import PoolError
+from toolexpander_lite.base.runs import read_jsonl, read_log
 from toolexpander_lite.method import pool as sample_pool
 from toolexpander_lite.method.demonstrations import DemoBank
 from toolexpander_lite.method.hard_sampling import PoolReward, PromptServer
@@ -23,6 +22,7 @@ from toolexpander_lite.method.pool import STATES, HardSamplePool
 from toolexpander_lite.method.prompts import render_prompt
 from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.method.rewards import conjunctive_reward
+from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.record import STATE_LETTERS, Rounds, rewind
 from toolexpander_lite.training.splits import in_training_order, training_columns

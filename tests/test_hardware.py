@@ -6,20 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
-from toolexpander_lite.data.sources import load_samples
-from toolexpander_lite.models.hardware import (
-    Hardware,
-    cache_folder,
-    describe_hardware,
-    fetch,
-    pick_dtype,
-    pick_profile,
-    put_in_place,
-)
 
+from toolexpander_lite.base.downloads import cache_folder, fetch, put_in_place
 from toolexpander_lite.base.errors import SettingsError
+from toolexpander_lite.data.sources import load_samples
 from toolexpander_lite.evaluation.api_bank import load_api_bank
 from toolexpander_lite.models import hardware as module
+from toolexpander_lite.models.hardware import Hardware, describe_hardware, pick_dtype, pick_profile
 from toolexpander_lite.training.profiles import PROFILES
 
 CPU = Hardware("cpu", "CPU", 16.0)

@@ -10,11 +10,11 @@ import datasets
 import pyarrow
 import pyarrow.parquet as parquet
 import pytest
-from toolexpander_lite.data.formats import parameter_schema, to_hermes
-from toolexpander_lite.data.sources import SOURCES, load_samples, split_of
 
 from toolexpander_lite.__main__ import main
 from toolexpander_lite.data import row_files
+from toolexpander_lite.data.formats import parameter_schema, to_hermes
+from toolexpander_lite.data.sources import SOURCES, load_samples, split_of
 from toolexpander_lite.method.samples import DataError, to_dataset, to_samples
 from toolexpander_lite.models import hardware
 

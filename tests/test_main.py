@@ -4,12 +4,12 @@ import json
 import re
 
 import pytest
-from toolexpander_lite.data.formats import to_hermes
-from toolexpander_lite.studies.notebooks import NOTEBOOKS
-from toolexpander_lite.studies.runs import REPOSITORY, read_log
 
 from toolexpander_lite.__main__ import _parser, main
+from toolexpander_lite.base.runs import REPOSITORY, read_log
+from toolexpander_lite.data.formats import to_hermes
 from toolexpander_lite.method.recipes import RECIPES
+from toolexpander_lite.studies.notebooks import NOTEBOOKS
 from toolexpander_lite.training.profiles import PROFILES, get_profile
 
 PRINTED = re.compile(r"python -m toolexpander_lite ([a-z][^\n`\"#]*)")

@@ -4,10 +4,10 @@ import importlib.util
 
 import pytest
 from test_models import WITH_TOOLS, save_model
-from toolexpander_lite.models.memory import count_parameters, held_bytes, qwen25_config, training_bytes
-from toolexpander_lite.models.policy import load_policy
 from transformers import AutoConfig
 
+from toolexpander_lite.models.memory import count_parameters, held_bytes, qwen25_config, training_bytes
+from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 
 

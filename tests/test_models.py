@@ -11,6 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from toolexpander_lite.method.prompts import gold_completion, render_messages, render_prompt
+from toolexpander_lite.method.samples import ToolSample
+from toolexpander_lite.models import files as model_files
+from toolexpander_lite.models import policy as module
 from toolexpander_lite.models.policy import (
     ModelError,
     adapters_to_float32,
@@ -19,12 +25,6 @@ from toolexpander_lite.models.policy import (
     model_hash,
     prepare_tokenizer,
 )
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
-
-from toolexpander_lite.method.prompts import gold_completion, render_messages, render_prompt
-from toolexpander_lite.method.samples import ToolSample
-from toolexpander_lite.models import files as model_files
-from toolexpander_lite.models import policy as module
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.warm_start import IGNORED, encode_row, sft_warm_start
 

@@ -4,7 +4,6 @@ import random
 
 import pytest
 import torch
-from toolexpander_lite.models.policy import load_policy
 
 from toolexpander_lite.__main__ import main
 from toolexpander_lite.base.errors import SettingsError
@@ -13,6 +12,7 @@ from toolexpander_lite.method.demonstrations import DemoBank
 from toolexpander_lite.method.prompts import gold_completion, render_prompt, written_completion
 from toolexpander_lite.method.samples import SolvedSample
 from toolexpander_lite.method.self_examples import judge_example, judge_examples
+from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.worlds import nano_policy
 from toolexpander_lite.worlds.nano_policy import (

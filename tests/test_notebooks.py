@@ -7,6 +7,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
+
+from toolexpander_lite.__main__ import main
 from toolexpander_lite.studies.notebooks import (
     NOTEBOOKS,
     NotebookError,
@@ -14,8 +16,6 @@ from toolexpander_lite.studies.notebooks import (
     run_notebook,
     run_notebooks,
 )
-
-from toolexpander_lite.__main__ import main
 
 ALL = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
 

@@ -5,13 +5,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from test_models import SAMPLES, WITH_TOOLS, make_tokenizer, save_model
-from toolexpander_lite.models.hardware import Hardware
-from toolexpander_lite.models.policy import load_policy, prepare_tokenizer
 
 from toolexpander_lite.__main__ import main
 from toolexpander_lite.base.errors import SettingsError
 from toolexpander_lite.method.prompts import render_prompt
 from toolexpander_lite.method.recipes import get_recipe
+from toolexpander_lite.models.hardware import Hardware
+from toolexpander_lite.models.policy import load_policy, prepare_tokenizer
 from toolexpander_lite.training import preflight as module
 from toolexpander_lite.training.preflight import (
     Check,

@@ -7,6 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+
+from toolexpander_lite.__main__ import _parser
+from toolexpander_lite.base.runs import REPOSITORY, evaluations, find_runs, load_study, read_log, summarize
+from toolexpander_lite.method.recipes import Recipe, get_recipe, parse_settings
 from toolexpander_lite.studies.headlines import (
     agreement_line,
     demonstration_lines,
@@ -16,10 +20,6 @@ from toolexpander_lite.studies.headlines import (
     resume_line,
 )
 from toolexpander_lite.studies.report import BEGIN, END, arms_table, rebuild, results_markdown, summary_markdown
-from toolexpander_lite.studies.runs import REPOSITORY, evaluations, find_runs, load_study, read_log, summarize
-
-from toolexpander_lite.__main__ import _parser
-from toolexpander_lite.method.recipes import Recipe, get_recipe, parse_settings
 from toolexpander_lite.training.profiles import get_profile
 
 RUNS = REPOSITORY / "assets" / "runs"

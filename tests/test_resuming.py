@@ -6,10 +6,10 @@ from dataclasses import asdict
 import pytest
 import torch
 from safetensors.torch import save_file
-from toolexpander_lite.studies.runs import read_log
 
 from toolexpander_lite.__main__ import main
 from toolexpander_lite.base.errors import RunError
+from toolexpander_lite.base.runs import read_log
 from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.record import rewind

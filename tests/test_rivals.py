@@ -8,10 +8,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from toolexpander_lite.studies.runs import read_jsonl, read_log
 from transformers import AutoTokenizer
 
 from toolexpander_lite.base.errors import PoolError
+from toolexpander_lite.base.runs import read_jsonl, read_log
 from toolexpander_lite.method.calls import judge
 from toolexpander_lite.method.demonstrations import DemoBank
 from toolexpander_lite.method.hard_sampling import PoolReward

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+
 from toolexpander_lite.data.formats import (
     RowDropped,
     json_schema,
@@ -16,7 +17,6 @@ from toolexpander_lite.data.formats import (
     toolace_row,
 )
 from toolexpander_lite.data.sources import load_samples
-
 from toolexpander_lite.method.samples import to_dataset, to_samples
 from toolexpander_lite.worlds.tools import ToolRegistry
 

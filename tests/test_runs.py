@@ -2,6 +2,21 @@ import json
 
 import numpy as np
 import pytest
+
+from toolexpander_lite.base.runs import (
+    LEFT_BY_A_RUN,
+    RunError,
+    collapse_mechanism,
+    find_runs,
+    has_collapsed,
+    has_stalled,
+    load_study,
+    read_log,
+    sample_outcomes,
+    summarize,
+)
+from toolexpander_lite.evaluation.executed import EPISODE_REASONS
+from toolexpander_lite.method.calls import REASONS
 from toolexpander_lite.studies.plots import (
     REASON_COLOURS,
     curve,
@@ -12,22 +27,7 @@ from toolexpander_lite.studies.plots import (
     plot_training,
     smooth,
 )
-from toolexpander_lite.studies.runs import (
-    LEFT_BY_A_RUN,
-    RunError,
-    check_folder,
-    collapse_mechanism,
-    find_runs,
-    has_collapsed,
-    has_stalled,
-    load_study,
-    read_log,
-    sample_outcomes,
-    summarize,
-)
-
-from toolexpander_lite.evaluation.executed import EPISODE_REASONS
-from toolexpander_lite.method.calls import REASONS
+from toolexpander_lite.training.resume import check_folder
 
 
 def write_run(folder, zero_shot, hard=None, reasons=None):

@@ -4,6 +4,8 @@ import json
 
 import matplotlib.pyplot as plt
 import pytest
+
+from toolexpander_lite.base.errors import RunError
 from toolexpander_lite.studies.intervals import share_interval
 from toolexpander_lite.studies.scoreboard import (
     difference,
@@ -14,8 +16,6 @@ from toolexpander_lite.studies.scoreboard import (
     scoreboard_lines,
     warm_start_lines,
 )
-
-from toolexpander_lite.base.errors import RunError
 
 IDS = [f"q{n}" for n in range(10)]
 

@@ -3,6 +3,8 @@
 import matplotlib.pyplot as plt
 import pytest
 from test_studies import fake_run
+
+from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.studies.arms import SEARCH_RATES, SEARCH_SEEDS, SET_VALUES, STUDIES, sensitivity_rows
 from toolexpander_lite.studies.sensitivity import (
     SWITCHES,
@@ -11,8 +13,6 @@ from toolexpander_lite.studies.sensitivity import (
     plot_sensitivity,
     sensitivity_table,
 )
-
-from toolexpander_lite.method.recipes import get_recipe
 
 
 def ticks(figure):

@@ -6,9 +6,11 @@ import math
 import matplotlib.pyplot as plt
 import pytest
 import torch
+
+from toolexpander_lite.base.runs import REPOSITORY
+from toolexpander_lite.method.prompts import gold_completion
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.studies.plots import LivePlot, plot_seeds
-from toolexpander_lite.studies.runs import REPOSITORY
 from toolexpander_lite.studies.tables import (
     bonus_only,
     completions_table,
@@ -20,8 +22,6 @@ from toolexpander_lite.studies.tables import (
     real_model_table,
     seeds_table,
 )
-
-from toolexpander_lite.method.prompts import gold_completion
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.worlds.nano_world import nano_samples
 

@@ -6,14 +6,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from test_loaders import call_text, toolrl_file, toolrl_row
-from toolexpander_lite.models.policy import load_policy
-from toolexpander_lite.studies.runs import RunError, read_log
 
 from toolexpander_lite.base.errors import ModelError
+from toolexpander_lite.base.runs import RunError, read_log
 from toolexpander_lite.evaluation.accuracy import gold_logprobs
 from toolexpander_lite.method.prompts import gold_completion
 from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.method.samples import DataError
+from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training import warm_start
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.splits import load_splits

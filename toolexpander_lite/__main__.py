@@ -158,7 +158,7 @@ def _executed(arguments):
 
 
 def _runs(arguments):
-    from .studies.runs import load_study
+    from .base.runs import load_study
 
     table = load_study(arguments.folder)
     print(table.drop(columns="run").to_string(index=False))
@@ -216,9 +216,9 @@ def _warm_start(arguments):
 
 
 def _data(arguments):
+    from .base.runs import write_json
     from .data.contamination import contamination
     from .data.sources import load_samples
-    from .studies.runs import write_json
 
     report = load_samples(arguments.source, arguments.data_path, arguments.limit)
     print(report)

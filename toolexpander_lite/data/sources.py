@@ -20,9 +20,9 @@ from jsonschema import Draft202012Validator
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
+from ..base.downloads import cache_folder, fetch
 from ..base.errors import DataError
 from ..method.samples import ToolSample
-from ..models.hardware import cache_folder, fetch
 from .formats import NO_SCHEMA, RowDropped, hermes_row, seal_row, toolace_row, toolrl_row, xlam_row
 from .row_files import hub_rows, read_rows
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from ..base.errors import RunError, SettingsError
 from ..base.files import write_whole
+from ..base.runs import write_json
 from ..method.calls import CALL_CLOSE, CALL_OPEN, parse_completion
 from ..method.prompts import check_invitation, render_prompt
 from ..models.policy import model_hash
-from ..studies.runs import write_json
 from .accuracy import generate
 
 

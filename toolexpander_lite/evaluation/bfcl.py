@@ -19,9 +19,9 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
+from ..base.downloads import beside, cache_folder, put_in_place
 from ..base.errors import DataError
 from ..method.samples import ToolSample
-from ..models.hardware import beside, cache_folder, put_in_place
 
 VERSION = "2026.3.23"
 WHEEL_SHA256 = "3bb6dfa5f0c68ad403c9ec50b00db2bb3b4cc9b38ab1ff33f48fe30d853d3a0a"

@@ -12,8 +12,8 @@ from huggingface_hub import constants, try_to_load_from_cache
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from ..base.downloads import beside, cache_folder, put_in_place
 from ..base.errors import ModelError
-from .hardware import beside, cache_folder, put_in_place
 
 logger = logging.getLogger(__name__)
 

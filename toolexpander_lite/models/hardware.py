@@ -1,20 +1,13 @@
-"""What this machine is, which profile fits it, and where it keeps what was fetched.
+"""What this machine is, and which profile fits it.
 
 The choices are made from a plain `Hardware` record, so they can be read, tested and argued about
 without owning the machine. All thresholds are our assumptions.
 """
 
-import errno
 import os
-import tempfile
-import urllib.request
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-
-from ..base.errors import SettingsError
 
 
 @dataclass(frozen=True)
@@ -89,71 +82,3 @@ def pick_profile(hardware=None):
         f"{hardware}: under 14 GiB, where the 1.5B profile was never measured, so SmolLM2, a tenth of its size. To try "
         "the larger one: profile t4 with micro_batch=2; the preflight tells whether it fits."
     )
-
-
-def cache_folder(*parts):
-    """Folder for fetched data and unpacked models, made if missing -> `Path`.
-
-    It is `$TOOLEXPANDER_CACHE`, else `.cache/toolexpander_lite` in the home folder.
-
-    Raises:
-        SettingsError: it cannot be made.
-    """
-    root = os.environ.get("TOOLEXPANDER_CACHE") or Path.home() / ".cache" / "toolexpander_lite"
-    folder = Path(root, *parts)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(folder, error) from None
-    return folder
-
-
-def _unwritable(folder, error):
-    return SettingsError(
-        f"cannot write to the cache folder {folder} ({error.strerror or error}); set TOOLEXPANDER_CACHE to a folder "
-        "that can be written to"
-    )
-
-
-@contextmanager
-def beside(folder):
-    """A folder within the cache folder `folder`, on its disk, gone at the end -> `Path`; for `put_in_place`.
-
-    Raises:
-        SettingsError: `folder` cannot be written to, or its disk is full.
-    """
-    try:
-        with tempfile.TemporaryDirectory(dir=folder) as made:
-            yield Path(made)
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOENT):
-            raise  # what is done in the folder went wrong otherwise
-        raise _unwritable(folder, error) from None
-
-
-def fetch(url, folder):
-    """Download one file into the cache folder `folder` unless it is there -> its `Path`.
-
-    Raises:
-        OSError: out of reach.
-        SettingsError: `folder` cannot be written to.
-    """
-    file = Path(folder, url.rpartition("/")[2])
-    if not file.is_file():
-        with urllib.request.urlopen(url, timeout=60) as answer:
-            content = answer.read()
-        # Whole or not at all: a cut download must never be taken for the file.
-        with beside(folder) as made:
-            part = made / file.name
-            part.write_bytes(content)
-            put_in_place(part, file)
-    return file
-
-
-def put_in_place(made, place):
-    """Move a finished file or folder to `place`; what another process has put there in the meantime is used instead."""
-    try:
-        made.replace(place)
-    except OSError:
-        if not place.exists():
-            raise

@@ -13,9 +13,9 @@ from matplotlib.lines import Line2D
 from scipy.stats import binomtest
 
 from ..base.errors import RunError
+from ..base.runs import evaluations, has_collapsed, load_study, read_log, rollouts_to
 from .intervals import bootstrap_interval, paired_difference
 from .plots import curve, draw_curves
-from .runs import evaluations, has_collapsed, load_study, read_log, rollouts_to
 
 # The rule of `verdict`, all of it ours.
 FEW = 3  # seeds: with fewer there is no verdict

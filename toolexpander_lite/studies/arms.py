@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
+from ..base.runs import REPOSITORY, find_runs, load_study, rollouts_to
 from ..method.recipes import get_recipe
-from .runs import REPOSITORY, find_runs, load_study, rollouts_to
 
 SEARCH_SEEDS = (100, 101)  # no other study uses them
 SEARCH_RATES = ("6e-4", "1e-3", "2e-3")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..base.runs import find_runs, load_study
 from .ablation import FEW, LITTLE, ROLLOUTS, effects_table
 from .arms import RIVALS, STUDIES
 from .intervals import share_interval
 from .runner import reproduce_command
-from .runs import find_runs, load_study
 
 CHOICE = "the abstract's choice, our test"
 AGAIN = "out/again"  # where the commands of a table write a second set of runs

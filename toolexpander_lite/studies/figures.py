@@ -4,11 +4,11 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
+from ..base.runs import find_runs, has_seeds
 from .ablation import plot_panels
 from .arms import ABLATION_MAIN
 from .difficulty_map import map_table, plot_map
 from .plots import draw_curves, draw_race, plot_groups, plot_seeds
-from .runs import find_runs, has_seeds
 from .sensitivity import assumption_figures
 
 # The arms of the first picture: the rivals that move, those that do not, and hard sampling with and without its parts.

@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pandas as pd
 
 from ..base.errors import RunError, SettingsError
+from ..base.runs import REPOSITORY, find_runs, load_study
 from ..training.profiles import get_profile
 from .arms import STUDIES
-from .runs import REPOSITORY, find_runs, load_study
 
 RUNS = "assets/runs"  # the committed runs, from the repository's root
 

@@ -12,8 +12,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from ..base.runs import find_runs, load_study, rollouts_to
 from .arms import chosen_rates, search_table, sensitivity_rows
-from .runs import find_runs, load_study, rollouts_to
 
 WORKS = "hard_sampling-kl0"  # hard sampling without the KL term: the arm whose switches `nano-hard-sampling` changes
 # Field -> (value, variant of nano-hard-sampling), in order.

@@ -10,12 +10,12 @@ import json
 import numpy as np
 import pandas as pd
 
+from ..base.runs import evaluations, find_runs, first_at, read_log, rollouts_to
 from ..evaluation.accuracy import generate
 from ..method.calls import judge
 from ..method.prompts import render_prompt
 from ..method.self_examples import EXAMPLE_CLOSE, EXAMPLE_OPEN, judge_example, judge_examples
 from .headlines import hits
-from .runs import evaluations, find_runs, first_at, read_log, rollouts_to
 
 END_STEPS = 10
 WRITES = 0.1  # a run whose example rate at the end is above this writes examples (our line; runs are far from it)

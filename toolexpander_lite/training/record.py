@@ -10,9 +10,9 @@ from pathlib import Path
 from transformers import TrainerCallback
 
 from ..base.files import write_whole
+from ..base.runs import read_jsonl
 from ..method.rewards import group_outcomes, judge_all
 from ..method.self_examples import example_reasons
-from ..studies.runs import read_jsonl
 from .resume import LOGS, step_of
 
 # TRL's own metric names, plus ours ("format_rate", "groups/...", and the cumulative counts).

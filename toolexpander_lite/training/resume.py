@@ -2,14 +2,19 @@
 
 import json
 import zlib
+from dataclasses import MISSING, fields
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
 from safetensors import SafetensorError, safe_open
 
 from ..base.errors import RunError
-from ..studies.runs import read_jsonl
+from ..base.files import check_writable
+from ..base.runs import read_jsonl
+from ..method.recipes import Recipe
+from .profiles import Profile
 
+LEFT_BY_A_RUN = ("log.jsonl", "summary.json", "rounds.jsonl", "rollouts.jsonl", "checkpoints", "final")
 LOGS = ("log.jsonl", "rollouts.jsonl", "rounds.jsonl")
 
 
@@ -104,3 +109,50 @@ def _read_through(file):
         with ZipFile(file) as parts:
             if broken := parts.testzip():
                 raise BadZipFile(f"{broken} is damaged")
+
+
+def check_folder(out, identity, resume):
+    """Make `out` ready for a run, or say in one sentence why it is not.
+
+    `identity`: recipe, profile and seed of the run to come. Only the number of steps may differ when resuming; anything
+    else is another run. A field that the old run's version did not have counts as its default. Resuming in an empty
+    folder starts afresh.
+
+    Raises:
+        RunError: not writable; holds a run and `resume` is False; holds another run than `identity`, or what is left of
+            a run without its config.json, which cannot be told from another.
+    """
+    out = Path(out)
+    check_writable(out)
+    if not (out / "config.json").exists():
+        if left := [name for name in LEFT_BY_A_RUN if (out / name).exists()]:
+            raise RunError(
+                f"{out} holds {', '.join(left)} of a run, but not its config.json, and a new run would overwrite them; "
+                "choose another folder, put the config.json back to go on with that run, or delete the folder"
+            )
+        return
+    if not resume:
+        raise RunError(f"{out} already holds a run; go on with it (resume=True, --resume) or choose another folder")
+    try:
+        old = json.loads((out / "config.json").read_text())
+    except json.JSONDecodeError as error:
+        raise RunError(f"{out / 'config.json'} is not readable ({error}); choose another folder") from error
+    if set(identity) - set(old):
+        raise RunError(f"{out} holds a run of another kind; choose another folder")
+    for part in ("recipe", "profile", "seed"):
+        was, now = old[part], json.loads(json.dumps(identity[part]))
+        if part == "profile":
+            was, now = ({k: v for k, v in d.items() if k != "steps"} for d in (_filled(Profile, was), now))
+        elif part == "recipe":
+            was, now = ({k: v for k, v in d.items() if k != "about"} for d in (_filled(Recipe, was), now))
+        if was != now:
+            differs = [k for k in now if was.get(k) != now[k]] if isinstance(now, dict) else [part]
+            raise RunError(
+                f"{out} holds another run: its {part} differs in {', '.join(f'{k}' for k in differs)}; "
+                "resume with the same settings or choose another folder"
+            )
+
+
+def _filled(kind, settings):
+    """A recipe or profile as an older version wrote it, with the defaults of the fields it did not know."""
+    return {f.name: f.default for f in fields(kind) if f.default is not MISSING} | settings

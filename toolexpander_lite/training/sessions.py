@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..studies.runs import read_log
+from ..base.runs import read_log
 from .profiles import get_profile
 
 # How much longer than measured a step may take, evaluations and checkpoints included (our assumptions). The preflight's

@@ -27,6 +27,7 @@ from transformers import PrinterCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer
 
 from ..base.errors import RunError, SettingsError
+from ..base.runs import software_versions, summarize, write_json
 from ..evaluation.accuracy import evaluate
 from ..method.demonstrations import DemoBank
 from ..method.hard_sampling import PoolReward, PromptServer
@@ -38,12 +39,11 @@ from ..method.self_examples import ExampleBonus
 from ..models.files import mark_base
 from ..models.hardware import describe_hardware, pick_dtype
 from ..models.policy import adapters_to_float32, load_policy, model_hash
-from ..studies.runs import check_folder, software_versions, summarize, write_json
 from ..worlds.nano_world import right_call
 from .baselines import RULES, RivalServer, VisitHistory
 from .profiles import check_seed, get_profile
 from .record import RolloutRecorder, Rounds, RunLog, command_line, rewind
-from .resume import find_checkpoint
+from .resume import check_folder, find_checkpoint
 from .splits import in_training_order, load_splits, training_columns, training_rows
 
 TRAINER_SETTINGS = (

@@ -1,4 +1,4 @@
-"""Run directories: reading them, checking them, and what their logs say.
+"""Run directories: reading them, and what their logs say.
 
 A run stalls or collapses by number, not by eye (our definitions):
 
@@ -11,21 +11,17 @@ A run can be both: what collapses on everything has not gained on the hard famil
 
 import json
 import subprocess
-from dataclasses import MISSING, fields
 from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
 
-from ..base.errors import RunError
-from ..base.files import check_writable, write_whole
-from ..method.recipes import Recipe
-from ..training.profiles import Profile
+from .errors import RunError
+from .files import write_whole
 
 STALL_MARGIN = 0.05
 COLLAPSE_SHARE = 0.5
 REPOSITORY = Path(__file__).resolve().parents[2]
-LEFT_BY_A_RUN = ("log.jsonl", "summary.json", "rounds.jsonl", "rollouts.jsonl", "checkpoints", "final")
 
 
 def write_json(path, value):
@@ -47,53 +43,6 @@ def software_versions():
     except OSError:  # no git on this machine
         versions["git_commit"] = None
     return versions
-
-
-def check_folder(out, identity, resume):
-    """Make `out` ready for a run, or say in one sentence why it is not.
-
-    `identity`: recipe, profile and seed of the run to come. Only the number of steps may differ when resuming; anything
-    else is another run. A field that the old run's version did not have counts as its default. Resuming in an empty
-    folder starts afresh.
-
-    Raises:
-        RunError: not writable; holds a run and `resume` is False; holds another run than `identity`, or what is left of
-            a run without its config.json, which cannot be told from another.
-    """
-    out = Path(out)
-    check_writable(out)
-    if not (out / "config.json").exists():
-        if left := [name for name in LEFT_BY_A_RUN if (out / name).exists()]:
-            raise RunError(
-                f"{out} holds {', '.join(left)} of a run, but not its config.json, and a new run would overwrite them; "
-                "choose another folder, put the config.json back to go on with that run, or delete the folder"
-            )
-        return
-    if not resume:
-        raise RunError(f"{out} already holds a run; go on with it (resume=True, --resume) or choose another folder")
-    try:
-        old = json.loads((out / "config.json").read_text())
-    except json.JSONDecodeError as error:
-        raise RunError(f"{out / 'config.json'} is not readable ({error}); choose another folder") from error
-    if set(identity) - set(old):
-        raise RunError(f"{out} holds a run of another kind; choose another folder")
-    for part in ("recipe", "profile", "seed"):
-        was, now = old[part], json.loads(json.dumps(identity[part]))
-        if part == "profile":
-            was, now = ({k: v for k, v in d.items() if k != "steps"} for d in (_filled(Profile, was), now))
-        elif part == "recipe":
-            was, now = ({k: v for k, v in d.items() if k != "about"} for d in (_filled(Recipe, was), now))
-        if was != now:
-            differs = [k for k in now if was.get(k) != now[k]] if isinstance(now, dict) else [part]
-            raise RunError(
-                f"{out} holds another run: its {part} differs in {', '.join(f'{k}' for k in differs)}; "
-                "resume with the same settings or choose another folder"
-            )
-
-
-def _filled(kind, settings):
-    """A recipe or profile as an older version wrote it, with the defaults of the fields it did not know."""
-    return {f.name: f.default for f in fields(kind) if f.default is not MISSING} | settings
 
 
 def read_jsonl(path, whole=False):
