@@ -18,7 +18,7 @@ import time
 import numpy as np
 import torch
 
-from toolexpander_lite.studies.intervals import bootstrap_interval
+from toolexpander_lite.base.intervals import bootstrap_interval
 from toolexpander_lite.studies.runner import ENVIRONMENT
 
 WARM_UP = 2  # steps of a round

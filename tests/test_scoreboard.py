@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 from toolexpander_lite.base.errors import RunError
-from toolexpander_lite.studies.intervals import share_interval
+from toolexpander_lite.base.intervals import share_interval
 from toolexpander_lite.studies.scoreboard import (
     difference,
     load_scores,

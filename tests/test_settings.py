@@ -9,13 +9,14 @@ from transformers import set_seed
 
 from toolexpander_lite.__main__ import main
 from toolexpander_lite.base.errors import DataError, RunError, SettingsError
+from toolexpander_lite.base.settings import check_seed
 from toolexpander_lite.method.prompts import gold_completion, render_prompt
 from toolexpander_lite.method.recipes import RECIPES, Recipe, get_recipe, parse_settings
 from toolexpander_lite.method.samples import ToolSample
 from toolexpander_lite.models.hardware import Hardware
 from toolexpander_lite.training import splits
 from toolexpander_lite.training.baselines import RULES
-from toolexpander_lite.training.profiles import PROFILES, Profile, check_seed, get_profile
+from toolexpander_lite.training.profiles import PROFILES, Profile, get_profile
 from toolexpander_lite.training.resume import check_folder
 from toolexpander_lite.training.splits import fewer_tools, load_splits
 from toolexpander_lite.training.train import grpo_config

@@ -10,12 +10,12 @@ import pytest
 
 from toolexpander_lite.__main__ import _parser, main
 from toolexpander_lite.base.errors import RunError
+from toolexpander_lite.base.intervals import bootstrap_interval, paired_difference
 from toolexpander_lite.base.runs import REPOSITORY, find_runs, has_seeds, rollouts_to
 from toolexpander_lite.method.recipes import Recipe, get_recipe, parse_settings
 from toolexpander_lite.studies import arms
 from toolexpander_lite.studies import runner as studies
 from toolexpander_lite.studies.arms import Arm, chosen_rates, search_table
-from toolexpander_lite.studies.intervals import bootstrap_interval, paired_difference
 from toolexpander_lite.studies.report import arms_table, time_to
 from toolexpander_lite.studies.runner import reproduce_command, study_plan
 from toolexpander_lite.training.profiles import get_profile

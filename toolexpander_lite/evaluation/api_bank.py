@@ -19,13 +19,13 @@ import pandas as pd
 
 from ..base.downloads import cache_folder, fetch
 from ..base.errors import DataError, RunError
+from ..base.intervals import share_interval
 from ..base.runs import write_json
 from ..data.formats import parameter_schema
 from ..data.row_files import read_rows
 from ..data.sources import LoadReport
 from ..method.calls import judge
 from ..method.samples import ToolSample
-from ..studies.intervals import share_interval
 from .answers import answer_samples, check_asking, claim_folder, form_and_speed, read_answers
 
 _OWNERS = "https://raw.githubusercontent.com/AlibabaResearch/DAMO-ConvAI/5c38bb7d1d78c7a7f12aa415d620d6305dbe2078/"

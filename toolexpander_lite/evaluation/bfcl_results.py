@@ -14,9 +14,9 @@ from pathlib import Path
 import pandas as pd
 
 from ..base.errors import DataError, RunError
+from ..base.intervals import share_interval
 from ..base.runs import write_json
 from ..method.calls import parse_completion
-from ..studies.intervals import share_interval
 from .answers import answer_samples, check_asking, claim_folder, form_and_speed, read_answers
 from .bfcl import CATEGORIES, READER, check_calls, check_categories, find_package, load_questions
 

@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from scipy.stats import binomtest
 
 from ..base.errors import RunError
+from ..base.intervals import bootstrap_interval, paired_difference
 from ..base.runs import evaluations, has_collapsed, load_study, read_log, rollouts_to
-from .intervals import bootstrap_interval, paired_difference
 from .plots import curve, draw_curves
 
 # The rule of `verdict`, all of it ours.

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..base.intervals import share_interval
 from ..base.runs import find_runs, load_study
 from .ablation import FEW, LITTLE, ROLLOUTS, effects_table
 from .arms import RIVALS, STUDIES
-from .intervals import share_interval
 from .runner import reproduce_command
 
 CHOICE = "the abstract's choice, our test"

@@ -7,9 +7,9 @@ a policy: how likely it is to answer a hard question right alone, and how likely
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from ..base.intervals import bootstrap_interval
 from ..base.runs import evaluations, load_study, read_log
 from ..worlds.nano_world import FAMILIES, HARD_FAMILIES
-from .intervals import bootstrap_interval
 
 
 def map_table(folder):

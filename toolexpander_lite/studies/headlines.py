@@ -2,9 +2,9 @@
 
 import json
 
+from ..base.intervals import share_interval
 from ..base.runs import evaluations, find_runs, read_jsonl, read_log
 from .difficulty_map import map_cells, map_table
-from .intervals import share_interval
 
 
 def map_sentences(folder):

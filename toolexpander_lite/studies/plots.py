@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import ListedColormap
 
+from ..base.intervals import bootstrap_interval
 from ..base.runs import evaluations, read_jsonl, read_log, rollouts_to
 from ..training.record import STATE_LETTERS
-from .intervals import bootstrap_interval
 
 # What a pool's states look like, from bad to good.
 STATE_COLOURS = {

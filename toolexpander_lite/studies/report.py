@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from ..base.intervals import bootstrap_interval, paired_difference
 from ..base.runs import REPOSITORY, evaluations, find_runs, has_collapsed, has_seeds, load_study, read_log, rollouts_to
 from .difficulty_map import map_lines
 from .figures import KEY_SEEDS, readme_figures
@@ -19,7 +20,6 @@ from .headlines import (
     speed_lines,
     warm_start_line,
 )
-from .intervals import bootstrap_interval, paired_difference
 from .scoreboard import scoreboard_lines, warm_start_lines
 
 KEY_STUDIES = {  # the README's tables: study: (what it is about, {arm: in words})

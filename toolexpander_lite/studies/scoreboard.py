@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from ..base.errors import RunError
+from ..base.intervals import bootstrap_interval, share_interval
 from ..base.runs import find_runs, load_study, read_jsonl
-from .intervals import bootstrap_interval, share_interval
 
 _NAME = re.compile(r"(?P<arm>.+?)(?:-seed-(?P<seed>\d+))?(?P<plain>-plain)?")
 COLUMNS = (

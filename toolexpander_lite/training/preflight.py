@@ -16,13 +16,14 @@ import torch
 from transformers import set_seed
 
 from ..base.errors import KitError, SettingsError
+from ..base.settings import check_seed
 from ..method.demonstrations import DemoBank
 from ..method.prompts import SYSTEM_PROMPT, check_invitation, gold_completion, render_prompt
 from ..method.recipes import get_recipe
 from ..method.self_examples import example_text
 from ..models.hardware import describe_hardware
 from ..models.policy import load_policy
-from .profiles import check_seed, get_profile
+from .profiles import get_profile
 from .splits import load_splits, training_columns
 from .train import batch_shape, check_context, grpo_config, serve_hard_samples
 from .trial_steps import measure_steps

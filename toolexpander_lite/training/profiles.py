@@ -230,13 +230,3 @@ def get_profile(name, **changes):
         return replace(name, **changes)
     except TypeError as error:
         raise SettingsError(f"profile {name.name!r}: {error}") from None
-
-
-def check_seed(seed):
-    """Refuse what cannot seed a run.
-
-    Raises:
-        SettingsError: not a whole number from 0 to `LARGEST_SEED`.
-    """
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED:
-        raise SettingsError(f"seed is {seed!r}; it must be a whole number from 0 to {LARGEST_SEED}")

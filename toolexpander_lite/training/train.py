@@ -28,6 +28,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from ..base.errors import RunError, SettingsError
 from ..base.runs import software_versions, summarize, write_json
+from ..base.settings import check_seed
 from ..evaluation.accuracy import evaluate
 from ..method.demonstrations import DemoBank
 from ..method.hard_sampling import PoolReward, PromptServer
@@ -41,7 +42,7 @@ from ..models.hardware import describe_hardware, pick_dtype
 from ..models.policy import adapters_to_float32, load_policy, model_hash
 from ..worlds.nano_world import right_call
 from .baselines import RULES, RivalServer, VisitHistory
-from .profiles import check_seed, get_profile
+from .profiles import get_profile
 from .record import RolloutRecorder, Rounds, RunLog, command_line, rewind
 from .resume import check_folder, find_checkpoint
 from .splits import in_training_order, load_splits, training_columns, training_rows

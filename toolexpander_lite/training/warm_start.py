@@ -19,13 +19,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ..base.errors import ModelError, SettingsError
 from ..base.runs import software_versions, write_json
+from ..base.settings import check_seed
 from ..evaluation.accuracy import evaluate
 from ..method.demonstrations import DemoBank
 from ..method.hard_sampling import PromptServer
 from ..method.prompts import gold_completion, render_prompt
 from ..models.hardware import describe_hardware, pick_dtype
 from ..models.policy import load_policy, model_hash
-from .profiles import check_seed
 from .record import command_line
 from .resume import check_folder
 from .splits import load_splits
