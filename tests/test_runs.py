@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from toolexpander_lite.base.runs import (
-    LEFT_BY_A_RUN,
     RunError,
     collapse_mechanism,
     find_runs,
@@ -27,7 +26,7 @@ from toolexpander_lite.studies.plots import (
     plot_training,
     smooth,
 )
-from toolexpander_lite.training.resume import check_folder
+from toolexpander_lite.training.resume import LEFT_BY_A_RUN, check_folder
 
 
 def write_run(folder, zero_shot, hard=None, reasons=None):

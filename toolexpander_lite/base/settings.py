@@ -2,6 +2,8 @@
 
 from .errors import SettingsError
 
+LARGEST_SEED = 2**32 - 1  # what numpy takes
+
 
 def check_seed(seed):
     """Refuse what cannot seed a run.

@@ -12,7 +12,6 @@ from ..base.errors import SettingsError
 
 OPTIMIZERS = ("adamw_torch_fused", "paged_adamw_8bit")
 DTYPES = ("float32", "float16", "bfloat16")
-LARGEST_SEED = 2**32 - 1  # numpy takes no larger one
 
 
 @dataclass(frozen=True)
