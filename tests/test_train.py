@@ -344,7 +344,7 @@ def test_full_disk_is_one_clear_error_and_the_run_goes_on_from_its_checkpoint(ru
 
 def test_command_line_trains_and_tabulates(tmp_path, capsys, monkeypatch):
     out = tmp_path / "study" / "grpo" / "seed-7"
-    monkeypatch.setitem(__import__("toolexpander_lite.profiles", fromlist=["PROFILES"]).PROFILES, "nano", tiny())
+    monkeypatch.setitem(__import__("toolexpander_lite.training.profiles", fromlist=["PROFILES"]).PROFILES, "nano", tiny())
     assert (
         main(
             [
