@@ -20,7 +20,7 @@ from toolexpander_lite.method.rewards import conjunctive_reward, group_advantage
 from toolexpander_lite.models.files import NANO_CHECKPOINTS
 from toolexpander_lite.models.hardware import Hardware
 from toolexpander_lite.models.policy import load_policy
-from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.training.profiles import PROFILES, get_profile
 from toolexpander_lite.training.splits import training_rows
 from toolexpander_lite.training.train import batch_shape, grpo_config, train
 from toolexpander_lite.worlds.nano_world import EASY_FAMILIES, nano_samples
@@ -344,7 +344,7 @@ def test_full_disk_is_one_clear_error_and_the_run_goes_on_from_its_checkpoint(ru
 
 def test_command_line_trains_and_tabulates(tmp_path, capsys, monkeypatch):
     out = tmp_path / "study" / "grpo" / "seed-7"
-    monkeypatch.setitem(__import__("toolexpander_lite.training.profiles", fromlist=["PROFILES"]).PROFILES, "nano", tiny())
+    monkeypatch.setitem(PROFILES, "nano", tiny())
     assert (
         main(
             [
