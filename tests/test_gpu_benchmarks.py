@@ -422,7 +422,7 @@ def test_only_hard_questions_are_asked_again(monkeypatch):
 
 
 def test_the_guide_names_options_that_exist_and_no_place():
-    text = (REPOSITORY / "benchmarks" / "README.md").read_text()
+    text = (REPOSITORY / "docs" / "benchmarks.md").read_text()
     for name in ("gpu_fit", "smol_runs"):
         script = (REPOSITORY / "benchmarks" / f"{name}.py").read_text()
         for line in text.splitlines():

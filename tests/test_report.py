@@ -29,16 +29,15 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 def test_readme_table_follows_from_the_committed_logs():
     assert f"{BEGIN}\n{summary_markdown(RUNS.parent)}\n{END}" in README
-    assert (RUNS.parent / "RESULTS.md").read_text(encoding="utf-8") == results_markdown(RUNS.parent)
+    assert (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8") == results_markdown(RUNS.parent)
 
 
 def test_report_rebuilds_what_was_there(tmp_path):
     shutil.copytree(RUNS.parent, tmp_path / "assets")
     shutil.rmtree(tmp_path / "assets" / "figures")
     (tmp_path / "README.md").write_text(README.replace(summary_markdown(RUNS.parent), "an old table"))
-    (tmp_path / "assets" / "RESULTS.md").unlink()
     written = rebuild(tmp_path)
-    assert (tmp_path / "assets" / "RESULTS.md").read_text() == results_markdown(RUNS.parent)
+    assert (tmp_path / "docs" / "results.md").read_text() == results_markdown(RUNS.parent)
     assert (tmp_path / "README.md").read_text() == README
     assert all(path.stat().st_size > 5000 for path in written if path.suffix == ".png")
     for name in re.findall(r"\]\((assets/figures/[^)]+)\)", README):

@@ -201,7 +201,7 @@ def summary_markdown(assets):
         *[line for line in scoreboard_lines(assets / "runs" / "smol-cpu-arms") if line.startswith("- ")],
         *precision_lines(assets / "benchmarks"),
         *speed_lines(assets / "benchmarks"),
-        "- **All arms, all tables:** [assets/RESULTS.md](assets/RESULTS.md).",
+        "- **All arms, all tables:** [docs/results.md](docs/results.md).",
         "",
         *warm_start_lines(assets / "runs" / "smol-cpu-arms")[:-1],
     ])  # fmt: skip
@@ -216,7 +216,7 @@ def time_to(row):
 
 
 def results_markdown(assets):
-    """assets/RESULTS.md: every arm of every study with a table of its own, the real model, the benchmarks."""
+    """docs/results.md: every arm of every study with a table of its own, the real model, the benchmarks."""
     assets = Path(assets)
     runs = assets / "runs"
     lines = [
@@ -279,7 +279,7 @@ def arms_lines(folder):
 
 
 def rebuild(repository=REPOSITORY):
-    """Rewrite README.md's results, assets/RESULTS.md and assets/figures/*.png -> list of the files written."""
+    """Rewrite README.md's results, docs/results.md and assets/figures/*.png -> list of the files written."""
     repository = Path(repository)
     runs, figures = repository / "assets" / "runs", repository / "assets" / "figures"
     figures.mkdir(exist_ok=True)
@@ -294,6 +294,7 @@ def rebuild(repository=REPOSITORY):
     text = readme.read_text(encoding="utf-8")
     head, tail = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
     readme.write_text(f"{head}\n{summary_markdown(repository / 'assets')}\n{tail}", encoding="utf-8", newline="\n")
-    results = repository / "assets" / "RESULTS.md"
+    results = repository / "docs" / "results.md"
+    results.parent.mkdir(exist_ok=True)
     results.write_text(results_markdown(repository / "assets"), encoding="utf-8", newline="\n")
     return [*written, readme, results]
