@@ -11,7 +11,7 @@ import pytest
 from toolexpander_lite.__main__ import _parser, main
 from toolexpander_lite.base.errors import RunError
 from toolexpander_lite.base.intervals import bootstrap_interval, paired_difference
-from toolexpander_lite.base.runs import REPOSITORY, find_runs, has_seeds, rollouts_to
+from toolexpander_lite.base.runs import REPOSITORY, find_runs, has_seeds, read_json, rollouts_to
 from toolexpander_lite.method.recipes import Recipe, get_recipe, parse_settings
 from toolexpander_lite.studies import arms
 from toolexpander_lite.studies import runner as studies
@@ -125,7 +125,7 @@ def test_committed_runs_are_what_the_study_says(study):
         if study == "nano-lr-search" and variant.endswith("-lr3e-4"):
             continue  # tried on one seed before the grid was fixed; counts for nothing
         for run in runs:
-            config = json.loads((run / "config.json").read_text())
+            config = read_json(run / "config.json")
             wanted = recipe_of(wanted_arms[variant].command(study, config["seed"]))  # at the rate the search chose
             made = recipe_of(config["command"].removeprefix("python -m toolexpander_lite ").split())
             assert made == wanted, run
@@ -145,8 +145,8 @@ def test_all_arms_of_a_seed_start_from_one_base_and_see_the_same_number_of_rollo
     bases, rollouts = set(), {}
     for variant, runs in find_runs(RUNS / "nano-hard-sampling").items():
         for run in runs:
-            bases.add(json.loads((run / "config.json").read_text())["base_model_hash"])
-            rollouts.setdefault(variant, set()).add(json.loads((run / "summary.json").read_text())["rollouts"])
+            bases.add(read_json(run / "config.json")["base_model_hash"])
+            rollouts.setdefault(variant, set()).add(read_json(run / "summary.json")["rollouts"])
     assert len(bases) == 1
     for variant, counts in rollouts.items():
         assert counts == {61440 if variant == "rollouts_32_equal_prompts" else 19200}, variant
@@ -270,7 +270,7 @@ def test_status_counts_runs_and_hours(monkeypatch, tmp_path):
     assert math.isnan(studies.study_status(["new"]).hours_to_run[0]), "nothing to guess from"
     for folder, seconds in (("mine", 720), ("nano-hard-sampling", 360)):
         run = fake_run(tmp_path / "assets" / "runs" / folder / "a", 0, 0.5)
-        summary = json.loads((run / "summary.json").read_text())
+        summary = read_json(run / "summary.json")
         (run / "summary.json").write_text(json.dumps(summary | {"seconds": seconds, "steps": 120}))
     mine, new = studies.study_status(["mine", "new"]).itertuples()
     assert (mine.arms, mine.planned, mine.there, mine.hours_there) == (2, 3, 1, 0.2)

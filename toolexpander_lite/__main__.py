@@ -164,6 +164,18 @@ def _runs(arguments):
     print(table.drop(columns="run").to_string(index=False))
 
 
+def _pack(arguments):
+    from .base.packs import PACKED, compare, pack_study
+
+    for study in arguments.folders:
+        if arguments.compare:
+            files = [f for name in PACKED for f in sorted((arguments.compare / study.name).glob(f"*/seed-*/{name}"))]
+            compare(files, study)
+            print(f"{study}: {len(files)} files, every value as in {arguments.compare / study.name}")
+        else:
+            print(f"{study}: {pack_study(study)} runs packed")
+
+
 def _hardware(arguments):
     from .models.hardware import describe_hardware, pick_profile
 
@@ -350,6 +362,11 @@ def _parser():
 
     sub = command("runs", _runs, "table of the runs below a folder")
     sub.add_argument("folder", type=Path)
+
+    sub = command("pack", _pack, "move the complete runs below the folder of a study into compressed tables beside them")
+    sub.add_argument("folders", type=Path, nargs="+", help="of studies")
+    sub.add_argument("--compare", type=Path, metavar="FOLDER",
+                     help="move nothing: compare every value with the plain run folders of the studies in this folder")  # fmt: skip
 
     command("hardware", _hardware, "what this machine is and which profile fits it")
 

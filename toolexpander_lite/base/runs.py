@@ -1,4 +1,4 @@
-"""Run directories: reading them, and what their logs say.
+"""Runs: reading them, from folders or from a study's tables (`packs`), and what their logs say.
 
 A run stalls or collapses by number, not by eye (our definitions):
 
@@ -18,6 +18,7 @@ import pandas as pd
 
 from .errors import RunError
 from .files import write_whole
+from .packs import packed_rows, packed_runs
 
 STALL_MARGIN = 0.05
 COLLAPSE_SHARE = 0.5
@@ -45,8 +46,29 @@ def software_versions():
     return versions
 
 
+def has_file(path):
+    """Is there such a file of a run, on the disk or in its study's tables? -> bool"""
+    return Path(path).exists() or packed_rows(path) is not None
+
+
+def read_json(path):
+    """config.json or summary.json of a run, say, or any other JSON file -> dict.
+
+    Raises:
+        RunError: there is none, or it is no JSON.
+    """
+    path = Path(path)
+    rows = None if path.exists() else packed_rows(path)
+    try:
+        return rows[0] if rows else json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error})") from error
+
+
 def read_jsonl(path, whole=False):
     """JSON lines -> list of dicts; a half-written last line (a run in progress, or one that was cut) is left out.
+
+    log.jsonl, rounds.jsonl or rollouts.jsonl of a run may lie in its study's tables instead.
 
     Args:
         whole: nobody is writing this file any more, and a half-written last line is an error, too.
@@ -54,6 +76,9 @@ def read_jsonl(path, whole=False):
     Raises:
         RunError: a line is no JSON object, the last one apart.
     """
+    packed = None if Path(path).exists() else packed_rows(path)
+    if packed is not None:
+        return packed
     rows, lines = [], Path(path).read_bytes().splitlines()
     for number, line in enumerate(lines, start=1):
         try:
@@ -131,7 +156,7 @@ def sample_outcomes(run, window=10):
         RunError: no rollouts.jsonl (a run leaves it on disk, and it is not committed), or an empty one.
     """
     file = Path(run) / "rollouts.jsonl"
-    groups = read_jsonl(file) if file.exists() else []
+    groups = read_jsonl(file) if has_file(file) else []
     if not groups:
         raise RunError(f"no rollouts in {file}; they are not committed, so make the run yourself")
     rows = [
@@ -166,10 +191,14 @@ def collapse_mechanism(run):
 
 
 def find_runs(folder):
-    """{variant: [run directories by seed]} of the complete runs of a study, variants in name order."""
+    """{variant: [runs by seed]} of the complete runs of a study, variants in name order.
+
+    A run is the path STUDY/<variant>/seed-<n>; that of a packed run is no folder, and the functions here read it alike.
+    """
     runs = {}
-    for summary in sorted(Path(folder).glob("*/seed-*/summary.json"), key=_by_variant_and_seed):
-        runs.setdefault(summary.parent.parent.name, []).append(summary.parent)
+    on_disk = {summary.parent for summary in Path(folder).glob("*/seed-*/summary.json")}
+    for run in sorted(on_disk | set(packed_runs(folder)), key=_by_variant_and_seed):
+        runs.setdefault(run.parent.name, []).append(run)
     return runs
 
 
@@ -179,8 +208,8 @@ def has_seeds(folder, variants, number):
     return all(len(runs.get(name, ())) >= number for name in variants)
 
 
-def _by_variant_and_seed(summary):
-    return summary.parent.parent.name, int(summary.parent.name.removeprefix("seed-"))
+def _by_variant_and_seed(run):
+    return run.parent.name, int(run.name.removeprefix("seed-"))
 
 
 def load_study(folder):
@@ -192,8 +221,7 @@ def load_study(folder):
     rows = []
     for variant, folders in find_runs(folder).items():
         for run in folders:
-            config = json.loads((run / "config.json").read_text())
-            summary = json.loads((run / "summary.json").read_text())
+            config, summary = read_json(run / "config.json"), read_json(run / "summary.json")
             rows.append(
                 {
                     "variant": variant,

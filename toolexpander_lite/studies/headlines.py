@@ -1,9 +1,7 @@
 """Single results in words, made from the committed logs: the map, the real model, speed, the judges' agreement."""
 
-import json
-
 from ..base.intervals import share_interval
-from ..base.runs import evaluations, find_runs, read_jsonl, read_log
+from ..base.runs import evaluations, find_runs, has_file, read_json, read_jsonl, read_log
 from .difficulty_map import map_cells, map_table
 
 
@@ -26,8 +24,8 @@ def map_sentences(folder):
 
 def warm_start_line(study):
     """What the warm start of a study on SmolLM2 gave, as a Markdown list item with the counts behind each share."""
-    warm = json.loads((study / "warm-start" / "seed-0" / "summary.json").read_text())
-    rows = json.loads((study / "warm-start" / "seed-0" / "config.json").read_text())["held_out_samples"]
+    warm = read_json(study / "warm-start" / "seed-0" / "summary.json")
+    rows = read_json(study / "warm-start" / "seed-0" / "config.json")["held_out_samples"]
     return (
         f"- **A real LLM, same code** (`{study.name}`). SmolLM2-135M-Instruct on ToolRL rows, on a CPU: "
         f"{hits(warm['zero_shot_before'], rows)} held-out questions right as it comes, "
@@ -41,7 +39,7 @@ def first_runs_lines(smol):
     lines = [warm_start_line(smol)]
     for variant, folders in find_runs(smol).items():
         for run in folders if variant != "warm-start" else []:
-            config, log = json.loads((run / "config.json").read_text()), read_log(run)
+            config, log = read_json(run / "config.json"), read_log(run)
             scores, n = [e["zero_shot"] for _, e in evaluations(log)], config["held_out_samples"]
             lines.append(
                 f"- {config['profile']['data']}, 4-bit NF4 with LoRA, seed {config['seed']}: "
@@ -54,7 +52,7 @@ def first_runs_lines(smol):
 
 def demonstration_lines(folder):
     """What became of the real model's rollouts with a demonstration, as a Markdown list item; none without runs."""
-    runs = [run for run in find_runs(folder).get("toolexpander", []) if (run / "rollouts.jsonl").exists()]
+    runs = [run for run in find_runs(folder).get("toolexpander", []) if has_file(run / "rollouts.jsonl")]
     groups = [group for run in runs for group in read_jsonl(run / "rollouts.jsonl")]
     shown = [g["reasons"] for g in groups if g["served"] == "demonstrated"]
     failed = [g["reasons"] for g in groups if g["served"] == "plain" and not g["reasons"].get("ok")]
@@ -79,7 +77,7 @@ def reading_lines(benchmarks):
     if not file.exists():
         return []
     warm_starts = {"plain": "on rows asked alone", "demonstrated": "on rows with a demonstration, too"}
-    rows = {(row["policy"], row["asked"]): row["reasons"] for row in json.loads(file.read_text())["rows"]}
+    rows = {(row["policy"], row["asked"]): row["reasons"] for row in read_json(file)["rows"]}
     if not set(warm_starts) <= {policy for policy, _ in rows}:  # somebody asked policies of his own
         return []
     told = "- **What a demonstration does to hard real rows**, before any GRPO (notebook 05)."
@@ -101,12 +99,12 @@ def hits(share, n):
 
 def speed_lines(benchmarks):
     """What the committed benchmarks measured, as Markdown list items."""
-    step = json.loads((benchmarks / "step_time.json").read_text())
-    where = json.loads((benchmarks / "where_time_goes.json").read_text())["shares"]
-    pool = json.loads((benchmarks / "pool_cost.json").read_text())
+    step = read_json(benchmarks / "step_time.json")
+    where = read_json(benchmarks / "where_time_goes.json")["shares"]
+    pool = read_json(benchmarks / "pool_cost.json")
     held = pool["memory"]
     stock, ours = list(step["wall"]["seconds_per_step"].values())[:2]
-    whole = json.loads((benchmarks / "step_time_toolexpander.json").read_text())
+    whole = read_json(benchmarks / "step_time_toolexpander.json")
     model = sum(share for name, share in where.items() if name.startswith("model"))
     return [
         f"- **Speed.** {ours:.2f} s per nano step with `train()`, {stock:.2f} s with the stock `GRPOTrainer`, taking "
@@ -132,7 +130,7 @@ def precision_lines(benchmarks):
     file = benchmarks / "four_bit.json"
     if not file.exists():
         return []
-    found = json.loads(file.read_text())
+    found = read_json(file)
     told = [
         f"{row['precision'].replace('4bit', '4 bits')} {hits(len(row['right']) / row['questions'], row['questions'])}, "
         f"{row['MiB_weights']:.0f} MiB of weights, {max(row['GiB_peak'].values()):.1f} GiB at the peak, "
@@ -149,7 +147,7 @@ def precision_lines(benchmarks):
 
 def resume_line(benchmarks):
     """Is a BFCL run that was killed the same as one in one go? As a Markdown list item."""
-    found = json.loads((benchmarks / "bfcl_resume.json").read_text())
+    found = read_json(benchmarks / "bfcl_resume.json")
     wanted = [counts for category, counts in found["correct"].items() if "irrelevance" not in category]
     right, calls = sum(correct for correct, _ in wanted), [asked for _, asked in wanted]
     return (
@@ -163,7 +161,7 @@ def resume_line(benchmarks):
 
 def agreement_line(benchmarks):
     """How far our matcher agrees with BFCL's official checker, as a Markdown list item."""
-    found = json.loads((benchmarks / "bfcl_agreement.json").read_text())
+    found = read_json(benchmarks / "bfcl_agreement.json")
     mutations = found["mutations"]
     gold = mutations["by_kind"]["gold"]
     causes = sorted(mutations["causes"].items(), key=lambda item: -item[1]["answers"])

@@ -4,7 +4,6 @@
 what is there and what it would take. `reproduce_command` is the command of one run on record, with a new place for it.
 """
 
-import json
 import os
 import shlex
 import shutil
@@ -15,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pandas as pd
 
 from ..base.errors import RunError, SettingsError
-from ..base.runs import REPOSITORY, find_runs, load_study
+from ..base.runs import REPOSITORY, find_runs, has_file, load_study, read_json
 from ..training.profiles import get_profile
 from .arms import STUDIES
 
@@ -60,7 +59,7 @@ def study_plan(study, only="", runs=RUNS):
             words = arm.command(study, seed) if None not in arm.options.values() else []
             if words:
                 words[-1] = f"{runs}/{study}/{arm.variant}/seed-{seed}"
-            complete = bool(words) and (REPOSITORY / words[-1] / "summary.json").exists()
+            complete = bool(words) and has_file(REPOSITORY / words[-1] / "summary.json")
             command = f"python -m toolexpander_lite {shlex.join(words)}" if words else ""
             rows.append({"variant": arm.variant, "seed": seed, "arm": arm, "words": words, "complete": complete,
                          "command": command})  # fmt: skip
@@ -100,7 +99,7 @@ def reproduce_command(folder, variant, out="out/again"):
     if variant not in variants:
         raise RunError(f"no complete run of {variant!r} below {folder}; it has {', '.join(variants) or 'no runs'}")
     run = variants[variant][0]
-    words = shlex.split(json.loads((run / "config.json").read_text())["command"])
+    words = shlex.split(read_json(run / "config.json")["command"])
     words = [word for word in words if word != "--resume"]  # of a run that was cut; the new one starts afresh
     words[words.index("--out") + 1] = "/".join([str(out), *run.parts[-3:]])
     return shlex.join(words)
@@ -147,7 +146,7 @@ def run_study(study, workers=1, only="", progress=print, runs=RUNS):
         for name in ("checkpoints", "final"):
             shutil.rmtree(out / name, ignore_errors=True)
         (out / "rollouts.jsonl").unlink(missing_ok=True)
-        summary = json.loads((out / "summary.json").read_text())
+        summary = read_json(out / "summary.json")
         progress(
             f"  {row.variant} seed {row.seed}: zero-shot {summary['zero_shot']:.3f}, {summary['wall_seconds']:.0f} s"
         )

@@ -5,12 +5,11 @@ is the mean over the last END_STEPS optimizer steps.
 """
 
 import html
-import json
 
 import numpy as np
 import pandas as pd
 
-from ..base.runs import evaluations, find_runs, first_at, read_log, rollouts_to
+from ..base.runs import evaluations, find_runs, first_at, read_json, read_log, rollouts_to
 from ..evaluation.accuracy import generate
 from ..method.calls import judge
 from ..method.prompts import render_prompt
@@ -170,14 +169,14 @@ def real_model_table(folder):
     Shares of steps ("all-fail groups", "all-pass groups", "cut at the cap") are means over a run's steps.
     """
     warm = folder / "warm-start" / "seed-0"
-    scores = json.loads((warm / "summary.json").read_text())
-    held_out = json.loads((warm / "config.json").read_text())["held_out_samples"]
+    scores = read_json(warm / "summary.json")
+    held_out = read_json(warm / "config.json")["held_out_samples"]
     rows = [{"policy": "as it comes", "held-out rows": "toolrl", "right": hits(scores["zero_shot_before"], held_out)},
             {"policy": f"after {scores['steps']} warm start steps, full precision", "held-out rows": "toolrl",
              "right": hits(scores["zero_shot"], held_out)}]  # fmt: skip
     runs = find_runs(folder)
     for run in runs["grpo"] + runs["grpo-seal-tools"]:
-        log, config = read_log(run), json.loads((run / "config.json").read_text())
+        log, config = read_log(run), read_json(run / "config.json")
         steps, n, source = log[1:], config["held_out_samples"], config["profile"]["data"]
         shares = [e["zero_shot"] for _, e in evaluations(log)]
         rows.append({"policy": "the same in 4 bits, with LoRA, before GRPO", "held-out rows": source,

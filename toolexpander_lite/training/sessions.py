@@ -1,11 +1,10 @@
 """A run in slices: what fits into one session of a lent machine, and where the next one goes on."""
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..base.runs import read_log
+from ..base.runs import has_file, read_json, read_log
 from .profiles import get_profile
 
 # How much longer than measured a step may take, evaluations and checkpoints included (our assumptions). The preflight's
@@ -39,7 +38,7 @@ class Session:
 def updates_per_batch(run):
     """Optimizer steps that a run makes on each batch of rollouts; 1 for a warm start, which has no recipe."""
     config = Path(run) / "config.json"
-    recipe = json.loads(config.read_text()).get("recipe", {}) if config.exists() else {}
+    recipe = read_json(config).get("recipe", {}) if has_file(config) else {}
     return recipe.get("num_iterations", 1)
 
 
@@ -51,7 +50,7 @@ def newest_checkpoint(run):
 
 def logged_speed(run):
     """Seconds per batch of rollouts by a run's own log, evaluations apart -> float; None before its first step."""
-    rows = read_log(run) if (Path(run) / "log.jsonl").exists() else []
+    rows = read_log(run) if has_file(Path(run) / "log.jsonl") else []
     if not rows or not rows[-1]["step"]:
         return None
     return rows[-1]["seconds"] / rows[-1]["step"] * updates_per_batch(run)
