@@ -363,10 +363,10 @@ def _parser():
     sub = command("runs", _runs, "table of the runs below a folder")
     sub.add_argument("folder", type=Path)
 
-    sub = command("pack", _pack, "move the complete runs below the folder of a study into compressed tables beside them")
+    sub = command("pack", _pack, "move the complete runs of studies into compressed tables, which are read alike")
     sub.add_argument("folders", type=Path, nargs="+", help="of studies")
     sub.add_argument("--compare", type=Path, metavar="FOLDER",
-                     help="move nothing: compare every value with the plain run folders of the studies in this folder")  # fmt: skip
+                     help="move nothing: compare every value with the plain runs in FOLDER/STUDY")  # fmt: skip
 
     command("hardware", _hardware, "what this machine is and which profile fits it")
 

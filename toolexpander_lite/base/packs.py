@@ -74,7 +74,7 @@ def compare(files, study=None):
         study: folder of the tables; None takes that of each file.
 
     Raises:
-        RunError: a value differs, in its type too (1, 1.0 and true are three values; NaN, null and an absent field too).
+        RunError: a value differs, or its type (1, 1.0 and true are three values; NaN, null and an absent field, too).
     """
     for file in map(Path, files):
         place = Path(study or file.parents[2], *file.parts[-3:])
@@ -160,7 +160,7 @@ def _read(file, changed):
         table = parquet.read_table(file, partitioning=None).combine_chunks()
         names = table.column("run").to_pylist()
     except (pa.ArrowInvalid, KeyError, OSError) as error:
-        raise RunError(f"{file} is not a table of runs ({error}); git checkout brings the committed one back") from error
+        raise RunError(f"{file} is not a table of runs ({error}); git checkout restores a committed one") from error
     places = {}
     for row, name in enumerate(names):
         first, count = places.get(name, (row, 0))
