@@ -1,0 +1,92 @@
+"""README, docs and notebooks: every command they print is one, every link leads somewhere, every script runs."""
+
+import json
+import re
+import shlex
+
+import pytest
+
+from toolexpander_lite.__main__ import _parser
+from toolexpander_lite.base.runs import REPOSITORY
+from toolexpander_lite.method.recipes import Recipe, get_recipe, parse_settings
+from toolexpander_lite.training.profiles import Profile, get_profile
+
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "benchmarks" / "README.md", *sorted(REPOSITORY.glob("docs/*.md")),
+         *sorted(REPOSITORY.glob("toolexpander_lite/*/README.md"))]  # fmt: skip
+NOTEBOOKS = sorted(REPOSITORY.glob("notebooks/[0-9]*.ipynb"))
+COMMAND = re.compile(r"python -m toolexpander_lite ([a-z][^\n`\"#<]*)")
+LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
+
+
+def text_of(path):
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".md":
+        return text
+    return "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
+
+
+def name(path):
+    return str(path.relative_to(REPOSITORY))
+
+
+@pytest.mark.parametrize("path", [*PAGES, *NOTEBOOKS], ids=name)
+def test_every_command_is_one_the_program_takes(path):
+    text = text_of(path)
+    for command in COMMAND.findall(text):
+        try:
+            arguments = vars(_parser().parse_args(shlex.split(command)))
+        except SystemExit:
+            pytest.fail(command)
+        get_recipe(arguments.get("recipe", "grpo"), **parse_settings(Recipe, arguments.get("set") or []))
+        get_profile(arguments.get("profile", "nano"), **parse_settings(Profile, arguments.get("profile_set") or []))
+        for value in map(str, arguments.values()):
+            assert not value.startswith("assets/") or (REPOSITORY / value).exists(), value
+    for command in re.findall(r"python3 kit.py (\w+)", text):
+        assert f'"{command}"' in (REPOSITORY / "kit.py").read_text(encoding="utf-8")
+
+
+def test_the_pages_print_commands():
+    commands = {name(path): COMMAND.findall(text_of(path)) for path in [*PAGES, *NOTEBOOKS]}
+    assert sum(map(len, commands.values())) > 40 and len(commands["docs/commands.md"]) > 10
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_every_link_leads_somewhere(path):
+    for picture, words, target in LINK.findall(text_of(path)):
+        assert words, f"{target}: no words, or no alt text"
+        file, _, part = target.partition("#")
+        if file.startswith("https://"):
+            assert not picture, f"{target}: pictures are committed"
+        elif file:
+            assert (path.parent / file).exists(), target
+
+
+@pytest.mark.parametrize("path", sorted(REPOSITORY.glob("docs/*.md")), ids=name)
+def test_every_page_can_be_found(path):
+    assert f"(docs/{path.name})" in text_of(REPOSITORY / "README.md")
+
+
+def test_no_page_names_a_file_that_is_not_there():
+    """`method/pool.py` and the like, as docs write them."""
+    for path in PAGES:
+        for file in re.findall(r"`((?:\w+/)+\w+\.(?:py|md))`", text_of(path)):
+            assert (REPOSITORY / file).exists() or (REPOSITORY / "toolexpander_lite" / file).exists(), (path, file)
+
+
+def test_the_script_for_ones_own_trainer_runs(tmp_path, monkeypatch, capsys):
+    """As it stands in the docs, copied and pasted."""
+    monkeypatch.chdir(tmp_path)
+    script, callbacks = re.findall(r"```python\n(.*?)```", text_of(REPOSITORY / "docs" / "use-in-trl.md"), re.S)
+    names = {}
+    exec(script, names)
+    assert "served" in capsys.readouterr().out
+    assert sum(names["pool"].counts().values()) == len(names["samples"]) and names["pool"].counts()["unseen"] == 0
+    exec(callbacks, names)
+    assert names["Rounds"]
+
+
+def test_a_row_of_ones_own_is_written_as_the_page_says():
+    (script,) = re.findall(r"```python\n(.*?)```", text_of(REPOSITORY / "docs" / "your-own-tools.md"), re.S)
+    names = {}
+    exec(script, names)
+    assert json.loads(json.dumps(names["row"])) == names["row"]
