@@ -35,7 +35,7 @@ def test_bonus_adds_to_the_reward_and_never_to_what_is_hard(runs):
     paid = [row for row in rows[1:] if row["examples/rate"] > 0]
     assert paid, "a policy that writes an example in 4 % of its rollouts wrote none in 240"
     for row in rows[1:]:
-        assert row["reward"] == pytest.approx(row["task_reward"] + 0.01 * row["examples/rate"], abs=1e-5)
+        assert row["reward"] == pytest.approx(row["task_reward"] + 41 / 4096 * row["examples/rate"], abs=1e-5)
         assert row["examples/rate"] <= row["examples/tried"] <= 1
     assert all(0 <= row["examples/right"] <= 1 and 0 <= row["examples/senseless"] <= 1 for row in paid)
     for group in read_jsonl(runs["exemplify"] / "rollouts.jsonl"):

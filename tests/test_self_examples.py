@@ -203,13 +203,16 @@ def columns(thinks, answers=None):
     }  # fmt: skip
 
 
+PAID = 41 / 4096  # the multiple of 1/4096 nearest to 0.01
+
+
 def test_bonus_by_hand():
     wrong = ANSWER.replace("1", "8")
     rows = columns([GOOD, GOOD, "hm"], [ANSWER, wrong, ANSWER])
-    assert ExampleBonus(0.01)(**rows) == [0.01, 0.01, 0.0]
-    assert ExampleBonus(0.01, gated=True, task_reward=conjunctive_reward)(**rows) == [0.01, 0.0, 0.0]
+    assert ExampleBonus(0.01)(**rows) == [PAID, PAID, 0.0]
+    assert ExampleBonus(0.01, gated=True, task_reward=conjunctive_reward)(**rows) == [PAID, 0.0, 0.0]
     shared = example_text(QUERY, call(a=1, b=9), ANALYSIS)
-    assert ExampleBonus(0.01, strict=True)(**columns([GOOD, shared])) == [0.01, 0.0]
+    assert ExampleBonus(0.01, strict=True)(**columns([GOOD, shared])) == [PAID, 0.0]
 
 
 def test_bonus_logs_what_became_of_the_examples():

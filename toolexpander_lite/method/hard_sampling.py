@@ -18,6 +18,7 @@ from accelerate.utils import gather_object
 
 from ..base.errors import PoolError
 from .prompts import render_prompt
+from .rewards import quantise
 
 NO_LIMIT = 10**9  # tokens; tokenizers that know of no limit name one far above
 DRAWS = 8  # of demonstrations, until some fit into the prompt
@@ -167,4 +168,4 @@ class PoolReward:
                 self.bank.learn(place[1], completion, step)
         for (_, id, mode, why), rights in groups.items():
             self.pool.observe(id, mode, len(rights), int(sum(rights)), step, why)
-        return rewards
+        return [quantise(reward) for reward in rewards]

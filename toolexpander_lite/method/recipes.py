@@ -11,7 +11,7 @@ from ..base.errors import SettingsError
 from ..training.baselines import RULES
 from .demonstrations import SOURCES
 from .pool import HARD_WINDOW, RETESTS
-from .rewards import get_reward
+from .rewards import GRID, get_reward
 
 
 @dataclass(frozen=True)
@@ -121,10 +121,10 @@ class Recipe:
             )
         if self.round_steps < 1 or self.demos < 1 or self.num_iterations < 1:
             raise SettingsError(f"recipe {self.name!r}: round_steps, demos and num_iterations must be at least 1")
-        if not 0 <= self.example_bonus < 1:
+        if self.example_bonus and not 1 / GRID <= self.example_bonus < 1:
             raise SettingsError(
-                f"recipe {self.name!r}: example_bonus is {self.example_bonus}; it must be at least 0, and below the 1 "
-                "of the task reward"
+                f"recipe {self.name!r}: example_bonus is {self.example_bonus}; it must be 0, or at least 1/{GRID}, of "
+                "which rewards are multiples (see rewards.quantise), and below the 1 of the task reward"
             )
         if self.example_bonus and not self.invite:
             raise SettingsError(f"recipe {self.name!r}: no prompt asks for what example_bonus pays; set invite=True")

@@ -16,6 +16,20 @@ from ..base.errors import SettingsError
 from .calls import judge, same_value
 from .samples import from_json
 
+GRID = 2**12  # rewards are multiples of 1/GRID, see `quantise`
+
+
+def quantise(reward):
+    """A reward -> the nearest multiple of 1/4096 (float), or None for None. Every reward function of the kit does this.
+
+    TRL takes a group's mean in float32. Of ten rewards of 1.01 the rounded sum is not ten times one of them: all ten
+    get the advantage -0.0012 (1e-7 over std + 1e-4), Adam divides its size away, and a group without contrast moves the
+    weights by the whole learning rate. Multiples of 1/4096 have exact sums in float32, up to 800 rewards of 5, so that
+    equal rewards have their own value as the mean, and the advantage 0. A bonus of 0.01 pays 41/4096 = 0.01001.
+    """
+    return None if reward is None else round(reward * GRID) / GRID
+
+
 
 def conjunctive_reward(prompts, completions, calls, tools, log_metric=None, **columns):
     """1.0 for a completion whose format and calls are both right, else 0.0 -> list of N floats.
@@ -28,7 +42,7 @@ def conjunctive_reward(prompts, completions, calls, tools, log_metric=None, **co
 
 
 def graded_reward(prompts, completions, calls, tools, log_metric=None, **columns):
-    """Format part (0 or 1) plus `correctness` (-3 to 3) -> list of N floats in [-3, 4].
+    """Format part (0 or 1) plus `correctness` (-3 to 3), quantised -> list of N floats in [-3, 4].
 
     The reward of ToolRL (arXiv 2504.13958, section 3.3). 4.0 if and only if `conjunctive_reward` is 1.0.
     Simplified: the format is that of `calls.py` for every sample (ToolRL has a response block too), and
@@ -40,7 +54,7 @@ def graded_reward(prompts, completions, calls, tools, log_metric=None, **columns
         # Garbage holds no calls, but must not count as the right answer to a sample that wants none.
         silent = not verdict.parsed.calls and not verdict.format_ok
         rewards.append(verdict.format_ok + (-3.0 if silent else correctness(verdict.parsed.calls, from_json(gold))))
-    return rewards
+    return [quantise(reward) for reward in rewards]
 
 
 def _judge_and_log(completions, calls, tools, log_metric):
@@ -157,7 +171,8 @@ def group_advantages(rewards, num_generations, scale="group"):
         scale="group":  (reward - mean) / (std + 1e-4)    scale="none":  reward - mean
 
     with the mean and the standard deviation (Bessel-corrected: over n - 1) of the reward's own group.
-    In a group of equal rewards every advantage is 0, whether all passed or all failed.
+    In a group of equal rewards every advantage is 0, whether all passed or all failed. TRL computes in float32, where
+    that holds for rewards that are `quantise`d alone.
 
     Args:
         rewards: N rewards, group after group.

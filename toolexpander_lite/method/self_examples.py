@@ -30,6 +30,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from .calls import CALL_CLOSE, CALL_OPEN, THINK_OPEN, completion_text, parse_completion, read_call_block, same_value
+from .rewards import quantise
 from .samples import from_json, tool_name
 
 EXAMPLE_OPEN, EXAMPLE_CLOSE = "<example>", "</example>"
@@ -200,7 +201,7 @@ class ExampleBonus:
     those whose query is none that the world knows (both left out while there is no valid one).
 
     Args:
-        bonus: paid per valid example (0.01: the paper's abstract).
+        bonus: paid per valid example (0.01: the paper's abstract), quantised as all rewards are.
         gated: pay only where the task reward is right too.
         strict: the stricter rule of `judge_example`.
         task_reward: the reward function whose 1.0 means right; needed when gated.
@@ -208,7 +209,7 @@ class ExampleBonus:
     """
 
     def __init__(self, bonus, gated=False, strict=False, task_reward=None, answer=None):
-        self.bonus, self.gated, self.strict = bonus, gated, strict
+        self.bonus, self.gated, self.strict = quantise(bonus), gated, strict
         self.task_reward, self.answer = task_reward, answer
         self.__name__ = "example_bonus"
 

@@ -305,6 +305,14 @@ def long_arms():
     ]  # fmt: skip
 
 
+def silent_long_arms():
+    """The paid arms of `long_arms` once more, since equal rewards are silent (`rewards.quantise`).
+
+    In the runs of `nano-ablation-long` they were not: does a collapse go away?
+    """
+    return [arm for recipe in ("toolexpander", "set") for arm in long_arms() if arm.recipe == recipe]
+
+
 # Fields of `set` and the values to try.
 SET_VALUES = {
     "learning_rate": ("3e-4", "6e-4", "1e-3", "2e-3"), "example_bonus": (0.0, 0.001, 0.01, 0.1),
@@ -358,5 +366,6 @@ STUDIES = {
     "nano-hard-search": hard_search_arms,
     "nano-ablation-hard": ablation_hard_arms,
     "nano-ablation-long": long_arms,
+    "nano-ablation-long-silent": silent_long_arms,
     "nano-sensitivity": sensitivity_arms,
 }
