@@ -3,13 +3,17 @@
 import json
 import re
 import shlex
+from dataclasses import replace
 
 import pytest
 
 from toolexpander_lite.__main__ import _parser
 from toolexpander_lite.base.runs import REPOSITORY
+from toolexpander_lite.method.calls import judge
+from toolexpander_lite.method.prompts import gold_completion
 from toolexpander_lite.method.recipes import Recipe, get_recipe, parse_settings
 from toolexpander_lite.training.profiles import Profile, get_profile
+from toolexpander_lite.worlds.nano_world import FAMILIES, make_sample, right_call
 
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "benchmarks" / "README.md", *sorted(REPOSITORY.glob("docs/*.md")),
          *sorted(REPOSITORY.glob("toolexpander_lite/*/README.md"))]  # fmt: skip
@@ -71,6 +75,20 @@ def test_no_page_names_a_file_that_is_not_there():
     for path in PAGES:
         for file in re.findall(r"`((?:\w+/)+\w+\.(?:py|md))`", text_of(path)):
             assert (REPOSITORY / file).exists() or (REPOSITORY / "toolexpander_lite" / file).exists(), (path, file)
+
+
+def test_the_front_page_is_short_and_its_example_is_judged_as_it_says():
+    text = text_of(REPOSITORY / "README.md")
+    assert len(text.splitlines()) <= 130
+    question = re.search(r"^question +(.+)$", text, re.M)[1]
+    family, arguments = FAMILIES["book_taxi"], json.loads(re.search(r"^right call +book_taxi +(.+)$", text, re.M)[1])
+    sample = make_sample(family, question, arguments)
+    assert right_call(question) == sample.calls[0]
+    wrong = json.loads(re.search(r"^wrong call +book_taxi +(.+)$", text, re.M)[1])
+    for given, reason in ((arguments, "ok"), (wrong, "wrong_argument")):
+        completion = gold_completion(replace(sample, calls=[{"name": "book_taxi", "arguments": given}]))
+        assert judge(completion, sample.calls, sample.tools).reason == reason
+    assert all(str(word) in question for word in wrong.values()), "the wrong call repeats the question's words"
 
 
 def test_the_script_for_ones_own_trainer_runs(tmp_path, monkeypatch, capsys):

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from toolexpander_lite.base.runs import REPOSITORY, evaluations, find_runs, load_study, read_json, read_log, summarize
+from toolexpander_lite.studies.front_page import verdicts_markdown
 from toolexpander_lite.studies.headlines import (
     agreement_line,
     demonstration_lines,
@@ -15,7 +16,7 @@ from toolexpander_lite.studies.headlines import (
     reading_lines,
     resume_line,
 )
-from toolexpander_lite.studies.report import BEGIN, END, arms_table, rebuild, results_markdown, summary_markdown
+from toolexpander_lite.studies.report import BEGIN, END, arms_table, rebuild, results_markdown
 
 RUNS = REPOSITORY / "assets" / "runs"
 STUDIES = sorted(folder.name for folder in RUNS.iterdir())
@@ -23,19 +24,20 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
 def test_readme_table_follows_from_the_committed_logs():
-    assert f"{BEGIN}\n{summary_markdown(RUNS.parent)}\n{END}" in README
+    assert f"{BEGIN}\n{verdicts_markdown(RUNS)}\n{END}" in README
     assert (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8") == results_markdown(RUNS.parent)
 
 
 def test_report_rebuilds_what_was_there(tmp_path):
     shutil.copytree(RUNS.parent, tmp_path / "assets")
     shutil.rmtree(tmp_path / "assets" / "figures")
-    (tmp_path / "README.md").write_text(README.replace(summary_markdown(RUNS.parent), "an old table"))
+    (tmp_path / "README.md").write_text(README.replace(verdicts_markdown(RUNS), "an old table"))
     written = rebuild(tmp_path)
     assert (tmp_path / "docs" / "results.md").read_text() == results_markdown(RUNS.parent)
     assert (tmp_path / "README.md").read_text() == README
     assert all(path.stat().st_size > 5000 for path in written if path.suffix == ".png")
-    for name in re.findall(r"\]\((assets/figures/[^)]+)\)", README):
+    pages = [README, *(page.read_text(encoding="utf-8") for page in (REPOSITORY / "docs").glob("*.md"))]
+    for name in re.findall(r"\]\((?:\.\./)?(assets/figures/[^)]+)\)", "\n".join(pages)):
         assert (REPOSITORY / name).exists() and (tmp_path / name).exists()
 
 

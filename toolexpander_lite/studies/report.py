@@ -9,6 +9,7 @@ from ..base.intervals import bootstrap_interval, paired_difference
 from ..base.runs import REPOSITORY, evaluations, find_runs, has_collapsed, has_seeds, load_study, read_log, rollouts_to
 from .difficulty_map import map_lines
 from .figures import KEY_SEEDS, readme_figures
+from .front_page import plot_curves, plot_idea, verdicts_markdown
 from .headlines import (
     agreement_line,
     demonstration_lines,
@@ -20,9 +21,9 @@ from .headlines import (
     speed_lines,
     warm_start_line,
 )
-from .scoreboard import scoreboard_lines, warm_start_lines
+from .scoreboard import scoreboard_lines
 
-KEY_STUDIES = {  # the README's tables: study: (what it is about, {arm: in words})
+KEY_STUDIES = {  # the first tables of docs/results.md: study: (what it is about, {arm: in words})
     "nano-hard-sampling": (
         "**Demonstrations for hard samples** (study `nano-hard-sampling`; equal rollouts, each arm at the learning "
         "rate of one search on other seeds and prompts):",
@@ -170,14 +171,13 @@ def arms_table(folder, baseline="grpo"):
     return pd.DataFrame(rows).sort_values(["hard", "variant"], ascending=[False, True]).reset_index(drop=True)
 
 
-def summary_markdown(assets):
-    """The README's results, from `assets` alone: a few arms, the map in a sentence, the real model and the speed."""
-    assets = Path(assets)
+def key_lines(runs):
+    """The arms that matter most, study by study, in words -> Markdown lines; and the map in a sentence."""
     told = []
     for study, (words, names) in KEY_STUDIES.items():
-        if not has_seeds(assets / "runs" / study, names, KEY_SEEDS):
+        if not has_seeds(runs / study, names, KEY_SEEDS):
             continue
-        table = arms_table(assets / "runs" / study)
+        table = arms_table(runs / study)
         told += [
             words,
             "",
@@ -192,19 +192,7 @@ def summary_markdown(assets):
                 f"{row['solved']} of {row['seeds']} | {time_to(row)} |"
             )
         told.append("")
-    return "\n".join([
-        *told,
-        *map_sentences(assets / "runs" / "nano-map"),
-        warm_start_line(assets / "runs" / "smol-cpu-arms"),
-        *demonstration_lines(assets / "runs" / "smol-cpu-arms"),
-        *reading_lines(assets / "benchmarks"),
-        *[line for line in scoreboard_lines(assets / "runs" / "smol-cpu-arms") if line.startswith("- ")],
-        *precision_lines(assets / "benchmarks"),
-        *speed_lines(assets / "benchmarks"),
-        "- **All arms, all tables:** [docs/results.md](docs/results.md).",
-        "",
-        *warm_start_lines(assets / "runs" / "smol-cpu-arms")[:-1],
-    ])  # fmt: skip
+    return [*told, *map_sentences(runs / "nano-map")]
 
 
 def time_to(row):
@@ -225,7 +213,12 @@ def results_markdown(assets):
         "Made by `python -m toolexpander_lite report` from the logs in `assets/runs` and `assets/benchmarks`; nothing "
         "is typed in. Accuracy is greedy, on held-out questions, at the end of a run; *hard*: on hard families, asked "
         "alone. Intervals are 95 %: over seeds bootstrap intervals, of shares of questions Wilson's, of speed ratios "
-        "bootstrap intervals over steps.",
+        "bootstrap intervals over steps. The command that made a run is in its configuration. *Like against like*: one "
+        "side of a speed ratio against itself, which tells what the machine can measure.",
+        "",
+        "## The main arms",
+        "",
+        *key_lines(runs),
         "",
         "## Vanilla GRPO (`nano-baseline`)",
         "",
@@ -286,6 +279,7 @@ def rebuild(repository=REPOSITORY):
     written = []
     with plt.rc_context({"figure.max_open_warning": 0}):  # each is closed below, once it is written
         drawn = readme_figures(runs)
+        drawn |= {"idea": plot_idea(), "three-curves": plot_curves(runs / "nano-ablation")}
     for name, figure in drawn.items():
         figure.savefig(figures / f"{name}.png", dpi=110, metadata={"Software": None})
         plt.close(figure)
@@ -293,7 +287,7 @@ def rebuild(repository=REPOSITORY):
     readme = repository / "README.md"
     text = readme.read_text(encoding="utf-8")
     head, tail = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
-    readme.write_text(f"{head}\n{summary_markdown(repository / 'assets')}\n{tail}", encoding="utf-8", newline="\n")
+    readme.write_text(f"{head}\n{verdicts_markdown(runs)}\n{tail}", encoding="utf-8", newline="\n")
     results = repository / "docs" / "results.md"
     results.parent.mkdir(exist_ok=True)
     results.write_text(results_markdown(repository / "assets"), encoding="utf-8", newline="\n")

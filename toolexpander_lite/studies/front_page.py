@@ -1,0 +1,127 @@
+"""The README's first screen and its verdicts: a drawing of the idea, three curves, eight claims; nothing typed in."""
+
+import matplotlib.pyplot as plt
+from matplotlib.patches import FancyBboxPatch
+
+from ..base.runs import find_runs
+from .claims import CLAIMS, claims_table
+from .plots import curve, on_one_grid
+
+RIGHT, WRONG, PLAIN, SHOWN = "#4a9d5f", "#c44e52", "#eef2f7", "#fdf0d5"
+QUESTION = "book a taxi in lima\nfor friday paid in yen"  # of the nano world
+CURVES = {  # arm of `nano-ablation`: (in plain words, colour)
+    "grpo": ("plain GRPO", "#777777"),
+    "hard_sampling_decay": ("1: solved examples in\nfront of hard questions", "#4c72b0"),
+    "set": ("2: examples that the\nmodel writes itself", "#dd8452"),
+}
+# (study, ours, theirs, value) of a claim of `claims.CLAIMS`: (what the paper says, what is compared here).
+HEADLINES = {
+    ("nano-baseline", "grpo", "", "stalled"):
+        ("Plain GRPO often gains nothing on weak models (§1)", "runs that end where they began on hard questions"),
+    ("nano-baseline", "grpo", "", "collapsed"):
+        ("Plain GRPO often collapses at 1.5B (§1, T3)", "runs that lose half of their best score"),
+    ("nano-hard-sampling", "hard_sampling_decay", "grpo", "zero_shot_hard"):
+        ("Examples in front of hard questions help (§3.2)", "first idea against plain GRPO"),
+    ("nano-hard-sampling", "hard_sampling_decay", "hard_sampling", "zero_shot_hard"):
+        ("Learning rate decay steadies that (§3.2)", "first idea with decay against without"),
+    ("nano-hard-sampling", "rollouts_32_equal_prompts", "grpo", "zero_shot_hard"):
+        ("32 rollouts in place of 10 help little (§1)", "32 rollouts against 10"),
+    ("nano-hard-sampling", "grpo", "exclude_hard", "zero_shot"):
+        ("Leaving hard questions out hurts (§3.2)", "hard questions kept against left out; all questions"),
+    ("nano-ablation", "set", "grpo", "zero_shot_hard"):
+        ("Examples the model writes itself help (§4, T8)", "second idea against plain GRPO"),
+    ("nano-ablation-hard", "toolexpander", "set", "zero_shot_hard"):
+        ("Both leave fewer hard questions than the second alone (T8)",
+         "both against the second alone, on a harder policy"),
+}  # fmt: skip
+
+
+def verdicts_markdown(runs):
+    """What the paper says, what was compared here, the numbers and the verdict -> a Markdown table.
+
+    The verdicts are those of `claims.claims_table`.
+
+    Raises:
+        KeyError: a row of `HEADLINES` that is no claim of `claims.CLAIMS`.
+    """
+    known = {(claim.study, claim.ours, claim.theirs, claim.value): claim for claim in CLAIMS}
+    table = claims_table(runs, [known[key] for key in HEADLINES])
+    lines = ["| the paper | here | result | verdict |", "|---|---|---|---|"]
+    for (says, compared), row in zip(HEADLINES.values(), table.to_dict("records")):
+        if row["against"]:
+            numbers = f"{row['ours']:.2f} against {row['theirs']:.2f}, {row['seeds']} seeds"
+        else:
+            numbers = f"{row['ours'] * row['seeds']:.0f} of {row['seeds']} runs"
+        lines.append(f"| {says} | {compared} | {numbers} | {row['verdict']} |")
+    return "\n".join(lines)
+
+
+def plot_curves(study):
+    """Held-out hard questions answered right over the rollouts spent, one curve per idea; labels at the curves."""
+    arms = find_runs(study)
+    figure, axis = plt.subplots(figsize=(7.6, 3.1))
+    for arm, (words, colour) in CURVES.items():
+        curves = [curve(run, "eval/zero_shot_hard", "rollouts") for run in arms[arm]]
+        for xs, ys in curves:
+            axis.plot(xs, ys, color=colour, alpha=0.22, linewidth=0.9)
+        xs, table = on_one_grid(curves, "rollouts")
+        axis.plot(xs, table.mean(0), color=colour, linewidth=2.6, label=f"{words} ({len(curves)} runs)")
+    axis.set(xlabel="answers sampled in training", xlim=(0, xs[-1]), ylim=(-0.03, 1.05))
+    axis.set_title("Hard questions answered right, none of them seen in training", fontsize=11, loc="left")
+    axis.xaxis.set_major_locator(plt.MultipleLocator(5000))
+    axis.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
+    axis.yaxis.set_major_formatter(lambda y, _: f"{y:.0%}")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(alpha=0.25)
+    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9, labelspacing=1.2)
+    figure.tight_layout()
+    return figure
+
+
+def plot_idea():
+    """Hard sampling as a strip of five pictures: question, ten wrong, examples in front, some right, plain again."""
+    figure, axis = plt.subplots(figsize=(8.4, 2.6))
+    axis.set(xlim=(0, 50), ylim=(0, 15.6))
+    axis.axis("off")
+    steps = ("1  a question", "2  ten answers", "3  the same question,\nan example in front", "4  ten answers",
+             "5  the question\nalone again")  # fmt: skip
+    below = ("", "all wrong: nothing to\ncompare, nothing learnt", "", "some right:\nnow GRPO learns",
+             "right at last: the\nexample is gone")  # fmt: skip
+    for place, (title, words) in enumerate(zip(steps, below)):
+        middle = 5 + 10 * place
+        axis.text(middle, 15.4, title, ha="center", va="top", fontsize=9.5, weight="bold")
+        axis.text(middle, 4.3, words, ha="center", va="top", fontsize=9)
+        if place:
+            _arrow(axis, (middle - 5.7, 9), (middle - 4.3, 9))
+    _card(axis, 0.6, 7.2, 8.8, 3.6, QUESTION, PLAIN)
+    _answers(axis, 15, right=0)
+    _card(axis, 20.6, 9.4, 8.8, 3.6, "a solved example:\nits question and call", SHOWN)
+    _card(axis, 20.6, 5.4, 8.8, 3.6, QUESTION, PLAIN)
+    _answers(axis, 35, right=4)
+    _answers(axis, 45, right=9)
+    axis.annotate("", (25, 4.9), (46, 1.4), arrowprops={
+        "arrowstyle": "-|>", "color": "#555555", "connectionstyle": "angle,angleA=180,angleB=90,rad=4"})  # fmt: skip
+    axis.text(35.5, 0.2, "still all wrong: the example comes back", ha="center", va="bottom", fontsize=9)
+    axis.text(15, 0.2, "plain GRPO stays here", ha="center", va="bottom", fontsize=9, color=WRONG, style="italic")
+    figure.subplots_adjust(0.005, 0.01, 0.995, 0.99)
+    return figure
+
+
+def _arrow(axis, start, end):
+    axis.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": "#555555", "linewidth": 1.4})
+
+
+def _card(axis, x, y, width, height, words, colour):
+    """A box with words in it, as a message to the model."""
+    axis.add_patch(FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0,rounding_size=0.5", facecolor=colour,
+                                  edgecolor="#888888", linewidth=0.8))  # fmt: skip
+    axis.text(x + width / 2, y + height / 2, words, ha="center", va="center", fontsize=8.4)
+
+
+def _answers(axis, middle, right):
+    """Ten answers as two rows of marks, the first `right` of them right."""
+    for place in range(10):
+        x, y = middle - 3.2 + 1.6 * (place % 5), 10.2 - 2.6 * (place // 5)
+        good = place < right
+        axis.plot(x, y, "o", markersize=12, color=RIGHT if good else WRONG)
+        axis.text(x, y - 0.07, "✓" if good else "✗", ha="center", va="center", fontsize=9, color="white")
