@@ -115,7 +115,7 @@ def _card(axis, x, y, width, height, words, colour):
     """A box with words in it, as a message to the model."""
     axis.add_patch(FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0,rounding_size=0.5", facecolor=colour,
                                   edgecolor="#888888", linewidth=0.8))  # fmt: skip
-    axis.text(x + width / 2, y + height / 2, words, ha="center", va="center", fontsize=8.4)
+    axis.text(x + width / 2, y + height / 2, words, ha="center", va="center", fontsize=8.1)
 
 
 def _answers(axis, middle, right):
