@@ -79,13 +79,17 @@ def test_an_import_upwards_is_found_inside_a_function_too(tmp_path):
 
 
 def test_the_package_is_listed_whole():
-    """What pip installs: found, not listed by hand, so that a new room cannot be forgotten."""
+    """What pip installs: rooms are found, not listed by hand, and every file of theirs that is no code is data."""
     from setuptools import find_packages
 
     found = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
     names = find_packages(REPOSITORY, **found["packages"]["find"])
     assert set(names) == {"toolexpander_lite", *(f"toolexpander_lite.{room}" for room in ROOMS)}
     assert all((PACKAGE / room / "__init__.py").exists() for room in ROOMS)
+    patterns = {room: found["package-data"].get(f"toolexpander_lite.{room}", ()) for room in ROOMS}
+    data = {path for room in ROOMS for pattern in patterns[room] for path in (PACKAGE / room).glob(pattern)}
+    left = {path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc", ".md")} - data
+    assert not left, left
 
 
 @pytest.mark.xfail(strict=True, reason="method/samples.py and others import datasets, accelerate at import")
