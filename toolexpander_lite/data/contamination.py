@@ -1,7 +1,5 @@
 """Are evaluation questions among the training rows? Exact twins and near ones, by the words of the questions.
 
-Chinese and Japanese put no spaces between words, so there each character counts as a word.
-
 Two questions are exact twins when they are the same words in the same order, whatever the case, spacing and
 punctuation; near twins when the sets of their three-word sequences overlap by at least half (Jaccard index:
 common / all). Both limits are our assumption: two words changed in a question of twenty are still found, a new
@@ -10,11 +8,10 @@ Tools and answers are not compared, nor are translations and free rewordings fou
 """
 
 import math
-import re
-import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
+from ..base.words import words
 from ..method.samples import ToolSample
 
 NEAR = 0.5  # Jaccard index from which two questions are near twins
@@ -74,19 +71,6 @@ class Contamination:
 def question(sample):
     """What the user says in a sample, all turns -> str."""
     return "\n".join(m["content"] for m in sample.messages if m["role"] == "user")
-
-
-# Kana, the Chinese characters (with those outside the basic plane), and the signs that repeat or stand for one.
-_UNSPACED = "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
-_WORD = re.compile(rf"(?=\w)[{_UNSPACED}]|(?:(?![{_UNSPACED}])\w)+")
-
-
-def words(text):
-    """Words of a text, without case, punctuation and variants of characters -> list of str.
-
-    Each character of Chinese or Japanese is one.
-    """
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
 def contamination(trained, held_out, near=NEAR, gram=GRAM):

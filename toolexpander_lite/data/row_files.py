@@ -6,16 +6,19 @@ import datasets
 import pyarrow
 import pyarrow.parquet
 
+from ..base.downloads import cache_folder
 from ..base.errors import DataError
 
 
 def read_rows(file):
-    """Rows of a `.json` list, `.jsonl` or `.parquet` file, one by one; what cannot be read as one becomes None.
+    """Rows of a `.json`, `.jsonl`, `.parquet` or `.arrow` file, one by one; what cannot be read as one becomes None.
+
+    A `.json` or `.jsonl` file holds a list of rows, or a row on each line.
 
     Raises:
         DataError: the file is absent, of another kind, damaged or cut short.
     """
-    readers = {".json": _json_rows, ".jsonl": _jsonl_rows, ".parquet": _parquet_rows}
+    readers = {".json": _text_rows, ".jsonl": _text_rows, ".parquet": _parquet_rows, ".arrow": _arrow_rows}
     if not file.is_file():
         raise DataError(f"no file {file}; put it there, or give another path (None fetches the data set)")
     if file.suffix not in readers:
@@ -23,11 +26,38 @@ def read_rows(file):
     try:
         yield from readers[file.suffix](file)
     except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
-        raise DataError(f"cannot read {file} ({error}); it is damaged: delete it, fetch it again") from None
+        raise _damaged(file, f"cannot be read ({error})") from None
 
 
-def _json_rows(file):
-    text = file.read_text(encoding="utf-8-sig")  # some editors of Windows put a mark before the text
+def _damaged(file, problem):
+    own = file.absolute().is_relative_to(cache_folder("data").absolute())
+    mend = "it is the kit's own copy: delete it, and it is fetched again" if own else "get a whole copy of it"
+    return DataError(f"{file} {problem}; {mend}")
+
+
+def _text_rows(file):
+    cut, first = False, True
+    with file.open(encoding="utf-8-sig", newline="\n") as lines:  # some editors put a mark before the text
+        for line in filter(str.strip, lines):
+            if first and line.lstrip().startswith("["):
+                yield from _list_rows(file, line + lines.read())
+                return
+            if cut:
+                yield None
+            first = False
+            try:
+                row, cut = json.loads(line), False
+            except (json.JSONDecodeError, RecursionError):
+                cut = True
+                continue
+            except ValueError:  # an integer of more digits than Python reads
+                row, cut = None, False
+            yield row
+    if cut:  # a broken line among others is a bad row, but the last one tells of a file that was cut
+        raise _damaged(file, "ends in a line that is not JSON: it is cut short, or neither a list nor a row on each line")
+
+
+def _list_rows(file, text):
     try:
         rows = json.loads(text)
     except (json.JSONDecodeError, RecursionError):
@@ -35,7 +65,7 @@ def _json_rows(file):
     except ValueError:
         rows = _rows_without_long_integers(text)
     if not isinstance(rows, list):
-        raise DataError(f"{file} is not a JSON list of rows; it may be cut short: delete it, fetch it again")
+        raise _damaged(file, "is not a JSON list of rows; it may be cut short")
     yield from rows
 
 
@@ -45,7 +75,7 @@ def _rows_without_long_integers(text):
         rows = json.loads(text, parse_int=_integer)
     except (json.JSONDecodeError, RecursionError):  # cut short on top of that
         return None
-    return [row if _is_json(row) else None for row in rows] if isinstance(rows, list) else None
+    return [row if _is_json(row) else None for row in rows]
 
 
 def _integer(digits):
@@ -63,27 +93,41 @@ def _is_json(row):
     return True
 
 
-def _jsonl_rows(file):
-    cut = False
-    with file.open(encoding="utf-8-sig", newline="\n") as lines:
-        for line in filter(str.strip, lines):
-            if cut:
-                yield None
-            try:
-                row, cut = json.loads(line), False
-            except (json.JSONDecodeError, RecursionError):
-                cut = True
-                continue
-            except ValueError:  # an integer of more digits than Python reads
-                row, cut = None, False
-            yield row
-    if cut:  # a broken line among others is a bad row, but the last one tells of a download that stopped
-        raise DataError(f"{file} is cut short: its last line is not JSON; delete it, fetch it again")
-
-
 def _parquet_rows(file):
     for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=256):
-        yield from batch.to_pylist()
+        yield from _batch_rows(batch)
+
+
+def _arrow_rows(file):
+    with pyarrow.memory_map(str(file)) as source:
+        for batch in pyarrow.ipc.open_stream(source):
+            yield from _batch_rows(batch)
+
+
+def _batch_rows(batch):
+    for row in batch.to_pylist():
+        yield {field.name: _without_filling(row[field.name], field.type, json.loads) for field in batch.schema}
+
+
+def _without_filling(value, kind, read_json):
+    """A value out of Arrow as it stands in JSON lines: there a struct has all the keys of its kind, null for absent.
+
+    Args:
+        kind: its Arrow type.
+        read_json: what makes data of a value of the type "json" (`datasets` keeps mixed objects so).
+    """
+    if value is None or kind is None:
+        return value
+    if getattr(kind, "extension_name", "") == "arrow.json":
+        return read_json(value)
+    if pyarrow.types.is_struct(kind):
+        fields = ((field.name, _without_filling(value.get(field.name), field.type, read_json)) for field in kind)
+        return {name: part for name, part in fields if part is not None}
+    if pyarrow.types.is_map(kind):
+        return {name: _without_filling(part, kind.item_type, read_json) for name, part in value}
+    if pyarrow.types.is_list(kind) or pyarrow.types.is_large_list(kind) or pyarrow.types.is_fixed_size_list(kind):
+        return [_without_filling(part, kind.value_type, read_json) for part in value]
+    return value
 
 
 def hub_rows(name, revision, config=None):
@@ -94,7 +138,11 @@ def hub_rows(name, revision, config=None):
     """
     page = f"https://huggingface.co/datasets/{name}"
     try:
-        yield from datasets.load_dataset(name, config, revision=revision, split="train", streaming=True)
+        rows = datasets.load_dataset(name, config, revision=revision, split="train", streaming=True)
+        features = getattr(rows, "features", None)
+        kinds = {field.name: field.type for field in features.arrow_schema} if features else {}
+        for row in rows:  # its values of the type "json" are data already
+            yield {name: _without_filling(value, kinds.get(name), lambda v: v) for name, value in row.items()}
     except Exception as error:  # the Hub client, its HTTP library and Arrow have no base class in common
         if "gated" in str(error).lower():
             problem = f"{name} is gated: accept its licence on {page}, then log in with `hf auth login` or set HF_TOKEN"

@@ -21,9 +21,10 @@ from ..base.downloads import cache_folder, fetch
 from ..base.errors import DataError, RunError
 from ..base.intervals import share_interval
 from ..base.runs import write_json
-from ..data.formats import parameter_schema
+from ..data.literals import read_python_calls
 from ..data.row_files import read_rows
 from ..data.sources import LoadReport
+from ..data.tool_schemas import flat_schema
 from ..method.calls import judge
 from ..method.samples import ToolSample
 from .answers import answer_samples, check_asking, claim_folder, form_and_speed, read_answers
@@ -109,7 +110,7 @@ def _sample(row, level, index):
         raise _Unusable("argument its tool does not list")
     schemas = [
         {"type": "function", "function": {
-            "name": t["name"], "description": t["description"], "parameters": parameter_schema(t["parameters"], []),
+            "name": t["name"], "description": t["description"], "parameters": flat_schema(t["parameters"], []),
         }}
         for t in tools
     ]  # fmt: skip
@@ -130,7 +131,8 @@ def _owners_row(row):
     tools = [json.loads(line) for line in listed.splitlines() if line.strip()]
     tools = [t | {"parameters": t["input_parameters"]} for t in [*tools, *_found_tools(row["input"])]]
     unique = {tool["name"]: tool for tool in reversed(tools)}
-    return row["input"].strip(), [unique[name] for name in reversed(unique)], _gold_call(row["expected_output"])
+    (gold,) = read_python_calls(row["expected_output"].strip().removeprefix("API-Request: "), unescaped=True)
+    return row["input"].strip(), [unique[name] for name in reversed(unique)], gold
 
 
 def _found_tools(dialogue):
@@ -165,31 +167,6 @@ def to_owners_row(sample):
         "input": f"User: {sample.messages[-1]['content']}\nGenerate API Request:\n",
         "expected_output": f"API-Request: [{call['name']}({given})]",
     }
-
-
-_CALL = re.compile(r"API-Request: \[(\w+)\((.*)\)\]", re.DOTALL)
-# A value that begins with a quote ends at one; what follows it is another key=, or nothing. Only after a quote may the
-# space before the next key be missing: a value without quotes may hold a comma.
-_ARGUMENT = re.compile(
-    r"""(\w+)=(?:('.*?'|".*?")\s*(?:,\s*(?=\w+=)|\Z)|(.*?)\s*(?:,\s(?=\w+=)|\Z))""", re.DOTALL
-)
-
-
-def _gold_call(text):
-    """`API-Request: [Name(key='value', ...)]` -> call. Quotes inside a value are not escaped in this form."""
-    name, inside = _CALL.fullmatch(text.strip()).groups()
-    inside, place, values = inside.strip(), 0, {}
-    while place < len(inside):
-        match = _ARGUMENT.match(inside, place)
-        if not match:
-            raise ValueError(f"no key=value in {inside[place:]!r:.60}")
-        key, quoted, bare = match.groups()
-        values[key], place = bare if quoted is None else quoted, match.end()
-    return {"name": name, "arguments": {key: _unquoted(value) for key, value in values.items()}}
-
-
-def _unquoted(text):
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
 def _hammer_row(row):

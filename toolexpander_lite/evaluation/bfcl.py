@@ -21,6 +21,7 @@ from pathlib import Path
 
 from ..base.downloads import beside, cache_folder, put_in_place
 from ..base.errors import DataError
+from ..data.tool_schemas import TYPES, read_tool
 from ..method.samples import ToolSample
 
 VERSION = "2026.3.23"
@@ -42,9 +43,7 @@ QUESTIONS = {
 # The official tool reads results by the rules of a model it knows. This one's are ours: <tool_call> blocks with JSON,
 # and tool names as published, dots and all. (Of models behind APIs that take no dots it expects "_" for each.)
 READER = "Qwen/Qwen3-0.6B-FC"
-# BFCL's type names -> JSON Schema's. "any" is a string to the checker, whatever the name says.
-_TYPES = {"dict": "object", "float": "number", "tuple": "array", "any": "string"}
-_KEPT = ("description", "default", "enum", "format", "required", "maximum", "minItems", "maxItems")
+_TYPES = TYPES | {"any": "string"}  # so it is to the checker, whatever the name says
 
 
 @dataclass(frozen=True)
@@ -162,30 +161,10 @@ def _read_lines(file, count):
 
 def _question(entry, category, answers):
     functions = entry["function"]
-    tools = [
-        {"type": "function", "function": {
-            "name": f["name"], "description": f["description"], "parameters": json_schema(f["parameters"]),
-        }}
-        for f in functions
-    ]  # fmt: skip
+    tools = [read_tool(function, _TYPES) for function in functions]
     calls = [first_answer(functions, answer) for answer in answers or []]
     sample = ToolSample(entry["id"], f"bfcl-{category}", entry["question"][0], tools, calls, "test")
     return Question(sample, category, functions, answers)
-
-
-def json_schema(parameter):
-    """A BFCL parameter description -> JSON Schema (draft 2020-12): its type names translated, unknown keys dropped."""
-    schema = {}
-    for key, value in parameter.items():
-        if key == "type":
-            schema[key] = _TYPES.get(value, value)
-        elif key == "items":
-            schema[key] = json_schema(value)
-        elif key == "properties":
-            schema[key] = {name: json_schema(spec) for name, spec in value.items()}
-        elif key in _KEPT:
-            schema[key] = value
-    return schema
 
 
 def first_answer(functions, answer):

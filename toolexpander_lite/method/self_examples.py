@@ -19,16 +19,12 @@ tell, it is measured. Completions are hostile input: nothing here raises on them
 """
 
 import json
-import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
-from referencing import Registry
-from referencing.exceptions import Unresolvable
-
+from ..base.schemas import SchemaFault, broken_keyword
+from ..base.words import words
 from .calls import CALL_CLOSE, CALL_OPEN, THINK_OPEN, completion_text, parse_completion, read_call_block, same_value
 from .rewards import quantise
 from .samples import from_json, tool_name
@@ -117,13 +113,13 @@ def _judge_inside(body, prompt, tools):
     told |= {"call": call, "analysis": body[end:].strip()}
     if CALL_OPEN in told["analysis"] or CALL_CLOSE in told["analysis"]:
         return ExampleVerdict("extra_call", **told)
-    if len(_words(query)) < LEAST_WORDS:
+    if len(words(query)) < LEAST_WORDS:
         return ExampleVerdict("no_query", **told)
     if (reason := _call_reason(call, tools)) != "ok":
         return ExampleVerdict(reason, **told)
-    if f" {' '.join(_words(query))} " in _normal(prompt):
+    if f" {' '.join(words(query))} " in _normal(prompt):
         return ExampleVerdict("copied_query", **told)
-    if len(_words(told["analysis"])) < LEAST_WORDS:
+    if len(words(told["analysis"])) < LEAST_WORDS:
         return ExampleVerdict("no_analysis", **told)
     return ExampleVerdict("ok", **told)
 
@@ -138,35 +134,9 @@ def _call_reason(call, tools):
 def _allows(tool, arguments):
     """Does a tool's schema allow the arguments? A schema that is faulty itself allows all: not the model's fault."""
     try:
-        validator = _validator(json.dumps(tool["function"].get("parameters", {})))
-        return validator is None or validator.is_valid(arguments)
-    except (Unresolvable, RecursionError, OverflowError, re.error):
+        return broken_keyword(tool["function"].get("parameters", {}), arguments) is None
+    except SchemaFault:
         return True
-
-
-@lru_cache(maxsize=1024)
-def _validator(parameters):
-    schema = json.loads(parameters)
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError:
-        return None
-    # An empty registry: a "$ref" to another document fails instead of being fetched from the network.
-    return Draft202012Validator(_without_patterns(schema), registry=Registry())
-
-
-def _without_patterns(schema):
-    """A schema less its regular expressions: one that backtracks would let a completion hold up training."""
-    if isinstance(schema, list):
-        return [_without_patterns(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    named = ("properties", "$defs", "definitions")  # whose keys are names, not keywords
-    return {
-        key: {name: _without_patterns(part) for name, part in value.items()}
-        if key in named and isinstance(value, dict) else _without_patterns(value)
-        for key, value in schema.items() if key not in ("pattern", "patternProperties")
-    }  # fmt: skip
 
 
 def _shared(call, others):
@@ -179,17 +149,9 @@ def _shared(call, others):
     )
 
 
-# Chinese and Japanese are written without spaces: each of their characters counts as a word.
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
-
-
-def _words(text):
-    return _WORD.findall(text.lower())
-
-
 @lru_cache(maxsize=4096)
 def _normal(text):
-    return f" {' '.join(_words(text))} "
+    return f" {' '.join(words(text))} "
 
 
 class ExampleBonus:

@@ -1,0 +1,208 @@
+"""Tools as data sets write them -> the tool schemas that chat templates take: JSON Schema in OpenAI's wrapping.
+
+Read are JSON Schema and flat parameters (`{"name": {"type": "int"}}`), with or without the wrapping, as data or as
+text, with the type names of Python, BFCL or OpenAPI. No keyword is lost: what a model is shown is what gold is
+checked against.
+"""
+
+import itertools
+
+from jsonschema import Draft202012Validator
+
+from ..base.schemas import LISTED, NAMED, ONE, is_schema
+from .literals import read_if_text, split_outside
+
+# Type names as data sets write them, in small letters -> JSON Schema's.
+TYPES = {"str": "string", "int": "integer", "float": "number", "double": "number", "bool": "boolean", "none": "null"}
+TYPES |= {"list": "array", "tuple": "array", "set": "array", "dict": "object"}
+TYPES |= {t: t for t in ("string", "integer", "number", "boolean", "array", "object", "null")}
+
+NO_SCHEMA = "tool schema that is not JSON Schema"
+
+
+class RowDropped(Exception):
+    """Raised inside a row's conversion; its message is the reason that is counted."""
+
+
+def read_tools(written):
+    """A list of tools, a single one, or either as text -> tool schemas."""
+    written = read_if_text(written)
+    return [read_tool(tool) for tool in (written if isinstance(written, list) else [written] if written else [])]
+
+
+def read_tool(written, types=TYPES):
+    """One tool, `{"name", "description", "parameters"}`, wrapped in "function" or not -> tool schema.
+
+    Raises:
+        RowDropped: its parameters are not JSON Schema.
+        KeyError and the like: it has no name.
+    """
+    written = read_if_text(written)
+    written = written["function"] if isinstance(written.get("function"), dict) else written
+    name, description = written["name"], written.get("description") or ""
+    try:
+        schema = object_schema(read_if_text(written.get("parameters")) or {}, written.get("required"), types)
+    except (AttributeError, TypeError, ValueError, SyntaxError):
+        raise RowDropped(NO_SCHEMA) from None
+    named = name and isinstance(name, str) and isinstance(description, str)
+    if not named or schema.get("type") != "object" or not is_schema(schema):
+        raise RowDropped(NO_SCHEMA)
+    return {"type": "function", "function": {"name": name, "description": description, "parameters": schema}}
+
+
+def object_schema(parameters, required=None, types=TYPES):
+    """A tool's parameters, flat or as JSON Schema -> JSON Schema of an object.
+
+    Args:
+        required: names of the parameters that must be given, where the tool says so beside its parameters.
+    """
+    parameters = flat = {name: part for name, part in parameters.items() if part is not None}
+    required = required if isinstance(required, list) else None
+    if isinstance(flat.get("required"), list) and set(flat["required"]) <= flat.keys() - {"properties"}:
+        flat = {name: spec for name, spec in parameters.items() if name != "required"}
+        required = parameters["required"]
+    if _is_flat(flat):
+        return flat_schema(flat, required, types)
+    if not parameters.keys() & Draft202012Validator.VALIDATORS.keys():
+        raise ValueError("no keyword of JSON Schema")
+    parameters = {key: value for key, value in parameters.items() if key != "nullable"}
+    schema = json_schema(parameters, types)
+    schema = {key: part for key, part in (("type", "object"), ("properties", {})) if key not in schema} | schema
+    return schema | ({"required": required} if required and "required" not in schema else {})
+
+
+def _is_flat(parameters):
+    """Are these parameters by name, with a description each? A parameter may be called like a keyword."""
+    properties = parameters.get("properties")
+    if isinstance(properties, dict) and all(isinstance(spec, (dict, bool)) for spec in properties.values()):
+        return False
+    return all(isinstance(spec, dict) for spec in parameters.values())
+
+
+def flat_schema(parameters, required=None, types=TYPES):
+    """`{"name": {"type", "description", "default", ...}}` -> JSON Schema of an object; empty defaults are left out.
+
+    Args:
+        required: names; None takes what the parameters say of themselves (`"required": true`), or if none does, those
+            written without a `default`, not as optional and not with `"required": false`. That marks none of ToolRL's:
+            it writes `"default": ""` for required and optional ones alike, and gold calls leave one in seven of those
+            out.
+    """
+    properties = {
+        name: {
+            key: spec[key] for key in dict.fromkeys(["type", "description", "default", *spec])
+            if key in spec and not (key in ("description", "default") and spec[key] == "")
+        } for name, spec in parameters.items()
+    }  # fmt: skip
+    schema = json_schema({"type": "object", "properties": properties}, types)
+    if required is None and not (required := schema.get("required")):
+        required = [name for name, spec in parameters.items() if not ("default" in spec or _is_optional(spec))]
+    schema.pop("required", None)
+    # An empty list would say "all are optional", which the data does not.
+    return schema | ({"required": required} if required else {})
+
+
+def _is_optional(spec):
+    """ "str, optional" and "Optional[str]" are; "List[Optional[str]]" is not, only its items are."""
+    if spec.get("required") is False or spec.get("optional") is True:
+        return True
+    text = str(spec.get("type")).lower()
+    return text.startswith("optional[") or "optional" in text.rpartition("]")[2]
+
+
+def json_schema(written, types=TYPES):
+    """A schema that is JSON Schema but for its dialect -> JSON Schema (draft 2020-12), level by level.
+
+    Translated are type names ("dict", "List[int]", "OBJECT"; one with no counterpart, "any", is left out), OpenAPI's
+    `nullable`, `"required": true` and `"optional": true` inside a property, limits that are exclusive by a switch, and
+    lists of `items`. Keywords and properties that are null are left out, where null is not the value meant.
+    """
+    schema = {k: v for k, v in written.items() if k not in _DIALECT and (v is not None or k in ("const", "default"))}
+    if "type" in written:
+        kind = _json_type(written["type"], types)
+        before = {key: schema[key] for key in itertools.takewhile(lambda key: key != "type", written) if key in schema}
+        schema = before | kind | schema
+    for limit in ("minimum", "maximum"):
+        switch = f"exclusive{limit.capitalize()}"
+        if isinstance(schema.get(switch), bool) and schema.pop(switch) and limit in schema:
+            schema[switch] = schema.pop(limit)
+    if not isinstance(schema.get("examples", []), list):
+        schema["examples"] = [schema["examples"]]
+    if isinstance(schema.get("items"), list):
+        schema["prefixItems"] = schema.pop("items")
+    if isinstance(schema.get("properties"), dict):
+        schema = _required_listed(schema)
+    for key in schema.keys() & {*ONE, *LISTED, *NAMED}:
+        value = schema[key]
+        if key in ONE:
+            schema[key] = _inner(value, types)
+        elif key in LISTED:
+            schema[key] = [_inner(part, types) for part in value]
+        else:
+            schema[key] = {name: _inner(spec, types) for name, spec in value.items() if spec is not None}
+    return _or_null(schema) if written.get("nullable") is True else schema
+
+
+_DIALECT = ("type", "nullable", "optional")  # read, and not left in the schema
+
+
+def _inner(written, types):
+    """A schema inside another: true (anything), false (nothing), or one that may say of itself that it is required."""
+    if isinstance(written, bool):
+        return written
+    if isinstance(written.get("required"), bool):
+        written = {key: value for key, value in written.items() if key != "required"}
+    return json_schema(written, types)
+
+
+def _required_listed(schema):
+    """`"required": true` inside a property -> the object's list."""
+    told = [n for n, spec in schema["properties"].items() if isinstance(spec, dict) and spec.get("required") is True]
+    required = schema.get("required", [])
+    if not told or not isinstance(required, list):
+        return schema
+    return schema | {"required": list(dict.fromkeys([*required, *told]))}
+
+
+def _or_null(schema):
+    """A schema that allows null besides what it allows."""
+    if isinstance(schema.get("type"), str) and not schema.keys() & {"const", "$ref", "not", "if", *LISTED}:
+        schema = schema | {"type": list(dict.fromkeys([schema["type"], "null"]))}
+        if isinstance(schema.get("enum"), list) and None not in schema["enum"]:
+            schema["enum"] = [*schema["enum"], None]
+        return schema
+    about = {key: schema[key] for key in ("title", "description", "default", "examples") if key in schema}
+    rest = {key: value for key, value in schema.items() if key not in about}
+    return about | ({"anyOf": [rest, {"type": "null"}]} if rest else {})
+
+
+def _json_type(written, types):
+    """A type as the data set writes it -> the part of a JSON Schema that says so ({} if unknown)."""
+    if isinstance(written, list):  # already JSON Schema's list of alternatives
+        known = [types.get(str(w).lower()) for w in written]
+        return {"type": known} if all(known) and known else {}
+    text = str(written).lower().replace(", optional", "").strip()
+    outer, _, inner = text.partition("[")
+    inner = inner.removesuffix("]")
+    parts = split_outside(text, at="|")
+    if outer in ("union", "optional") and len(parts) == 1:
+        parts = [*split_outside(inner), *(["null"] if outer == "optional" else [])]
+    if len(parts) > 1 or outer == "union":
+        return _union([_json_type(part, types) for part in parts])
+    schema = {"type": types[outer]} if outer in types else {}
+    if schema.get("type") == "array" and (items := _json_type(inner, types)):
+        schema["items"] = items
+    return schema
+
+
+def _union(parts):
+    """What one of several types allows; {} where one of them is unknown."""
+    if not all(parts):
+        return {}
+    plainly = [part for part in parts if part.keys() == {"type"}]
+    richer = [part for part in parts if part not in plainly]
+    if len(richer) > 1 or any("type" not in part for part in richer):
+        return {"anyOf": parts}
+    kinds = [kind for part in parts for kind in (part["type"] if isinstance(part["type"], list) else [part["type"]])]
+    kinds = list(dict.fromkeys(kinds))
+    return {"type": kinds[0] if len(kinds) == 1 else kinds} | {k: v for r in richer for k, v in r.items() if k != "type"}
