@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from toolexpander_lite.__main__ import main
+from toolexpander_lite.base import downloads
 from toolexpander_lite.base.errors import DataError, RunError, SettingsError
 from toolexpander_lite.evaluation import answers
 from toolexpander_lite.evaluation.answers import calls_text, read_answers
@@ -19,7 +20,6 @@ from toolexpander_lite.evaluation.api_bank import (
     score_api_bank,
     to_owners_row,
 )
-from toolexpander_lite.models import hardware
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.worlds.api_tasks import api_tasks
@@ -168,9 +168,9 @@ def test_errors_name_what_is_wrong(tmp_path, monkeypatch):
         load_api_bank(1, "other")
     with pytest.raises(DataError, match="limit is 0"):
         load(tmp_path, [owners_row("[Pay()]")], limit=0)
-    with pytest.raises(DataError, match="rows.json is not a JSON list of rows; it may be cut short: delete it"):
+    with pytest.raises(DataError, match="rows.json is not a JSON list of rows; it may be cut short; get a whole copy"):
         load(tmp_path, '[{"file"')
-    with pytest.raises(DataError, match="not a JSON list"):
+    with pytest.raises(DataError, match="no usable row of 1"):
         load(tmp_path, "{}")
     with pytest.raises(DataError, match="no usable row of 1"):
         load(tmp_path, [{}])
@@ -181,18 +181,18 @@ def test_errors_name_what_is_wrong(tmp_path, monkeypatch):
         raise urllib.error.URLError("no route")
 
     monkeypatch.setenv("TOOLEXPANDER_CACHE", str(tmp_path))
-    monkeypatch.setattr(hardware.urllib.request, "urlopen", unreachable)
+    monkeypatch.setattr(downloads.urllib.request, "urlopen", unreachable)
     for publisher in ("owners", "hammer"):
         with pytest.raises(DataError, match=r"https://raw.githubusercontent.com/.+/[0-9a-f]{40}/.*no route.*path="):
             load_api_bank(2, publisher)
 
 
-@pytest.mark.parametrize("content", [b'[{"file"', b"{}", b"\xff"])
+@pytest.mark.parametrize("content", [b'[{"file"', b'{"file"', b"\xff"])
 def test_a_damaged_file_in_the_cache_is_named(tmp_path, monkeypatch, content):
     monkeypatch.setenv("TOOLEXPANDER_CACHE", str(tmp_path))
-    file = hardware.cache_folder("data", "api-bank") / "level-1-api.json"
+    file = downloads.cache_folder("data", "api-bank") / "level-1-api.json"
     file.write_bytes(content)
-    with pytest.raises(DataError, match=f"{file}.*delete it, fetch it again"):
+    with pytest.raises(DataError, match=f"{file}.*the kit's own copy: delete it"):
         load_api_bank(1)
 
 

@@ -14,9 +14,10 @@ import pytest
 from toolexpander_lite.__main__ import main
 from toolexpander_lite.base.errors import DataError, RunError, SettingsError
 from toolexpander_lite.base.runs import REPOSITORY
+from toolexpander_lite.data.tool_schemas import json_schema
 from toolexpander_lite.evaluation import answers, bfcl
 from toolexpander_lite.evaluation.answers import calls_text, read_answers
-from toolexpander_lite.evaluation.bfcl import check_calls, first_answer, json_schema, load_questions
+from toolexpander_lite.evaluation.bfcl import ANY_TYPES, check_calls, first_answer, load_questions
 from toolexpander_lite.evaluation.bfcl_results import bfcl_table, evaluate_bfcl, result_file, score_bfcl
 from toolexpander_lite.method.prompts import render_prompt
 from toolexpander_lite.models.policy import load_policy
@@ -93,7 +94,7 @@ def policy():
 
 
 def test_parameters_become_json_schema():
-    assert json_schema(AREA["parameters"]) == {
+    assert json_schema(AREA["parameters"], ANY_TYPES) == {
         "type": "object",
         "properties": {
             "shape": {"type": "string", "enum": ["disc", "square"]},
@@ -103,7 +104,7 @@ def test_parameters_become_json_schema():
         },
         "required": ["shape", "size"],
     }
-    assert json_schema({"type": "any"}) == {"type": "string"}
+    assert json_schema({"type": "any"}, ANY_TYPES) == {"type": "string"}
     # a parameter may be called like a keyword
     named = json_schema({"type": "dict", "properties": {"type": {"type": "dict", "properties": {}}}})
     assert named["properties"]["type"] == {"type": "object", "properties": {}}

@@ -254,7 +254,7 @@ def test_the_invitation_stands_in_the_system_turn_and_shows_no_valid_example():
 @pytest.mark.parametrize(
     "parameters, value",
     [({"properties": {"x": {"type": "integer", "multipleOf": 0.01}}}, 10**400), ({"$ref": "#"}, 1),
-     ({"properties": {"x": {"type": "string", "pattern": "^(a+)+$"}}}, "a" * 40 + "!")],
+     ({"properties": {"x": {"type": "string", "pattern": "^(a|aa)+$"}}}, "a" * 40 + "!")],
 )  # fmt: skip
 def test_no_schema_and_no_completion_stop_the_judge(parameters, value):
     """A number too large for the arithmetic, a schema that refers to itself, a pattern that backtracks for hours."""

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_loaders import call_text, toolrl_file, toolrl_row
+from test_sources import call_text, toolrl_file, toolrl_row
 
 from toolexpander_lite.base.errors import ModelError
 from toolexpander_lite.base.runs import RunError, read_log

@@ -54,7 +54,7 @@ def _text_rows(file):
                 row, cut = None, False
             yield row
     if cut:  # a broken line among others is a bad row, but the last one tells of a file that was cut
-        raise _damaged(file, "ends in a line that is not JSON: it is cut short, or neither a list nor a row on each line")
+        raise _damaged(file, "ends in a line that is not JSON: it is cut short, or holds neither a list nor lines")
 
 
 def _list_rows(file, text):
@@ -142,7 +142,7 @@ def hub_rows(name, revision, config=None):
         features = getattr(rows, "features", None)
         kinds = {field.name: field.type for field in features.arrow_schema} if features else {}
         for row in rows:  # its values of the type "json" are data already
-            yield {name: _without_filling(value, kinds.get(name), lambda v: v) for name, value in row.items()}
+            yield {n: _without_filling(v, kinds.get(n), lambda value: value) for n, v in row.items()} if kinds else row
     except Exception as error:  # the Hub client, its HTTP library and Arrow have no base class in common
         if "gated" in str(error).lower():
             problem = f"{name} is gated: accept its licence on {page}, then log in with `hf auth login` or set HF_TOKEN"

@@ -118,7 +118,7 @@ def json_schema(written, types=TYPES):
     lists of `items`. Keywords and properties that are null are left out, where null is not the value meant.
     """
     schema = {k: v for k, v in written.items() if k not in _DIALECT and (v is not None or k in ("const", "default"))}
-    if "type" in written:
+    if written.get("type") is not None:
         kind = _json_type(written["type"], types)
         before = {key: schema[key] for key in itertools.takewhile(lambda key: key != "type", written) if key in schema}
         schema = before | kind | schema
@@ -205,4 +205,5 @@ def _union(parts):
         return {"anyOf": parts}
     kinds = [kind for part in parts for kind in (part["type"] if isinstance(part["type"], list) else [part["type"]])]
     kinds = list(dict.fromkeys(kinds))
-    return {"type": kinds[0] if len(kinds) == 1 else kinds} | {k: v for r in richer for k, v in r.items() if k != "type"}
+    merged = richer[0] if richer else {}
+    return merged | {"type": kinds[0] if len(kinds) == 1 else kinds}

@@ -43,7 +43,7 @@ QUESTIONS = {
 # The official tool reads results by the rules of a model it knows. This one's are ours: <tool_call> blocks with JSON,
 # and tool names as published, dots and all. (Of models behind APIs that take no dots it expects "_" for each.)
 READER = "Qwen/Qwen3-0.6B-FC"
-_TYPES = TYPES | {"any": "string"}  # so it is to the checker, whatever the name says
+ANY_TYPES = TYPES | {"any": "string"}  # so it is to the checker, whatever the name says
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _read_lines(file, count):
 
 def _question(entry, category, answers):
     functions = entry["function"]
-    tools = [read_tool(function, _TYPES) for function in functions]
+    tools = [read_tool(function, ANY_TYPES) for function in functions]
     calls = [first_answer(functions, answer) for answer in answers or []]
     sample = ToolSample(entry["id"], f"bfcl-{category}", entry["question"][0], tools, calls, "test")
     return Question(sample, category, functions, answers)

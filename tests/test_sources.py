@@ -12,11 +12,12 @@ import pyarrow.parquet as parquet
 import pytest
 
 from toolexpander_lite.__main__ import main
+from toolexpander_lite.base import downloads
 from toolexpander_lite.data import row_files
-from toolexpander_lite.data.formats import parameter_schema, to_hermes
+from toolexpander_lite.data.formats import to_hermes
 from toolexpander_lite.data.sources import SOURCES, load_samples, split_of
+from toolexpander_lite.data.tool_schemas import flat_schema
 from toolexpander_lite.method.samples import DataError, to_dataset, to_samples
-from toolexpander_lite.models import hardware
 
 SLICES = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -109,7 +110,7 @@ def test_every_unusable_toolrl_row_is_counted_under_its_reason(tmp_path):
         "argument its tool does not list": 1,
         "unparsable row": 4,
         "two tools of one name": 1,
-        "argument that breaks its tool's schema": 1,
+        "gold that breaks its tool's schema: type": 1,
     }
     assert "1 multi-turn row" in str(report)
 
@@ -134,12 +135,18 @@ def test_gold_that_breaks_its_tools_schema_is_dropped_and_counted(tmp_path, monk
         own_row({"n": "x"}, n=pattern),
         own_row({"n": 1}, n=whole),
         own_row({"n": 5}, n=few),
-        own_row({}, n=whole),  # the gold of several sets leaves out what is required
-        own_row({"n": 1}, n=whole, other=away),  # an argument that is not given asks for nothing
+        own_row({}, n=whole),
+        own_row({"n": 1, "other": 1}, n=whole, other={"const": 2}),
     ]
     report = load_samples("hermes", write(tmp_path, "rows.json", json.dumps(rows)))
-    assert [s.calls[0]["arguments"] for s in report.samples] == [{"n": 1}, {"n": 5}, {}, {"n": 1}]
-    assert report.dropped == {"argument that breaks its tool's schema": 3, "tool schema that is not JSON Schema": 2}
+    assert [s.calls[0]["arguments"] for s in report.samples] == [{"n": 1}, {"n": 5}]
+    assert report.dropped == {
+        "gold that breaks its tool's schema: type": 2,
+        "gold that breaks its tool's schema: maximum": 1,
+        "gold that breaks its tool's schema: required": 1,
+        "gold that breaks its tool's schema: const": 1,
+        "tool schema that is not JSON Schema": 2,
+    }
 
 
 def test_toolrl_parquet_reads_like_the_json(tmp_path):
@@ -224,18 +231,26 @@ def test_split_hangs_on_the_query_alone(tmp_path):
         ("List[Optional[int]]", {"type": "array", "items": {"type": ["integer", "null"]}}),
         ("Optional[Callable]", {}),
         ("Callable[[float], float]", {}),
+        ("str | None", {"type": ["string", "null"]}),
+        ("Union[int, float]", {"type": ["integer", "number"]}),
+        ("Union[str, List[int]]", {"type": ["string", "array"], "items": {"type": "integer"}}),
+        ("Union[List[str], List[int]]", {"anyOf": [
+            {"type": "array", "items": {"type": "string"}}, {"type": "array", "items": {"type": "integer"}}]}),
+        ("Union[str, Callable]", {}),
+        ("STRING", {"type": "string"}),
+        (["string", "any"], {}),
         (None, {}),
     ],
 )
 def test_types_become_json_schema(written, schema):
-    assert parameter_schema({"a": {"type": written}})["properties"]["a"] == schema
+    assert flat_schema({"a": {"type": written}})["properties"]["a"] == schema
 
 
 def test_required_is_what_has_no_default_and_is_not_optional():
     types = {"a": "str", "b": "str, optional", "c": "Optional[int]", "d": "List[Optional[int]]"}
     types |= {"e": "List[int], optional"}
     parameters = {name: {"type": kind} for name, kind in types.items()} | {"f": {"type": "str", "default": ""}}
-    assert parameter_schema(parameters)["required"] == ["a", "d"]
+    assert flat_schema(parameters)["required"] == ["a", "d"]
 
 
 def test_every_block_of_a_toolrl_answer_counts(tmp_path):
@@ -266,7 +281,7 @@ def test_a_limit_ends_the_reading(tmp_path):
     # Of JSON lines no more is read than is needed: the damage at the end goes unseen.
     lines = write(tmp_path, "rows.jsonl", "\n".join([json.dumps(GOOD)] * 3) + '\n{"instruction": "cut')
     assert len(load_samples("toolrl", lines, limit=2).samples) == 2
-    with pytest.raises(DataError, match="rows.jsonl is cut short"):
+    with pytest.raises(DataError, match="rows.jsonl ends in a line that is not JSON"):
         load_samples("toolrl", lines)
 
 
@@ -277,7 +292,7 @@ def test_errors_name_what_is_wrong(tmp_path):
         load_samples("toolrl", tmp_path / "absent.json")
     with pytest.raises(DataError, match="no file"):
         load_samples("toolrl", tmp_path)
-    with pytest.raises(DataError, match="rows.csv is none of .json, .jsonl, .parquet"):
+    with pytest.raises(DataError, match="rows.csv is none of .json, .jsonl, .parquet, .arrow"):
         load_samples("toolrl", write(tmp_path, "rows.csv", "a,b"))
     with pytest.raises(DataError, match="not a JSON list of rows"):
         load_samples("toolrl", write(tmp_path, "cut.json", '[{"instruction": '))
@@ -297,7 +312,7 @@ def test_a_damaged_file_is_one_clear_error(tmp_path, kind, damage):
         file.write_text(json.dumps([GOOD] * 3))
     whole = file.read_bytes()
     file.write_bytes({"half": whole[: len(whole) // 2], "zeros": b"\0\xff" * 500, "text": b"404: Not Found"}[damage])
-    with pytest.raises(DataError, match=f"rows.{kind}.* delete it, fetch it again"):
+    with pytest.raises(DataError, match=f"rows.{kind}.*; get a whole copy of it"):
         load_samples("toolrl", file)
 
 
@@ -312,7 +327,7 @@ def test_an_integer_beyond_pythons_limit_costs_its_row_only(tmp_path, name):
 
 
 def test_a_long_integer_alone_is_no_list_and_after_a_broken_line_no_end(tmp_path):
-    with pytest.raises(DataError, match="not a JSON list"):
+    with pytest.raises(DataError, match="no usable row of 1"):
         load_samples("toolrl", write(tmp_path, "rows.json", "7" * 5000))
     lines = write(tmp_path, "rows.jsonl", "\n".join(["{broken", "7" * 5000, json.dumps(GOOD), "{broken", "7" * 5000]))
     assert load_samples("toolrl", lines).dropped == {"unparsable row": 4}
@@ -329,7 +344,7 @@ def test_out_of_reach_says_so_and_names_the_local_path(monkeypatch, tmp_path):
         raise urllib.error.URLError("no route")
 
     monkeypatch.setenv("TOOLEXPANDER_CACHE", str(tmp_path))
-    monkeypatch.setattr(hardware.urllib.request, "urlopen", unreachable)
+    monkeypatch.setattr(downloads.urllib.request, "urlopen", unreachable)
     with pytest.raises(DataError, match=r"cannot fetch toolrl from https://.*no route.*path="):
         load_samples("toolrl")
 
@@ -342,7 +357,7 @@ def test_a_fetched_file_is_cached(monkeypatch, tmp_path):
         return io.BytesIO(json.dumps([GOOD]).encode())
 
     monkeypatch.setenv("TOOLEXPANDER_CACHE", str(tmp_path))
-    monkeypatch.setattr(hardware.urllib.request, "urlopen", answer)
+    monkeypatch.setattr(downloads.urllib.request, "urlopen", answer)
     report = load_samples("toolrl")
     assert load_samples("toolrl") == report and len(asked) == 1
     assert report.address == asked[0] == SOURCES["toolrl"].address
@@ -428,7 +443,7 @@ def test_a_download_that_breaks_off_leaves_nothing_behind(monkeypatch, tmp_path)
             raise http.client.IncompleteRead(b"[{", 1000)
 
     monkeypatch.setenv("TOOLEXPANDER_CACHE", str(tmp_path))
-    monkeypatch.setattr(hardware.urllib.request, "urlopen", lambda url, timeout: Answer())
+    monkeypatch.setattr(downloads.urllib.request, "urlopen", lambda url, timeout: Answer())
     with pytest.raises(DataError, match="cannot fetch toolrl.*2 bytes read, 1000 more expected"):
         load_samples("toolrl")
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
@@ -478,7 +493,8 @@ def test_real_slices(source, file, kept, broken):
         pytest.skip(f"no {file} in ../shared/data, the slices of real data kept beside the repository")
     report = load_samples(source, SLICES / file)
     assert len(report.samples) == kept
-    assert report.dropped["argument that breaks its tool's schema"] == broken  # numbers and lists as text, nearly all
+    assert report.dropped["gold that breaks its tool's schema: type"] == broken  # numbers and lists as text, nearly all
+    assert not any("schema: " in reason and not reason.endswith("type") for reason in report.dropped)
     assert len(report.samples) + sum(report.dropped.values()) in (400, 80, 700)
     assert "unparsable row" not in report.dropped
     assert to_samples(to_dataset(report.samples)) == report.samples  # floats included
