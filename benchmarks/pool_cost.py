@@ -19,11 +19,12 @@ from pathlib import Path
 from turns import compare, in_the_studies_environment, take_turns
 
 from toolexpander_lite.base.runs import software_versions, write_json
+from toolexpander_lite.method import assemble as assembling
 from toolexpander_lite.method.pool import HardSamplePool
 from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.models.hardware import describe_hardware
-from toolexpander_lite.training import train as training
 from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.training.train import train
 
 PROMPTS = 16  # of a nano step
 
@@ -61,13 +62,13 @@ def main():
     arguments = parser.parse_args()
     held = memory(arguments.samples)
     print(held, flush=True)
-    training.HardSamplePool = functools.partial(HardSamplePool, window=10**9)
+    assembling.HardSamplePool = functools.partial(HardSamplePool, window=10**9)
     profile = get_profile("nano", steps=arguments.steps + 1, eval_every=arguments.steps + 1)
     with tempfile.TemporaryDirectory() as folder:
 
         def run(recipe, out):
             recipe = get_recipe(recipe, learning_rate=1e-12)
-            return lambda note: training.train(recipe, profile, 0, out, progress=note)
+            return lambda note: train(recipe, profile, 0, out, progress=note)
 
         def sides(number):
             out = Path(folder) / str(number)

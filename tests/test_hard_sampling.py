@@ -488,7 +488,7 @@ def test_learning_rate_decays_by_round_and_goes_on_after_a_resume(tmp_path):
 @pytest.mark.parametrize(
     "changes, words",
     [({"num_generations": 4}, "a group of 4 does not show that"), ({"lr_decay": 0.0}, r"must lie in \(0, 1\]"),
-     ({"lr_decay": 1.5}, r"must lie in \(0, 1\]"), ({"retest": "x"}, "unknown retest"),
+     ({"lr_decay": 1.5}, r"must lie in \(0, 1\]"), ({"retest": "x"}, "retest is 'x'"),
      ({"round_steps": 0}, "at least 1"),
      ({"demos": 0}, "at least 1"), ({"hard_samples": "drop"}, "hard_samples is 'drop'; choose one of keep"),
      ({"hard_samples": True}, "hard_samples is True"), ({"demo_source": "best"}, "demo_source is 'best'; choose"),

@@ -121,9 +121,7 @@ def test_the_package_is_small():
     assert lines(PACKAGE.rglob("*.py")) <= 9500
 
 
-@pytest.mark.parametrize(
-    "room", ["method", pytest.param("training", marks=pytest.mark.xfail(strict=True, reason="train(), warm start"))]
-)
+@pytest.mark.parametrize("room", ["method", "training"])
 def test_a_function_fits_on_a_page(room):
     assert not long_functions(room)
 

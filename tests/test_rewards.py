@@ -8,16 +8,10 @@ from hypothesis import strategies as st
 from test_calls import call, schema, text
 
 from toolexpander_lite.method.prompts import gold_completion
-from toolexpander_lite.method.rewards import (
-    REWARDS,
-    conjunctive_reward,
-    correctness,
-    get_reward,
-    graded_reward,
-    group_advantages,
-    group_outcomes,
-)
+from toolexpander_lite.method.recipes import REWARDS as NAMES
+from toolexpander_lite.method.rewards import conjunctive_reward, group_advantages, group_outcomes
 from toolexpander_lite.method.samples import ToolSample, to_dataset
+from toolexpander_lite.training.baselines import REWARDS, correctness, graded_reward
 
 TOOLS = [schema("add"), schema("neg")]
 ADD = call("add", a=1, b=2)
@@ -125,11 +119,8 @@ def test_full_grade_and_conjunctive_reward_agree(predicted, gold, think):
     assert (grade == 4.0) == (reward(conjunctive_reward, completions, gold) == [1.0])
 
 
-def test_get_reward():
-    assert get_reward("conjunctive") is conjunctive_reward
-    assert get_reward("graded") is graded_reward
-    with pytest.raises(ValueError, match="'exact'; choose one of conjunctive, graded"):
-        get_reward("exact")
+def test_recipes_name_the_rewards_there_are():
+    assert REWARDS == {"conjunctive": conjunctive_reward, "graded": graded_reward} and tuple(REWARDS) == NAMES
 
 
 def test_group_outcomes():

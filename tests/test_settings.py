@@ -11,11 +11,10 @@ from toolexpander_lite.__main__ import main
 from toolexpander_lite.base.errors import DataError, RunError, SettingsError
 from toolexpander_lite.base.settings import check_seed
 from toolexpander_lite.method.prompts import gold_completion, render_prompt
-from toolexpander_lite.method.recipes import RECIPES, Recipe, get_recipe, parse_settings
+from toolexpander_lite.method.recipes import RECIPES, RULES, Recipe, get_recipe, parse_settings
 from toolexpander_lite.method.samples import ToolSample
 from toolexpander_lite.models.hardware import Hardware
 from toolexpander_lite.training import splits
-from toolexpander_lite.training.baselines import RULES
 from toolexpander_lite.training.profiles import PROFILES, Profile, get_profile
 from toolexpander_lite.training.resume import check_folder
 from toolexpander_lite.training.splits import fewer_tools, load_splits
@@ -75,7 +74,7 @@ def test_settings_that_are_none_are_refused(text, words, tmp_path, capsys):
     [
         ("hard_samples=drop", "hard_samples is 'drop'; choose one of keep, demonstrate, exclude_hard"),
         ("demo_source=mine", "demo_source is 'mine'; choose one of gold, own, random, corrupted"),
-        ("retest=soon", "unknown retest 'soon'"),
+        ("retest=soon", "retest is 'soon'"),
         ("round_steps=0", "round_steps, demos and num_iterations must be at least 1"),
         ("beta=inf", "beta must not be negative, temperature and epsilon_high must be positive, all three finite"),
         ("beta=nan", "all three finite"),
@@ -108,7 +107,7 @@ def test_a_profile_needs_a_rate_that_can_be_trained_with(rate, tmp_path, capsys)
 
 def test_a_reward_that_is_none_is_one_line(tmp_path, capsys):
     assert main(["train", "--set", "reward=nope", "--out", str(tmp_path / "run")]) == 2
-    assert capsys.readouterr().err == "error: unknown reward 'nope'; choose one of conjunctive, graded\n"
+    assert capsys.readouterr().err == "error: recipe 'grpo': reward is 'nope'; choose one of conjunctive, graded\n"
     assert not (tmp_path / "run").exists()
 
 

@@ -2,7 +2,7 @@
 
 The paper's abstract: hard samples are substituted during training by high-quality few-shot demonstrations, in several
 rounds. Here the sample keeps its query, with demonstrations in front: our assumption (the other reading, another
-sample in its place, is `rivals.replace`).
+sample in its place, is `baselines.replace`).
 
 Three pieces work with any `GRPOTrainer`, data set and model:
 
@@ -133,7 +133,7 @@ class PoolReward:
 
     Args:
         reward: the task reward, in TRL's signature.
-        pool: `HardSamplePool`, or a `rivals.VisitHistory`.
+        pool: `HardSamplePool`, or a `baselines.VisitHistory`.
         bank: a `DemoBank` that shows the policy's own solutions, and so has to hear of them.
 
     Raises (when it is called):
@@ -153,7 +153,7 @@ class PoolReward:
             )
         rewards = self.reward(prompts=prompts, completions=completions, trainer_state=trainer_state, **columns)
         step = trainer_state.global_step + 1
-        # `scheduled` tells groups apart when one sample fills two places of a batch, see `rivals`.
+        # `scheduled` tells groups apart when one sample fills two places of a batch, see `baselines`.
         fallback = columns.get("fallback") or [""] * len(served)
         places = zip(columns.get("scheduled") or sample_id, sample_id, served, fallback)
         right = [r is not None and r >= 1 for r in rewards]

@@ -8,10 +8,17 @@ from dataclasses import dataclass, fields, replace
 from math import inf
 
 from ..base.errors import SettingsError
-from ..training.baselines import RULES
 from .demonstrations import SOURCES
 from .pool import HARD_WINDOW, RETESTS
-from .rewards import GRID, get_reward
+from .rewards import GRID
+
+# What `training/baselines.py` has beside the paper's own; named here, so that the method needs nothing of it.
+REWARDS = ("conjunctive", "graded")
+RULES = ("exclude_hard", "difficulty_filter", "greso", "icl_seeding", "hint", "replace")
+CHOICES = {
+    "reward": REWARDS, "hard_samples": ("keep", "demonstrate", *RULES), "retest": RETESTS, "demo_source": SOURCES,
+    "scale_rewards": ("group", "none"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -29,13 +36,13 @@ class Recipe:
             batches, so that runs are compared at equal rollouts.
         num_generations: rollouts per prompt, the group (10: the paper's hardness window).
         learning_rate: AdamW, constant (None takes the profile's).
-        reward: name of the task reward, see `rewards.REWARDS`.
+        reward: "conjunctive" (the paper's), or "graded" (ToolRL's, see `baselines`).
         scale_rewards: "group" divides advantages by the group's standard deviation, "none" does not.
         temperature: of the rollouts.
         equal_rollouts: with another group size than 10, ask fewer (or more) prompts per step, so that a step has the
             rollouts it would have with 10; False keeps the number of prompts.
         hard_samples: what is done about hard samples: "keep" (nothing), "demonstrate" (the paper's first idea, see
-            `hard_sampling`), or one of `rivals.RULES`.
+            `hard_sampling`), or one of `RULES`, see `baselines`.
         retest: how a hard sample is asked plainly again, see `hard_sampling.RETESTS` (our assumption).
         demos: demonstrations in front of a hard prompt (our assumption: 1).
         demo_source: whose demonstrations, see `demonstrations.DemoBank` (our assumption: gold).
@@ -74,72 +81,43 @@ class Recipe:
     strict_examples: bool = False
 
     def __post_init__(self):
-        get_reward(self.reward)
-        # Bounded on both sides, so that infinity is refused, and NaN, which compares with nothing, too.
-        fit = (
-            0 <= self.beta < inf and 0 < self.temperature < inf
-            and 0 < self.epsilon < 1 and 0 < self.epsilon_high < inf
-        )  # fmt: skip
-        if not fit:
-            raise SettingsError(
-                f"recipe {self.name!r}: beta must not be negative, temperature and epsilon_high must be positive, all "
-                "three finite, and epsilon must lie between 0 and 1"
-            )
-        if self.scale_rewards not in ("group", "none"):
-            raise SettingsError(f"recipe {self.name!r}: scale_rewards is {self.scale_rewards!r}; use 'group' or 'none'")
-        choices = ("keep", "demonstrate", *RULES)
-        if self.hard_samples not in choices:
-            raise SettingsError(
-                f"recipe {self.name!r}: hard_samples is {self.hard_samples!r}; choose one of {', '.join(choices)}"
-            )
-        if self.demo_source not in SOURCES:
-            raise SettingsError(
-                f"recipe {self.name!r}: demo_source is {self.demo_source!r}; choose one of {', '.join(SOURCES)}"
-            )
-        if self.hard_samples != "keep" and self.reward != "conjunctive":
-            raise SettingsError(f"recipe {self.name!r}: {self.hard_samples} counts right rollouts; use "
-                                "reward='conjunctive'")  # fmt: skip
-        if self.gated_bonus and self.reward != "conjunctive":
-            raise SettingsError(f"recipe {self.name!r}: gated_bonus asks whether a call is right; use "
-                                "reward='conjunctive'")  # fmt: skip
-        if self.hard_samples == "hint" and self.invite:
-            raise SettingsError(f"recipe {self.name!r}: a hint begins the answer and leaves no room for an example; "
-                                "set invite=False")  # fmt: skip
-        if self.num_generations < 2:
-            raise SettingsError(
-                f"recipe {self.name!r}: num_generations is {self.num_generations}; a group needs 2 or more"
-            )
-        if self.learning_rate is not None and not 0 < self.learning_rate < inf:
-            raise SettingsError(
-                f"recipe {self.name!r}: learning_rate is {self.learning_rate}; it must be positive and finite"
-            )
-        if not 0 < self.lr_decay <= 1:
-            raise SettingsError(f"recipe {self.name!r}: lr_decay is {self.lr_decay}; it must lie in (0, 1]")
-        if self.retest not in RETESTS:
-            raise SettingsError(
-                f"recipe {self.name!r}: unknown retest {self.retest!r}; choose one of {', '.join(RETESTS)}"
-            )
-        if self.round_steps < 1 or self.demos < 1 or self.num_iterations < 1:
-            raise SettingsError(f"recipe {self.name!r}: round_steps, demos and num_iterations must be at least 1")
-        if self.example_bonus and not 1 / GRID <= self.example_bonus < 1:
-            raise SettingsError(
-                f"recipe {self.name!r}: example_bonus is {self.example_bonus}; it must be 0, or at least 1/{GRID}, of "
-                "which rewards are multiples (see rewards.quantise), and below the 1 of the task reward"
-            )
-        if self.example_bonus and not self.invite:
-            raise SettingsError(f"recipe {self.name!r}: no prompt asks for what example_bonus pays; set invite=True")
-        if self.hard_samples != "keep" and self.num_generations < HARD_WINDOW:
-            raise SettingsError(
-                f"recipe {self.name!r}: a sample is hard after {HARD_WINDOW} rollouts without a right one, and a group "
-                f"of {self.num_generations} does not show that; use num_generations of {HARD_WINDOW} or more"
-            )
+        for name, choices in CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                raise SettingsError(f"recipe {self.name!r}: {name} is {value!r}; choose one of {', '.join(choices)}")
+        does_something, unlike_one = self.hard_samples != "keep", self.reward != "conjunctive"
+        # Bounds on both sides refuse infinity, and NaN, which compares with nothing.
+        wanted = {
+            "beta must not be negative, temperature and epsilon_high must be positive, all three finite, and epsilon "
+            "must lie between 0 and 1": 0 <= self.beta < inf and 0 < self.temperature < inf and 0 < self.epsilon < 1
+            and 0 < self.epsilon_high < inf,
+            f"{self.hard_samples} counts right rollouts; use reward='conjunctive'": not (does_something and unlike_one),
+            "gated_bonus asks whether a call is right; use reward='conjunctive'": not (self.gated_bonus and unlike_one),
+            "a hint begins the answer and leaves no room for an example; set invite=False":
+                not (self.hard_samples == "hint" and self.invite),
+            f"num_generations is {self.num_generations}; a group needs 2 or more": self.num_generations >= 2,
+            f"learning_rate is {self.learning_rate}; it must be positive and finite":
+                self.learning_rate is None or 0 < self.learning_rate < inf,
+            f"lr_decay is {self.lr_decay}; it must lie in (0, 1]": 0 < self.lr_decay <= 1,
+            "round_steps, demos and num_iterations must be at least 1":
+                self.round_steps >= 1 and self.demos >= 1 and self.num_iterations >= 1,
+            f"example_bonus is {self.example_bonus}; it must be 0, or at least 1/{GRID}, of which rewards are "
+            "multiples (see rewards.quantise), and below the 1 of the task reward":
+                self.example_bonus == 0 or 1 / GRID <= self.example_bonus < 1,
+            "no prompt asks for what example_bonus pays; set invite=True": self.invite or not self.example_bonus,
+            f"a sample is hard after {HARD_WINDOW} rollouts without a right one, and a group of "
+            f"{self.num_generations} does not show that; use num_generations of {HARD_WINDOW} or more":
+                not does_something or self.num_generations >= HARD_WINDOW,
+        }  # fmt: skip
+        for message, holds in wanted.items():
+            if not holds:
+                raise SettingsError(f"recipe {self.name!r}: {message}")
 
 
 CLIP_HIGHER = {"epsilon_high": 0.28, "num_iterations": 2}  # 0.28: DAPO's value, arXiv 2503.14476 (our assumption)
 EXEMPLIFY = {"invite": True, "example_bonus": 0.01}
 SET = {"beta": 0.0, **CLIP_HIGHER, **EXEMPLIFY}
 
-# The rivals' sources, and what was simplified, are in the docstrings of `rivals.RULES`.
+# The baselines' sources, and what was simplified, are in the docstrings of `baselines`.
 RECIPES = {
     r.name: r
     for r in (

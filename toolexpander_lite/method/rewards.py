@@ -6,14 +6,11 @@ columns of the data set come as lists of length N (`calls` and `tools`, see `dat
 with TRL's own `completion_ids`, `trainer_state`, `log_extra` and `log_metric`.
 """
 
-from collections import Counter
 from functools import lru_cache
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
-from ..base.errors import SettingsError
-from .calls import judge, same_value
+from .calls import judge
 from .samples import from_json
 
 GRID = 2**12  # rewards are multiples of 1/GRID, see `quantise`
@@ -37,27 +34,11 @@ def conjunctive_reward(prompts, completions, calls, tools, log_metric=None, **co
     The reward of the paper (arXiv 2510.07737, as far as second-hand notes tell). It gives nothing for
     being nearly right, so a hard prompt yields groups that fail as a whole and teach nothing.
     """
-    verdicts = _judge_and_log(completions, calls, tools, log_metric)
+    verdicts = judge_and_log(completions, calls, tools, log_metric)
     return [float(verdict.format_ok and verdict.call_ok) for verdict in verdicts]
 
 
-def graded_reward(prompts, completions, calls, tools, log_metric=None, **columns):
-    """Format part (0 or 1) plus `correctness` (-3 to 3), quantised -> list of N floats in [-3, 4].
-
-    The reward of ToolRL (arXiv 2504.13958, section 3.3). 4.0 if and only if `conjunctive_reward` is 1.0.
-    Simplified: the format is that of `calls.py` for every sample (ToolRL has a response block too), and
-    unreadable calls count as no calls.
-    """
-    verdicts = _judge_and_log(completions, calls, tools, log_metric)
-    rewards = []
-    for verdict, gold in zip(verdicts, calls, strict=True):
-        # Garbage holds no calls, but must not count as the right answer to a sample that wants none.
-        silent = not verdict.parsed.calls and not verdict.format_ok
-        rewards.append(verdict.format_ok + (-3.0 if silent else correctness(verdict.parsed.calls, from_json(gold))))
-    return [quantise(reward) for reward in rewards]
-
-
-def _judge_and_log(completions, calls, tools, log_metric):
+def judge_and_log(completions, calls, tools, log_metric):
     """One `Verdict` per completion; logs the share of well-formed ones as "format_rate"."""
     verdicts = judge_all(completions, calls, tools)
     if log_metric is not None and verdicts:
@@ -81,54 +62,6 @@ def judge_all(completions, calls, tools):
 @lru_cache(maxsize=4096)
 def _judge_text(completion, calls, tools):
     return judge(completion, from_json(calls), from_json(tools))
-
-
-def correctness(predicted, gold):
-    """ToolRL's correctness of predicted calls P against gold calls G (lists of calls) -> float in [-3, 3].
-
-        6 * R_max / S_max - 3    R_max = r_name + max over assignments of sum over pairs (r_param + r_value)
-                                 S_max = 1 + |G| + number of all gold arguments
-
-    r_name is |names(G) & names(P)| / |names(G) | names(P)|. A gold call paired with a predicted call of
-    the same tool earns r_param, the same ratio of their argument names, and r_value, the number of gold
-    arguments whose value is right (`same_value`). A ratio of nothing to nothing is 1.
-
-    Two readings follow ToolRL's released code where the paper is open: names are counted as often as
-    they occur (with sets, a call made twice would cost nothing), and calls of different tools never
-    pair. The assignment is the best one, as in the paper; the code goes greedily from gold call to gold
-    call. Without gold calls: 3 for no call, else -3 (our reading; the code gives 0 to all).
-    """
-    scores = np.zeros((len(gold), len(predicted)))
-    for i, wanted in enumerate(gold):
-        for j, given in enumerate(predicted):
-            if wanted["name"] == given["name"]:
-                scores[i, j] = _argument_score(given["arguments"], wanted["arguments"])
-    r_name = _overlap([call["name"] for call in gold], [call["name"] for call in predicted])
-    s_max = 1 + len(gold) + sum(len(call["arguments"]) for call in gold)
-    best = scores[linear_sum_assignment(scores, maximize=True)].sum()
-    return float(6 * (r_name + best) / s_max - 3)
-
-
-def _argument_score(given, wanted):
-    """r_param + r_value of one pair of calls."""
-    right = sum(key in given and same_value(given[key], wanted[key]) for key in wanted)
-    return _overlap(wanted, given) + right
-
-
-def _overlap(a, b):
-    """|a & b| / |a | b| of two collections of names, counted as often as they occur."""
-    a, b = Counter(list(a)), Counter(list(b))  # of a dict, the keys
-    return (a & b).total() / (a | b).total() if a or b else 1.0
-
-
-REWARDS = {"conjunctive": conjunctive_reward, "graded": graded_reward}
-
-
-def get_reward(name):
-    """The reward function called `name`. Raises `SettingsError`, naming the choices, when there is none."""
-    if name not in REWARDS:
-        raise SettingsError(f"unknown reward {name!r}; choose one of {', '.join(REWARDS)}")
-    return REWARDS[name]
 
 
 def _groups(rewards, num_generations):

@@ -1,14 +1,14 @@
-"""What others do about prompts that teach nothing: skip them, filter them, seed them, hint at the answer.
+"""What others do: a graded reward, and prompts that teach nothing skipped, filtered, seeded, or hinted at.
 
-Each rival is a rule: a function of what became of a sample's earlier visits that says how it is served next,
+Each baseline of the second kind is a rule: a function of what became of a sample's earlier visits that says how it is
+served next,
 
     rule(visits, place) -> "plain" | "demonstrated" | "skip" | "hint-1" ... "hint-7"
 
 and nothing else: no state of its own, so that every decision can be read off the record. `VisitHistory` keeps the
-record (it takes the pool's place in `PoolReward`), `RivalServer` renders what the rule says. A skipped sample's place
-is filled by another one drawn at random, so that all recipes spend the same rollouts.
-
-The rules are our short readings of longer papers; each says what was left out.
+record (it takes the pool's place in `PoolReward`), `BaselineServer` renders what the rule says. A skipped sample's
+place is filled by another one drawn at random, so that all recipes spend the same rollouts. The rules are our short
+readings of longer papers; each says what was left out.
 """
 
 import hashlib
@@ -17,11 +17,18 @@ import random
 from collections import Counter
 from typing import NamedTuple
 
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
 from ..base.errors import PoolError
 from ..base.files import write_whole
+from ..method.calls import same_value
 from ..method.hard_sampling import PromptServer
 from ..method.pool import FALLBACKS, HARD_WINDOW, index_of_ids, read_state
 from ..method.prompts import gold_completion, render_prompt
+from ..method.rewards import conjunctive_reward, judge_and_log, quantise
+from ..method.samples import from_json
+from .splits import training_columns
 
 VISITS_KEPT = 12  # per sample: what the longest-remembering rule (`greso`) can tell apart
 SUBSTITUTES_TRIED = 1000
@@ -127,9 +134,7 @@ def replace(visits, place):
     return "skip" if last and _is_hard(last[0]) and (last[0].step - 1) // place.round_steps == this_round else "plain"
 
 
-RULES = {
-    rule.__name__: rule for rule in (exclude_hard, difficulty_filter, greso, icl_seeding, hint, replace)
-}  # fmt: skip
+RULES = {rule.__name__: rule for rule in (exclude_hard, difficulty_filter, greso, icl_seeding, hint, replace)}
 
 
 class VisitHistory:
@@ -157,10 +162,9 @@ class VisitHistory:
         return [v for v in self._of(sample_id) if before is None or v.step < before]
 
     def _of(self, sample_id):
-        try:
-            return self._visits[sample_id]
-        except KeyError:
-            raise PoolError(f"sample id {sample_id!r} is not in this record; is it of another data set?") from None
+        if sample_id not in self._visits:
+            raise PoolError(f"sample id {sample_id!r} is not in this record; is it of another data set?")
+        return self._visits[sample_id]
 
     def observe(self, sample_id, served, rollouts, correct, step, fallback=""):
         if fallback:
@@ -172,10 +176,8 @@ class VisitHistory:
     def explain(self, sample_id):
         """The visits that a rule decides on, in sentences -> str. Which rule, and what it says, is the server's."""
         visits = self._of(sample_id)
-        lines = [f"{sample_id}: {len(visits)} visits on record."]
-        return "\n".join(
-            lines + [f"  step {v.step}: served {v.served}, {v.correct} of {v.rollouts} right" for v in visits]
-        )
+        told = [f"  step {v.step}: served {v.served}, {v.correct} of {v.rollouts} right" for v in visits]
+        return "\n".join([f"{sample_id}: {len(visits)} visits on record.", *told])
 
     def end_round(self, step):
         """Nothing to close: rules see the round from the step."""
@@ -213,7 +215,7 @@ class VisitHistory:
         self.fallbacks.update(state["fallbacks"])
 
 
-class RivalServer(PromptServer):
+class BaselineServer(PromptServer):
     """A `PromptServer` that serves what a rule says.
 
     Rows need `sample_id` and `step` (the optimizer step they are for). Decisions for step t rest on the visits up to
@@ -285,3 +287,63 @@ def hint_prefix(completion, part, tokenizer):
         if text + rest == completion and tokenizer(text, add_special_tokens=False).input_ids == ids[:length]:
             return text
     return ""
+
+
+def serve_by_rule(recipe, samples, bank, tokenizer, **options):
+    """The record and the data set transform of a recipe whose `hard_samples` is one of `RULES` -> (history, server)."""
+    history, round_steps = VisitHistory([s.id for s in samples]), recipe.round_steps * recipe.num_iterations
+    rule, columns = RULES[recipe.hard_samples], training_columns(samples)
+    return history, BaselineServer(rule, history, columns, round_steps, bank, samples, tokenizer, **options)
+
+
+def graded_reward(prompts, completions, calls, tools, log_metric=None, **columns):
+    """Format part (0 or 1) plus `correctness` (-3 to 3), quantised -> list of N floats in [-3, 4].
+
+    The reward of ToolRL (arXiv 2504.13958, section 3.3). 4.0 if and only if `conjunctive_reward` is 1.0.
+    Simplified: the format is that of `calls.py` for every sample (ToolRL has a response block too), and
+    unreadable calls count as no calls.
+    """
+    verdicts = judge_and_log(completions, calls, tools, log_metric)
+    rewards = []
+    for verdict, gold in zip(verdicts, calls, strict=True):
+        # Garbage holds no calls, but must not count as the right answer to a sample that wants none.
+        garbage = not verdict.parsed.calls and not verdict.format_ok
+        rewards.append(verdict.format_ok + (-3.0 if garbage else correctness(verdict.parsed.calls, from_json(gold))))
+    return [quantise(reward) for reward in rewards]
+
+
+def correctness(predicted, gold):
+    """ToolRL's correctness of predicted calls P against gold calls G (lists of calls) -> float in [-3, 3].
+
+        6 * R_max / S_max - 3    R_max = r_name + max over assignments of sum over pairs (r_param + r_value)
+                                 S_max = 1 + |G| + number of all gold arguments
+
+    r_name is |names(G) & names(P)| / |names(G) | names(P)|. A gold call paired with a predicted call of
+    the same tool earns r_param, the same ratio of their argument names, and r_value, the number of gold
+    arguments whose value is right (`same_value`). A ratio of nothing to nothing is 1.
+
+    Two readings follow ToolRL's released code where the paper is open: names are counted as often as
+    they occur (with sets, a call made twice would cost nothing), and calls of different tools never
+    pair. The assignment is the best one, as in the paper; the code is greedy. Without gold calls: 3 for no call, else
+    -3 (our reading; the code gives 0 to all).
+    """
+    scores = np.zeros((len(gold), len(predicted)))
+    for i, wanted in enumerate(gold):
+        for j, given in enumerate(predicted):
+            if wanted["name"] == given["name"]:
+                have, want = given["arguments"], wanted["arguments"]
+                r_value = sum(key in have and same_value(have[key], want[key]) for key in want)
+                scores[i, j] = _overlap(want, have) + r_value
+    r_name = _overlap([call["name"] for call in gold], [call["name"] for call in predicted])
+    s_max = 1 + len(gold) + sum(len(call["arguments"]) for call in gold)
+    best = scores[linear_sum_assignment(scores, maximize=True)].sum()
+    return float(6 * (r_name + best) / s_max - 3)
+
+
+def _overlap(a, b):
+    """|a & b| / |a | b| of two collections of names, counted as often as they occur."""
+    a, b = Counter(list(a)), Counter(list(b))  # of a dict, the keys
+    return (a & b).total() / (a | b).total() if a or b else 1.0
+
+
+REWARDS = {"conjunctive": conjunctive_reward, "graded": graded_reward}

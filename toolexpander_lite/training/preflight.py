@@ -18,14 +18,14 @@ from transformers import set_seed
 from ..base.errors import KitError, SettingsError
 from ..base.settings import check_seed
 from ..method.demonstrations import DemoBank
-from ..method.prompts import SYSTEM_PROMPT, check_invitation, gold_completion, render_prompt
+from ..method.prompts import SYSTEM_PROMPT, gold_completion, render_prompt
 from ..method.recipes import get_recipe
 from ..method.self_examples import example_text
 from ..models.hardware import describe_hardware
 from ..models.policy import load_policy
 from .profiles import get_profile
-from .splits import load_splits, training_columns
-from .train import batch_shape, check_context, grpo_config, serve_hard_samples
+from .splits import load_splits
+from .train import batch_shape, check_fit, grpo_config, recipe_parts
 from .trial_steps import measure_steps
 
 CUT_WARNING = 0.2  # share of completions cut at the cap
@@ -134,7 +134,7 @@ def check_room(samples, tokenizer, recipe, profile):
     samples, found, cramped = samples[:PROMPTS_LOOKED_AT], [], False
     if recipe.hard_samples == "demonstrate":
         bank = DemoBank(samples, "gold" if recipe.demo_source == "own" else recipe.demo_source)
-        _, server = serve_hard_samples(recipe, profile, 0, samples, training_columns(samples), bank, tokenizer)
+        server = recipe_parts(recipe, profile, 0, samples, tokenizer, bank).server
         share = sum(server.demonstrate(sample)[0] is not None for sample in samples) / len(samples)
         found.append(f"a demonstration fits in front of {share:.0%} of {len(samples)} rows")
         cramped = share < ROOM_WARNING
@@ -266,10 +266,8 @@ def preflight(profile="nano", recipe="grpo", seed=0, out="out", steps=1):
         set_seed(seed)
         grpo_config(recipe, profile, seed, Path(out), hardware)
         model, tokenizer = load_policy(profile)
-        check_context(model, profile)
         samples = load_splits(profile, seed, tokenizer).train
-        if recipe.invite:
-            check_invitation(tokenizer)
+        check_fit(recipe, profile, model, tokenizer)
     except KitError as error:
         return Preflight([*checks, Check("model and data", "refuse", str(error))])
     instruction = "" if profile.data == "nano" else SYSTEM_PROMPT

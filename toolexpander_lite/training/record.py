@@ -156,7 +156,7 @@ class RunLog(TrainerCallback):
         )
 
 
-# How rounds.jsonl writes the states of a `HardSamplePool` or a `rivals.VisitHistory`.
+# How rounds.jsonl writes the states of a `HardSamplePool` or a `baselines.VisitHistory`.
 STATE_LETTERS = {"unseen": ".", "plain": "p", "failed": "f", "demonstrated": "d", "retest": "t", "returned": "r",
                  "solved": "s"}  # fmt: skip
 

@@ -15,9 +15,9 @@ schedule. The run directory it leaves is the contract every table and figure rea
 
 import errno
 import importlib.util
-import json
 import os
 import time
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,21 +27,19 @@ from transformers import PrinterCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer
 
 from ..base.errors import RunError, SettingsError
-from ..base.runs import software_versions, summarize, write_json
+from ..base.runs import read_json, software_versions, summarize, write_json
 from ..base.settings import check_seed
 from ..evaluation.accuracy import evaluate
+from ..method.assemble import assemble
 from ..method.demonstrations import DemoBank
-from ..method.hard_sampling import PoolReward, PromptServer
-from ..method.pool import HARD_WINDOW, HardSamplePool
+from ..method.pool import HARD_WINDOW
 from ..method.prompts import check_invitation
 from ..method.recipes import get_recipe
-from ..method.rewards import get_reward
-from ..method.self_examples import ExampleBonus
 from ..models.files import mark_base
 from ..models.hardware import describe_hardware, pick_dtype
 from ..models.policy import adapters_to_float32, load_policy, model_hash
 from ..worlds.nano_world import right_call
-from .baselines import RULES, RivalServer, VisitHistory
+from .baselines import REWARDS, serve_by_rule
 from .profiles import get_profile
 from .record import RolloutRecorder, Rounds, RunLog, command_line, rewind
 from .resume import check_folder, find_checkpoint
@@ -54,18 +52,161 @@ TRAINER_SETTINGS = (
 )  # fmt: skip
 
 
-class RoundDecayTrainer(GRPOTrainer):
-    """The stock trainer with a learning rate that is multiplied by `lr_decay` at each round's end.
+def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progress=None):
+    """Train one policy with GRPO -> path of the run directory.
 
-    The scheduler's state is part of the checkpoint, as with any other schedule.
+    Args:
+        recipe: name or `Recipe`; `get_recipe("grpo", learning_rate=1e-3)` changes one thing.
+        profile: name or `Profile`; `get_profile("nano", steps=20)` likewise.
+        seed: of the prompts drawn, their order and the rollouts. The base policy is the same for all seeds.
+        out: the run directory; default `out/<recipe>/seed-<seed>`.
+        resume: go on from the last checkpoint in `out`; the log is then the same as an uninterrupted run's (the
+            clock apart, and given that the part before ended on an evaluation). `wall_seconds` in the summary is the
+            last session's alone.
+        progress: called with each row of the log as it is written.
+
+    Raises:
+        SettingsError: unknown recipe or profile, an impossible seed, settings that do not fit together, or more than
+            one process.
+        DataError, ModelError: the data or the model cannot be used.
+        RunError: `out` cannot be written, holds a run already, or holds one that cannot be resumed: another run than
+            this, one with more steps, or a damaged one.
     """
+    recipe, profile = get_recipe(recipe), get_profile(profile)
+    check_request(seed)
+    out = Path(out or Path("out") / recipe.name / f"seed-{seed}")
+    identity = {"recipe": asdict(recipe), "profile": asdict(profile), "seed": seed}
+    check_folder(out, identity, resume)
+    pooled = recipe.hard_samples != "keep"
+    checkpoint = find_checkpoint(out, profile.steps, recipe.num_iterations, pooled) if resume else None
+    began = time.perf_counter()
+    with disk_errors(out):
+        set_seed(seed)
+        model, tokenizer = load_policy(profile)
+        arguments = grpo_config(recipe, profile, seed, out, describe_hardware())
+        data = load_splits(profile, seed, tokenizer)
+        check_fit(recipe, profile, model, tokenizer)
+        parts = recipe_parts(recipe, profile, seed, data.train, tokenizer)
+        if checkpoint:
+            parts.load(checkpoint)
+        rows = rows_to_train_on(recipe, profile, seed, data.train, tokenizer, parts.server)
+        counts = rewind(out, checkpoint)  # only now: what cannot go on until here leaves the logs as they are
+        write_config(out, identity, arguments, model, data, parts, checkpoint)
+        reward = RolloutRecorder(parts.reward, recipe.num_generations, out / "rollouts.jsonl", counts, recipe.invite)
+        callbacks = run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress)
+        trainer = stock_trainer(recipe, model, tokenizer, arguments, rows, [reward, *parts.bonuses], callbacks)
+        trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.save_model(str(out / "final"))
+        mark_base(trainer.model, out / "final")
+        write_json(out / "summary.json", {**summarize(out), "wall_seconds": round(time.perf_counter() - began, 1)})
+    return out
 
-    round_steps, lr_decay = 1, 1.0  # set before `train()`
 
-    def create_scheduler(self, num_training_steps, optimizer=None):
-        round_steps, lr_decay = self.round_steps, self.lr_decay
-        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda step: lr_decay ** (step // round_steps))
-        return self.lr_scheduler
+def check_request(seed):
+    """Refuse a seed that is none, and more than one process."""
+    check_seed(seed)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise SettingsError(
+            "train() runs in one process (one log, one GPU); for several, put hard_sampling's three pieces into a "
+            "GRPOTrainer script of your own and start that with accelerate"
+        )
+
+
+def check_fit(recipe, profile, model, tokenizer):
+    """Refuse what the model cannot read: lengths beyond its context, an invitation that its template swallows.
+
+    Raises:
+        SettingsError, ModelError: so it is.
+    """
+    prompt = profile.max_prompt_tokens + profile.demo_room
+    longest = prompt + profile.max_completion_length
+    context = getattr(model.config, "max_position_embeddings", None)
+    if context and longest > context:
+        raise SettingsError(
+            f"profile {profile.name!r}: prompts of {prompt} and answers of {profile.max_completion_length} tokens make "
+            f"{longest}, and {profile.model!r} reads {context}; lower max_prompt_tokens, demo_room or "
+            "max_completion_length"
+        )
+    if recipe.invite:
+        check_invitation(tokenizer)
+
+
+def recipe_parts(recipe, profile, seed, samples, tokenizer, bank=None):
+    """`method.assemble` for a run: with the baselines' rewards and rules, and the profile's lengths -> `Parts`."""
+    return assemble(
+        recipe, samples, tokenizer, profile.max_prompt_tokens + profile.demo_room, seed, REWARDS[recipe.reward],
+        serve_by_rule, answer=right_call if profile.data == "nano" else None, bank=bank,
+    )  # fmt: skip
+
+
+def rows_to_train_on(recipe, profile, seed, samples, tokenizer, server=None):
+    """The rows of a whole run, in order -> `Dataset`; with a `server`, prompts are rendered when they are asked for.
+
+    One order for all recipes of a group size, so that runs of one seed differ in nothing but the recipe.
+    """
+    per_step, _ = batch_shape(recipe, profile)
+    columns = training_columns(samples) if server else training_rows(samples, tokenizer, recipe.invite)
+    rows = in_training_order(columns, profile.steps * per_step, seed, gap=2 * per_step)
+    if not server:
+        return rows
+    steps = [place // per_step * recipe.num_iterations + 1 for place in range(len(rows))]
+    return rows.add_column("step", steps).with_transform(server)
+
+
+def write_config(out, identity, arguments, model, data, parts, checkpoint):
+    """Write config.json. Who began the run stays on record, and so does who went on."""
+    config = {
+        "command": command_line(),
+        **identity,
+        "learning_rate": arguments.learning_rate,
+        "trainer": {name: value for name, value in arguments.to_dict().items() if name in TRAINER_SETTINGS},
+        "base_model_hash": model_hash(model),
+        "machine": str(describe_hardware()),
+        "versions": software_versions(),
+        "train_samples": len(data.train),
+        "held_out_samples": len(data.held_out),
+        "left_out": data.left_out,
+    }
+    if parts.bank is not None:
+        lonely = parts.bank.without_demonstration(data.train)
+        config |= {"without_demonstration": len(lonely), "no_demonstration_for": lonely[:100]}
+    if checkpoint:
+        begun = read_json(out / "config.json")
+        again = {"command": config["command"], "from": Path(checkpoint).name, "versions": config["versions"]}
+        config |= {"command": begun["command"], "versions": begun["versions"],
+                   "resumed": [*begun.get("resumed", []), again]}  # fmt: skip
+    write_json(out / "config.json", config)
+
+
+def run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress):
+    """What writes the logs -> list of callbacks. The log first: its rows show the pool before the round closes."""
+    updates = recipe.num_iterations
+    bank = DemoBank(data.train) if data.hard_families else None
+
+    def score(policy):
+        return evaluate(
+            policy, tokenizer, data.held_out, profile.max_completion_length, bank, data.hard_families,
+            invite=recipe.invite,
+        )  # fmt: skip
+
+    every = profile.eval_every * updates
+    log = RunLog(out / "log.jsonl", counts, score, every, progress, parts.pool)
+    if parts.pool is None:
+        return [log]
+    return [log, Rounds(parts.pool, parts.bank, recipe.round_steps * updates, out, data.train)]
+
+
+def stock_trainer(recipe, model, tokenizer, arguments, rows, rewards, callbacks):
+    """The stock `GRPOTrainer` -> trainer. The learning rate is multiplied by `lr_decay` at each round's end."""
+    trainer = GRPOTrainer(
+        model=model, reward_funcs=rewards, args=arguments, train_dataset=rows, processing_class=tokenizer,
+        callbacks=callbacks,
+    )  # fmt: skip
+    adapters_to_float32(trainer.model)  # TRL rounds QLoRA adapters to bfloat16: small updates would vanish
+    trainer.remove_callback(PrinterCallback)  # `progress` shows the log instead
+    round_steps, decay = recipe.round_steps * recipe.num_iterations, recipe.lr_decay
+    trainer.lr_scheduler = LambdaLR(trainer.create_optimizer(), lambda step: decay ** (step // round_steps))
+    return trainer
 
 
 def batch_shape(recipe, profile):
@@ -145,123 +286,11 @@ def vllm_settings(profile, hardware):
     return {"use_vllm": True, "vllm_mode": "colocate", "vllm_max_model_length": longest}
 
 
-def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progress=None):
-    """Train one policy with GRPO -> path of the run directory.
-
-    Args:
-        recipe: name or `Recipe`; `get_recipe("grpo", learning_rate=1e-3)` changes one thing.
-        profile: name or `Profile`; `get_profile("nano", steps=20)` likewise.
-        seed: of the prompts drawn, their order and the rollouts. The base policy is the same for all seeds.
-        out: the run directory; default `out/<recipe>/seed-<seed>`.
-        resume: go on from the last checkpoint in `out`; the log is then the same as an uninterrupted run's (the
-            clock apart, and given that the part before ended on an evaluation). `wall_seconds` in the summary is the
-            last session's alone.
-        progress: called with each row of the log as it is written.
-
-    Raises:
-        SettingsError: unknown recipe or profile, an impossible seed, settings that do not fit together, or more than
-            one process.
-        DataError, ModelError: the data or the model cannot be used.
-        RunError: `out` cannot be written, holds a run already, or holds one that cannot be resumed: another run than
-            this, one with more steps, or a damaged one.
-    """
-    recipe, profile = get_recipe(recipe), get_profile(profile)
-    check_seed(seed)
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise SettingsError(
-            "train() runs in one process (one log, one GPU); for several, put hard_sampling's three pieces into a "
-            "GRPOTrainer script of your own and start that with accelerate"
-        )
-    out = Path(out or Path("out") / recipe.name / f"seed-{seed}")
-    identity = {"recipe": asdict(recipe), "profile": asdict(profile), "seed": seed}
-    check_folder(out, identity, resume)
-    pooled = recipe.hard_samples != "keep"
-    checkpoint = find_checkpoint(out, profile.steps, recipe.num_iterations, pooled) if resume else None
-    began = time.perf_counter()
+@contextmanager
+def disk_errors(out):
+    """A full or unwritable disk becomes a `RunError` that says how to go on."""
     try:
-        set_seed(seed)
-        model, tokenizer = load_policy(profile)
-        check_context(model, profile)
-        hardware = describe_hardware()
-        arguments = grpo_config(recipe, profile, seed, out, hardware)
-        data = load_splits(profile, seed, tokenizer)
-        if recipe.invite:
-            check_invitation(tokenizer)
-        bank = DemoBank(data.train) if data.hard_families else None
-        reward, pool, demo_bank = get_reward(recipe.reward), None, None
-        per_step, _ = batch_shape(recipe, profile)
-        # One order for all recipes of a group size, so that runs of one seed differ in nothing but the recipe.
-        columns = training_columns(data.train) if pooled else training_rows(data.train, tokenizer, recipe.invite)
-        rows = in_training_order(columns, profile.steps * per_step, seed, gap=2 * per_step)
-        if pooled:
-            demo_bank = DemoBank(data.train, recipe.demo_source)
-            lonely = demo_bank.without_demonstration(data.train)
-            pool, server = serve_hard_samples(recipe, profile, seed, data.train, columns, demo_bank, tokenizer)
-            if checkpoint:
-                pool.load(Path(checkpoint) / "pool.json")
-                demo_bank.load(Path(checkpoint) / "demonstrations.json")
-            reward = PoolReward(reward, pool, demo_bank)
-            steps = [place // per_step * recipe.num_iterations + 1 for place in range(len(rows))]
-            rows = rows.add_column("step", steps).with_transform(server)
-        counts = rewind(out, checkpoint)  # only now: what cannot go on until here leaves the logs as they are
-        recorder = RolloutRecorder(reward, recipe.num_generations, out / "rollouts.jsonl", counts, recipe.invite)
-        rewards = [recorder]
-        if recipe.invite:
-            answer = right_call if profile.data == "nano" else None
-            rewards.append(
-                ExampleBonus(
-                    recipe.example_bonus, recipe.gated_bonus, recipe.strict_examples, get_reward(recipe.reward), answer
-                )
-            )
-        updates = recipe.num_iterations
-        round_steps = recipe.round_steps * updates
-        log = RunLog(
-            out / "log.jsonl",
-            counts,
-            every=profile.eval_every * updates,
-            progress=progress,
-            pool=pool,
-            evaluate_policy=lambda policy: evaluate(
-                policy, tokenizer, data.held_out, profile.max_completion_length, bank, data.hard_families,
-                invite=recipe.invite,
-            ),
-        )
-        trainer_settings = {name: value for name, value in arguments.to_dict().items() if name in TRAINER_SETTINGS}
-        config = {
-            "command": command_line(),
-            **identity,
-            "learning_rate": arguments.learning_rate,
-            "trainer": trainer_settings,
-            "base_model_hash": model_hash(model),
-            "machine": str(hardware),
-            "versions": software_versions(),
-            "train_samples": len(data.train),
-            "held_out_samples": len(data.held_out),
-            "left_out": data.left_out,
-            **({"without_demonstration": len(lonely), "no_demonstration_for": lonely[:100]} if pooled else {}),
-        }
-        if checkpoint:  # who began the run stays on record, and so does who went on
-            begun = json.loads((out / "config.json").read_text())
-            again = {"command": config["command"], "from": Path(checkpoint).name, "versions": config["versions"]}
-            config = {**config, "command": begun["command"], "versions": begun["versions"],
-                      "resumed": [*begun.get("resumed", []), again]}  # fmt: skip
-        write_json(out / "config.json", config)
-        trainer = RoundDecayTrainer(
-            model=model,
-            reward_funcs=rewards,
-            args=arguments,
-            train_dataset=rows,
-            processing_class=tokenizer,
-            # The log first: a step's row shows the pool as it was before the round closed.
-            callbacks=[log, *([Rounds(pool, demo_bank, round_steps, out, data.train)] if pooled else [])],
-        )
-        trainer.round_steps, trainer.lr_decay = round_steps, recipe.lr_decay
-        adapters_to_float32(trainer.model)  # TRL rounds QLoRA adapters to bfloat16: small updates would vanish
-        trainer.remove_callback(PrinterCallback)  # `progress` shows the log instead
-        trainer.train(resume_from_checkpoint=checkpoint)
-        trainer.save_model(str(out / "final"))
-        mark_base(trainer.model, out / "final")
-        write_json(out / "summary.json", {**summarize(out), "wall_seconds": round(time.perf_counter() - began, 1)})
+        yield
     except (OSError, RuntimeError, SafetensorError) as error:
         if not _could_not_write(error):
             raise
@@ -269,7 +298,6 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
             f"cannot write the run to {out}: {error}. Free some space or choose another folder; what is on disk is "
             "kept and resume=True goes on from the last checkpoint"
         ) from error
-    return out
 
 
 def _could_not_write(error):
@@ -277,31 +305,3 @@ def _could_not_write(error):
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EIO):
         return True
     return "No space left" in str(error) or "inline_container" in str(error) or "PytorchStreamWriter" in str(error)
-
-
-def serve_hard_samples(recipe, profile, seed, samples, columns, bank, tokenizer):
-    """The pool and the data set transform of a recipe that does something about hard samples -> (pool, server)."""
-    ids = [s.id for s in samples]
-    options = {
-        "demos": recipe.demos, "max_prompt_tokens": profile.max_prompt_tokens + profile.demo_room, "seed": seed,
-        "fresh": recipe.fresh_demos, "invite": recipe.invite,
-    }  # fmt: skip
-    if recipe.hard_samples == "demonstrate":
-        pool = HardSamplePool(ids, retest=recipe.retest)
-        return pool, PromptServer(pool, bank, samples, tokenizer, **options)
-    history, rule = VisitHistory(ids), RULES[recipe.hard_samples]
-    round_steps = recipe.round_steps * recipe.num_iterations
-    return history, RivalServer(rule, history, columns, round_steps, bank, samples, tokenizer, **options)
-
-
-def check_context(model, profile):
-    """Refuse lengths that the model cannot read."""
-    prompt = profile.max_prompt_tokens + profile.demo_room
-    longest = prompt + profile.max_completion_length
-    context = getattr(model.config, "max_position_embeddings", None)
-    if context and longest > context:
-        raise SettingsError(
-            f"profile {profile.name!r}: prompts of {prompt} and answers of {profile.max_completion_length} tokens make "
-            f"{longest}, and {profile.model!r} reads {context}; lower max_prompt_tokens, demo_room or "
-            "max_completion_length"
-        )

@@ -4,22 +4,19 @@ import importlib.util
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import torch
-from transformers import PrinterCallback, TrainerCallback
-from trl import GRPOTrainer
+from transformers import TrainerCallback
 
-from ..method.demonstrations import DemoBank
-from ..method.hard_sampling import PoolReward
 from ..method.pool import HARD_WINDOW
-from ..method.rewards import get_reward
 from ..models.hardware import describe_hardware
-from ..models.policy import adapters_to_float32, free_memory
+from ..models.policy import free_memory
 from .record import RolloutRecorder
 from .splits import in_training_order, training_columns, training_rows
-from .train import batch_shape, grpo_config, serve_hard_samples
+from .train import batch_shape, grpo_config, recipe_parts, stock_trainer
 
 
 class StepClock(TrainerCallback):
@@ -62,6 +59,26 @@ def peak_memory():
     return {name: round(peak / 2**30, 3) for name, peak in peaks.items()}
 
 
+def trial_rows(samples, tokenizer, recipe, profile, steps, parts, longest, seed):
+    """The rows of trial steps -> `Dataset`; of those with a demonstration the longest, if so asked for."""
+    per_step, _ = batch_shape(recipe, profile)
+    rows = training_rows(samples, tokenizer, recipe.invite)
+    prompts = list(rows["prompt"])
+    demonstrating = recipe.hard_samples == "demonstrate"
+    if longest and demonstrating:
+        for sample in samples:
+            parts.pool.observe(sample.id, "plain", HARD_WINDOW, 0, step=0)
+        prompts = [parts.server.serve(sample.id)["prompt"] for sample in samples]
+    rows = training_columns(samples) if demonstrating else rows
+    if longest:
+        lengths = [len(ids) for ids in tokenizer(prompts, add_special_tokens=False).input_ids]
+        order = sorted(range(len(samples)), key=lambda i: -lengths[i])
+        rows = rows.select([order[i % len(order)] for i in range(steps * per_step)])
+    else:
+        rows = in_training_order(rows, steps * per_step, seed)
+    return rows.with_transform(parts.server) if demonstrating else rows
+
+
 def measure_steps(model, tokenizer, samples, recipe, profile, steps, *, longest=False, bank=None, seed=0):
     """Real steps of the stock trainer at learning rate 0 -> what they took.
 
@@ -75,26 +92,10 @@ def measure_steps(model, tokenizer, samples, recipe, profile, steps, *, longest=
         dict: "seconds" [float] and "log" [the trainer's metrics], one per batch of rollouts; "memory" as `peak_memory`;
         "prompt_tokens" and "completion_tokens", means per rollout.
     """
-    per_step, _ = batch_shape(recipe, profile)
-    reward = get_reward(recipe.reward)
-    rows = training_rows(samples, tokenizer, recipe.invite)
-    prompts = rows["prompt"]
-    if recipe.hard_samples == "demonstrate":
-        bank = bank or DemoBank(samples, recipe.demo_source)
-        columns = training_columns(samples)
-        pool, server = serve_hard_samples(recipe, profile, seed, samples, columns, bank, tokenizer)
-        for sample in samples if longest else ():
-            pool.observe(sample.id, "plain", HARD_WINDOW, 0, step=0)
-        prompts = [server.serve(sample.id)["prompt"] for sample in samples] if longest else prompts
-        reward, rows = PoolReward(reward, pool, bank), columns
-    if longest:
-        lengths = [len(ids) for ids in tokenizer(list(prompts), add_special_tokens=False).input_ids]
-        order = sorted(range(len(samples)), key=lambda i: -lengths[i])
-        rows = rows.select([order[i % len(order)] for i in range(steps * per_step)])
-    else:
-        rows = in_training_order(rows, steps * per_step, seed)
-    if recipe.hard_samples == "demonstrate":
-        rows = rows.with_transform(server)
+    if recipe.hard_samples not in ("keep", "demonstrate"):
+        recipe = replace(recipe, hard_samples="keep")  # a rule has nothing to say before a sample's second visit
+    parts = recipe_parts(recipe, profile, seed, samples, tokenizer, bank)
+    rows = trial_rows(samples, tokenizer, recipe, profile, steps, parts, longest, seed)
     with tempfile.TemporaryDirectory() as folder:
         arguments = grpo_config(recipe, profile, seed, Path(folder), describe_hardware())
         updates = recipe.num_iterations
@@ -103,15 +104,11 @@ def measure_steps(model, tokenizer, samples, recipe, profile, steps, *, longest=
             shortest = "min_tokens" if profile.vllm else "min_new_tokens"
             arguments.generation_kwargs = {shortest: profile.max_completion_length}
         counts, clock = {"rollouts": 0, "completion_tokens": 0}, StepClock()
-        recorder = RolloutRecorder(reward, recipe.num_generations, Path(folder) / "rollouts.jsonl", counts)
+        recorder = RolloutRecorder(parts.reward, recipe.num_generations, Path(folder) / "rollouts.jsonl", counts)
         free_memory()
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-        trainer = GRPOTrainer(model=model, reward_funcs=recorder, args=arguments, train_dataset=rows,
-                              processing_class=tokenizer, callbacks=[clock])  # fmt: skip
-        adapters_to_float32(trainer.model)
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
+        stock_trainer(recipe, model, tokenizer, arguments, rows, [recorder], [clock]).train()
     if "ref" in getattr(model, "peft_config", {}):
         model.delete_adapter("ref")  # TRL's copy for the KL term, which the next trainer would refuse to overwrite
     batches = [row for row in clock.rows if "num_tokens" in row]  # a further update on them logs no rollouts

@@ -47,6 +47,22 @@ def encode_row(sample, tokenizer, prompt=None):
     return prompt + completion, [IGNORED] * len(prompt) + completion
 
 
+def rows_that_fit(samples, tokenizer, max_tokens, prompts=None):
+    """`encode_row` of every sample, less those longer than `max_tokens` -> list of (input ids, labels)."""
+    prompts = prompts or [None] * len(samples)
+    rows = [encode_row(sample, tokenizer, prompt) for sample, prompt in zip(samples, prompts, strict=True)]
+    fitting = [row for row in rows if len(row[0]) <= max_tokens]
+    if not fitting:
+        shortest = min((len(ids) for ids, _ in rows), default=0)
+        raise ValueError(
+            f"none of {len(rows)} rows fits into max_tokens={max_tokens}; the shortest has {shortest} tokens"
+        )
+    if len(fitting) < len(rows):
+        logger.warning("Warm start: %d of %d rows are longer than %d tokens and are left out.",
+                       len(rows) - len(fitting), len(rows), max_tokens)  # fmt: skip
+    return fitting
+
+
 def sft_warm_start(model, tokenizer, samples, steps, batch_size=8, learning_rate=None, seed=0, max_tokens=512,
                    dtype="float32", progress=None, prompts=None):  # fmt: skip
     """Train `model` in place on the gold answers of `samples` -> list of losses, one per step.
@@ -64,17 +80,7 @@ def sft_warm_start(model, tokenizer, samples, steps, batch_size=8, learning_rate
     Raises:
         ValueError: no row fits into `max_tokens`, or the loss is not finite.
     """
-    prompts = prompts or [None] * len(samples)
-    rows = [encode_row(sample, tokenizer, prompt) for sample, prompt in zip(samples, prompts, strict=True)]
-    fitting = [row for row in rows if len(row[0]) <= max_tokens]
-    if not fitting:
-        shortest = min((len(ids) for ids, _ in rows), default=0)
-        raise ValueError(
-            f"none of {len(rows)} rows fits into max_tokens={max_tokens}; the shortest has {shortest} tokens"
-        )
-    if len(fitting) < len(rows):
-        logger.warning("Warm start: %d of %d rows are longer than %d tokens and are left out.",
-                       len(rows) - len(fitting), len(rows), max_tokens)  # fmt: skip
+    fitting = rows_that_fit(samples, tokenizer, max_tokens, prompts)
     weights = [p for p in model.parameters() if p.requires_grad]
     adapters = len(weights) < sum(1 for _ in model.parameters())
     optimizer = torch.optim.AdamW(weights, lr=learning_rate or (2e-4 if adapters else 3e-5), weight_decay=0.0)
@@ -123,6 +129,28 @@ def demonstrated_prompts(samples, tokenizer, longest, seed):
     return [server.demonstrate(sample)[0] for sample in samples]
 
 
+def check_warmable(profile):
+    """Refuse a profile without a warm start, or with an adapter for a model."""
+    if not profile.warm_start_steps:
+        raise SettingsError(f"profile {profile.name!r} has no warm start; set warm_start_steps")
+    if Path(profile.model, "adapter_config.json").is_file():
+        raise ModelError(
+            f"{profile.model} is an adapter, and a warm start trains all weights of a whole model: warm-start the base "
+            "that its adapter_config.json names, or go on from the adapter with `train`, which needs no warm start"
+        )
+
+
+def rows_to_teach(data, profile, tokenizer, seed, demonstrations):
+    """What a warm start learns from -> (samples, a prompt or None for each, tokens of the longest prompt)."""
+    taught = data.set_aside or data.train
+    prompts, longest = [None] * len(taught), profile.max_prompt_tokens
+    if demonstrations:
+        longest += profile.demo_room
+        shown = [(s, p) for s, p in zip(taught, demonstrated_prompts(taught, tokenizer, longest, seed)) if p]
+        taught, prompts = [*taught, *(s for s, _ in shown)], [*prompts, *(p for _, p in shown)]
+    return taught, prompts, longest
+
+
 def build_warm_start(profile, out, seed=0, progress=None, demonstrations=False):
     """Warm-start a profile's model on training rows -> folder of the new model, `out/final`.
 
@@ -142,25 +170,14 @@ def build_warm_start(profile, out, seed=0, progress=None, demonstrations=False):
         RunError: `out` cannot be written or holds a run already.
     """
     check_seed(seed)
-    if not profile.warm_start_steps:
-        raise SettingsError(f"profile {profile.name!r} has no warm start; set warm_start_steps")
-    if Path(profile.model, "adapter_config.json").is_file():
-        raise ModelError(
-            f"{profile.model} is an adapter, and a warm start trains all weights of a whole model: warm-start the base "
-            "that its adapter_config.json names, or go on from the adapter with `train`, which needs no warm start"
-        )
+    check_warmable(profile)
     out = Path(out)
     check_folder(out, identity={}, resume=False)
     began = time.perf_counter()
     torch.manual_seed(seed)
     model, tokenizer = load_policy(replace(profile, quantization=None, lora_rank=0))
     data = load_splits(profile, seed, tokenizer)
-    taught = data.set_aside or data.train
-    prompts, longest = [None] * len(taught), profile.max_prompt_tokens
-    if demonstrations:
-        longest += profile.demo_room
-        shown = [(s, p) for s, p in zip(taught, demonstrated_prompts(taught, tokenizer, longest, seed)) if p]
-        taught, prompts = [*taught, *(s for s, _ in shown)], [*prompts, *(p for _, p in shown)]
+    taught, prompts, longest = rows_to_teach(data, profile, tokenizer, seed, demonstrations)
     dtype = pick_dtype(profile.dtype)
 
     def held_out_scores():

@@ -1,4 +1,4 @@
-"""The rivals' rules on visits made by hand, what their server makes of a decision, and runs of theirs."""
+"""The baselines' rules on visits made by hand, what their server makes of a decision, and runs of theirs."""
 
 import importlib.util
 import json
@@ -16,13 +16,14 @@ from toolexpander_lite.method.calls import judge
 from toolexpander_lite.method.demonstrations import DemoBank
 from toolexpander_lite.method.hard_sampling import PoolReward
 from toolexpander_lite.method.prompts import gold_completion, render_prompt
+from toolexpander_lite.method.recipes import RULES as NAMES
 from toolexpander_lite.method.recipes import get_recipe
-from toolexpander_lite.training import baselines as rivals
+from toolexpander_lite.training import baselines
 from toolexpander_lite.training.baselines import (
     RULES,
     VISITS_KEPT,
+    BaselineServer,
     Place,
-    RivalServer,
     Visit,
     VisitHistory,
     hint_prefix,
@@ -58,7 +59,7 @@ def place(step=9, round_steps=4, sample_id="a", seed=0):
     ],
 )
 def test_exclude_hard(seen, decision):
-    assert rivals.exclude_hard(visits(*seen), place()) == decision
+    assert baselines.exclude_hard(visits(*seen), place()) == decision
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_exclude_hard(seen, decision):
     ],
 )
 def test_difficulty_filter(step, seen, decision):
-    assert rivals.difficulty_filter(visits(*seen), place(step, round_steps=4)) == decision
+    assert baselines.difficulty_filter(visits(*seen), place(step, round_steps=4)) == decision
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def test_difficulty_filter(step, seen, decision):
 def test_greso_skips_with_the_frequency_it_says(seen, z):
     """Over 4,000 places; fixed seeds, so that a pass stays a pass; the band is 4 standard deviations wide."""
     chance, count = 1 - 0.5**z, 4000
-    told = [rivals.greso(visits(*seen), place(step, sample_id=f"s{step % 40}")) for step in range(count)]
+    told = [baselines.greso(visits(*seen), place(step, sample_id=f"s{step % 40}")) for step in range(count)]
     assert set(told) <= {"skip", "plain"}
     share = told.count("skip") / count
     assert abs(share - chance) <= 4 * math.sqrt(chance * (1 - chance) / count)
@@ -108,10 +109,10 @@ def test_greso_skips_with_the_frequency_it_says(seen, z):
 
 def test_greso_decides_by_place_and_seed_alone():
     once = visits((1, 0))
-    decide = [rivals.greso(once, place(step)) for step in range(64)]
-    assert decide == [rivals.greso(once, place(step)) for step in range(64)]
-    assert decide != [rivals.greso(once, place(step, sample_id="b")) for step in range(64)]
-    assert decide != [rivals.greso(once, place(step, seed=1)) for step in range(64)]
+    decide = [baselines.greso(once, place(step)) for step in range(64)]
+    assert decide == [baselines.greso(once, place(step)) for step in range(64)]
+    assert decide != [baselines.greso(once, place(step, sample_id="b")) for step in range(64)]
+    assert decide != [baselines.greso(once, place(step, seed=1)) for step in range(64)]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_greso_decides_by_place_and_seed_alone():
     ],
 )
 def test_icl_seeding(seen, decision):
-    assert rivals.icl_seeding(visits(*seen), place()) == decision
+    assert baselines.icl_seeding(visits(*seen), place()) == decision
 
 
 @pytest.mark.parametrize(
@@ -155,11 +156,11 @@ def test_icl_seeding(seen, decision):
 )
 def test_hint_finds_its_length_from_the_last_visit(served, right, rollouts, decision):
     earlier = visits((1, 10, 10, "hint-7"))  # only the last visit counts
-    assert rivals.hint(earlier + visits((3, right, rollouts, served)), place()) == decision
+    assert baselines.hint(earlier + visits((3, right, rollouts, served)), place()) == decision
 
 
 def test_hint_begins_without_one():
-    assert rivals.hint([], place()) == "plain"
+    assert baselines.hint([], place()) == "plain"
 
 
 @pytest.mark.parametrize(
@@ -176,11 +177,11 @@ def test_hint_begins_without_one():
     ],
 )
 def test_replace(step, seen, decision):
-    assert rivals.replace(visits(*seen), place(step, round_steps=4)) == decision
+    assert baselines.replace(visits(*seen), place(step, round_steps=4)) == decision
 
 
 def test_all_rules_are_tested_here():
-    assert set(RULES) == {"exclude_hard", "difficulty_filter", "greso", "icl_seeding", "hint", "replace"}
+    assert tuple(RULES) == NAMES == ("exclude_hard", "difficulty_filter", "greso", "icl_seeding", "hint", "replace")
 
 
 # Hints
@@ -331,7 +332,7 @@ def test_a_fallback_is_counted_once_a_group():
 def make_server(rule, samples, tokenizer, history=None, round_steps=4, source="gold", **options):
     history = history or VisitHistory([s.id for s in samples])
     bank = DemoBank(samples, source)
-    return history, RivalServer(
+    return history, BaselineServer(
         rule, history, training_columns(samples), round_steps, bank, samples, tokenizer, **options
     )
 
@@ -365,7 +366,7 @@ def test_a_decision_rests_on_visits_up_to_two_steps_before(samples, tokenizer):
 
 def test_a_skipped_place_is_filled_with_all_of_the_substitute(samples, tokenizer):
     first, last = samples[0], samples[-1]
-    history, server = make_server(rivals.exclude_hard, samples, tokenizer)
+    history, server = make_server(baselines.exclude_hard, samples, tokenizer)
     assert server.serve(first.id, 3) == {
         **columns_of(first), "scheduled": first.id, "prompt": render_prompt(first, tokenizer), "served": "plain",
         "fallback": "", "hint": "",
@@ -382,7 +383,7 @@ def test_a_skipped_place_is_filled_with_all_of_the_substitute(samples, tokenizer
 
 
 def test_substitutes_are_drawn_from_all_that_are_not_skipped(samples, tokenizer):
-    history, server = make_server(rivals.exclude_hard, samples, tokenizer)
+    history, server = make_server(baselines.exclude_hard, samples, tokenizer)
     for sample in samples[:8]:
         history.observe(sample.id, "plain", 10, 0, 1)
     drawn = [server.serve(samples[0].id, step)["sample_id"] for step in range(3, 83)]
@@ -392,7 +393,7 @@ def test_substitutes_are_drawn_from_all_that_are_not_skipped(samples, tokenizer)
 
 
 def test_when_all_are_skipped_it_asks_as_scheduled(samples, tokenizer):
-    history, server = make_server(rivals.exclude_hard, samples, tokenizer)
+    history, server = make_server(baselines.exclude_hard, samples, tokenizer)
     for sample in samples:
         history.observe(sample.id, "plain", 10, 0, 1)
     for sample in samples[:3]:
@@ -402,7 +403,7 @@ def test_when_all_are_skipped_it_asks_as_scheduled(samples, tokenizer):
 
 
 def test_replace_fills_with_solved_samples_alone(samples, tokenizer):
-    history, server = make_server(rivals.replace, samples, tokenizer)
+    history, server = make_server(baselines.replace, samples, tokenizer)
     hard, solved, failed, late, unsolved, *unseen = samples
     history.observe(hard.id, "plain", 10, 0, 5)
     row = server.serve(hard.id, 7)
@@ -413,13 +414,13 @@ def test_replace_fills_with_solved_samples_alone(samples, tokenizer):
     history.observe(unsolved.id, "plain", 10, 9, 1)
     history.observe(unsolved.id, "plain", 9, 0, 4)  # solved, then not
     for step, known in ((8, {solved.id}), (9, {solved.id, late.id})):
-        servers = [make_server(rivals.replace, samples, tokenizer, history, 100, seed=n)[1] for n in range(40)]
+        servers = [make_server(baselines.replace, samples, tokenizer, history, 100, seed=n)[1] for n in range(40)]
         assert {s.serve(hard.id, step)["sample_id"] for s in servers} == known
     assert server.serve(hard.id, 9)["sample_id"] == hard.id, "a new round"
 
 
 def test_a_hint_is_put_behind_the_prompt(samples, tokenizer):
-    history, server = make_server(rivals.hint, samples, tokenizer)
+    history, server = make_server(baselines.hint, samples, tokenizer)
     first = samples[0]
     history.observe(first.id, "plain", 10, 0, 1)
     assert server.serve(first.id, 2)["hint"] == "", "step 2 cannot know of step 1"
@@ -431,7 +432,7 @@ def test_a_hint_is_put_behind_the_prompt(samples, tokenizer):
 
 
 def test_seeding_shows_own_solutions_and_asks_plainly_without_one(samples, tokenizer):
-    history, server = make_server(rivals.icl_seeding, samples, tokenizer, source="own")
+    history, server = make_server(baselines.icl_seeding, samples, tokenizer, source="own")
     first = samples[0]
     history.observe(first.id, "plain", 10, 0, 1)
     row = server.serve(first.id, 3)
@@ -444,7 +445,7 @@ def test_seeding_shows_own_solutions_and_asks_plainly_without_one(samples, token
     assert (row["served"], row["fallback"]) == ("demonstrated", "")
     assert row["prompt"].count("<|assistant|><think>call</think><|end|>") == 1
     # Only the demonstrated prompt has a limit; one that is too long is asked plainly.
-    _, narrow = make_server(rivals.icl_seeding, samples, tokenizer, history, max_prompt_tokens=30)
+    _, narrow = make_server(baselines.icl_seeding, samples, tokenizer, history, max_prompt_tokens=30)
     assert narrow.serve(first.id, 4)["fallback"] == "prompt_too_long"
 
 

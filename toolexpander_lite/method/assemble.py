@@ -1,0 +1,71 @@
+"""From a recipe to what `trl.GRPOTrainer` is handed: reward functions, and rows that change as the pool learns."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .demonstrations import DemoBank
+from .hard_sampling import PoolReward, PromptServer
+from .pool import HardSamplePool
+from .rewards import conjunctive_reward
+from .self_examples import ExampleBonus
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a recipe adds to GRPO.
+
+    Attributes:
+        reward: the task reward, in TRL's signature; it tells the pool what came of each group.
+        bonuses: further reward functions, whose rewards TRL adds.
+        pool: who is hard, a `HardSamplePool`; None where nothing is done about hard samples, and so are the next two.
+        bank: the demonstrations, a `DemoBank`.
+        server: what a prompt looks like today: a transform for `Dataset.with_transform`.
+    """
+
+    reward: object
+    bonuses: list = field(default_factory=list)
+    pool: object = None
+    bank: object = None
+    server: object = None
+
+    def load(self, checkpoint):
+        """Restore what a checkpoint kept of pool and bank, if there are any."""
+        if self.pool is not None:
+            self.pool.load(Path(checkpoint) / "pool.json")
+            self.bank.load(Path(checkpoint) / "demonstrations.json")
+
+
+def assemble(
+    recipe, samples, tokenizer, max_prompt_tokens, seed=0, task_reward=conjunctive_reward, serve=None, answer=None,
+    bank=None,
+):  # fmt: skip
+    """A recipe and the samples to train on -> `Parts`.
+
+    Args:
+        recipe: `recipes.Recipe`.
+        samples: `ToolSample`s of the train split.
+        tokenizer: renders prompts.
+        max_prompt_tokens: of a prompt with demonstrations.
+        seed: of the choice of demonstrations.
+        task_reward: the function that `recipe.reward` names.
+        serve: for a recipe whose `hard_samples` is neither "keep" nor "demonstrate", `baselines.serve_by_rule`.
+        answer: as in `ExampleBonus`.
+        bank: `DemoBank`; None makes one of `samples`.
+    """
+    bonuses = []
+    if recipe.invite:
+        gated, strict = recipe.gated_bonus, recipe.strict_examples
+        bonuses = [ExampleBonus(recipe.example_bonus, gated, strict, task_reward, answer)]
+    if recipe.hard_samples == "keep":
+        return Parts(task_reward, bonuses)
+    bank = bank or DemoBank(samples, recipe.demo_source)
+    options = {
+        "demos": recipe.demos, "max_prompt_tokens": max_prompt_tokens, "seed": seed, "fresh": recipe.fresh_demos,
+        "invite": recipe.invite,
+    }  # fmt: skip
+    if recipe.hard_samples == "demonstrate":
+        pool = HardSamplePool([s.id for s in samples], retest=recipe.retest)
+        server = PromptServer(pool, bank, samples, tokenizer, **options)
+    else:
+        pool, server = serve(recipe, samples, bank, tokenizer, **options)
+    return Parts(PoolReward(task_reward, pool, bank), bonuses, pool, bank, server)
