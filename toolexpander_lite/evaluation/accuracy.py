@@ -9,6 +9,7 @@ import torch
 from ..method.calls import judge
 from ..method.prompts import check_invitation, gold_completion, render_prompt
 from ..method.self_examples import judge_examples
+from .answer_kinds import answer_kind
 
 
 @contextmanager
@@ -112,7 +113,9 @@ def evaluate(
         `hard_families` also "zero_shot_easy", "zero_shot_hard", "gold_logprob_hard" (mean natural log of the gold
         completion's probability), "gold_prob_hard" (mean probability) and, with a bank, the same with one
         demonstration: "few_shot_hard", "few_shot_families", "few_shot_prob_hard". With `invite` also "examples", the
-        share of answers with a valid example, and "uninvited", the same dict for prompts without the invitation.
+        share of answers with a valid example, and "uninvited", the same dict for prompts without the invitation. If
+        the right answer to some samples is no call, "no_call" tells the two skills apart: {"rows", "right": share,
+        "kinds": {kind of answer, see `answer_kinds`: share}, "right_with_call": accuracy on all other rows or None}.
 
     Raises:
         ModelError: `invite`, and the model's chat template drops the invitation.
@@ -132,6 +135,15 @@ def evaluate(
         "families": families,
         "reasons": {reason: n / len(verdicts) for reason, n in reasons.most_common()},
     }
+    declined = [i for i, sample in enumerate(samples) if not sample.calls]
+    if declined:
+        kinds = Counter(answer_kind(completions[i], samples[i].tools) for i in declined)
+        result["no_call"] = {
+            "rows": len(declined),
+            "right": _mean([verdicts[i].reason == "ok" for i in declined]),
+            "kinds": {kind: n / len(declined) for kind, n in kinds.most_common()},
+            "right_with_call": _mean([v.call_ok for v, s in zip(verdicts, samples) if s.calls]),
+        }
     if invite:
         examples = judge_examples(prompts, completions, [s.tools for s in samples])
         result["examples"] = _mean([v.reason == "ok" for v in examples])

@@ -27,6 +27,7 @@ from ..data.sources import LoadReport
 from ..data.tool_schemas import flat_schema
 from ..method.calls import judge
 from ..method.samples import ToolSample
+from .answer_kinds import answer_kind, earned_by, earned_text
 from .answers import answer_samples, check_asking, claim_folder, form_and_speed, read_answers
 
 _OWNERS = "https://raw.githubusercontent.com/AlibabaResearch/DAMO-ConvAI/5c38bb7d1d78c7a7f12aa415d620d6305dbe2078/"
@@ -265,8 +266,9 @@ def score_api_bank(samples, file):
 
     Scores: "answered", "correct" (the expected call and no other; thoughts and text around it do not matter),
     "accuracy", "low" and "high" (95 % interval), "well_formed", "items_per_second", "reasons" {code of `calls.REASONS`:
-    number}, "right" (ids of the questions answered right). A level that has searches, whose keywords are free text that
-    can hardly be guessed exactly, is also scored without them.
+    number}, "right" (ids of the questions answered right), "earned" {kind of answer, see `answer_kinds`: ids} (only
+    readable calls earn anything here). A level that has searches, whose keywords are free text that can hardly be
+    guessed exactly, is also scored without them.
 
     Raises:
         DataError: an answer to none of these questions, or no answer at all.
@@ -283,19 +285,24 @@ def score_api_bank(samples, file):
 
 
 def _scores(rows, by_id):
-    reasons, right = Counter(), []
+    reasons, right, kinds = Counter(), [], {}
     for row in rows:
-        verdict = judge(row.get("completion", row["result"]), by_id[row["id"]].calls, by_id[row["id"]].tools)
+        sample, completion = by_id[row["id"]], row.get("completion", row["result"])
+        verdict, kinds[row["id"]] = judge(completion, sample.calls, sample.tools), answer_kind(completion, sample.tools)
         right += [row["id"]] if verdict.call_ok else []
         reasons[verdict.reason] += 1
     low, high = share_interval(len(right), len(rows))
     return {
         "answered": len(rows), "correct": len(right), "accuracy": len(right) / len(rows), "low": low, "high": high,
         **form_and_speed(rows), "reasons": dict(reasons), "right": sorted(right),
+        "earned": earned_by(kinds, right),
     }  # fmt: skip
 
 
 def api_bank_table(scores):
     """`evaluate_api_bank`'s scores -> DataFrame, one row per level."""
     columns = ["answered", "correct", "accuracy", "low", "high", "well_formed"]
-    return pd.DataFrame([{"questions": name} | {c: s[c] for c in columns} for name, s in scores.items()])
+    return pd.DataFrame([
+        {"questions": name, **{c: s[c] for c in columns}, "earned by": earned_text(s.get("earned")) or "calls"}
+        for name, s in scores.items()
+    ])  # fmt: skip

@@ -17,6 +17,7 @@ from ..base.errors import DataError, RunError
 from ..base.intervals import share_interval
 from ..base.runs import write_json
 from ..method.calls import parse_completion
+from .answer_kinds import answer_kind, earned_by, earned_text
 from .answers import answer_samples, check_asking, claim_folder, form_and_speed, read_answers
 from .bfcl import CATEGORIES, READER, check_calls, check_categories, find_package, load_questions
 
@@ -68,7 +69,8 @@ def score_bfcl(out):
 
     Scores of a category: "answered", "questions" (in the whole category), "correct", "accuracy" of the answered ones,
     "low" and "high" (95 % interval), "well_formed" and "items_per_second" (see `answers.form_and_speed`), "errors"
-    {BFCL's error type: number}, "right" (ids of the questions answered right).
+    {BFCL's error type: number}, "right" (ids of the questions answered right), "earned" {kind of answer: ids}: what
+    earned that credit (see `answer_kinds`). Where no call is right, BFCL credits every answer from which none is read.
 
     Raises:
         RunError: no answers there, or a damaged file.
@@ -80,11 +82,13 @@ def score_bfcl(out):
         if not rows:
             continue
         questions = {question.sample.id: question for question in load_questions(category)}
-        errors, correct = {}, []
+        errors, correct, kinds = {}, [], {}
         for row in rows:
             if row["id"] not in questions:
                 raise DataError(f"{result_file(out, category)}: no {category} question is called {row['id']!r}")
-            right, error = check_calls(questions[row["id"]], parse_completion(row["result"]).calls)
+            question = questions[row["id"]]
+            right, error = check_calls(question, parse_completion(row["result"]).calls)
+            kinds[row["id"]] = answer_kind(row.get("completion", row["result"]), question.sample.tools)
             if right:
                 correct.append(row["id"])
             else:
@@ -93,7 +97,7 @@ def score_bfcl(out):
         scores[category] = {
             "answered": len(rows), "questions": len(questions), "correct": len(correct),
             "accuracy": len(correct) / len(rows), "low": low, "high": high, **form_and_speed(rows), "errors": errors,
-            "right": sorted(correct),
+            "right": sorted(correct), "earned": earned_by(kinds, correct),
         }  # fmt: skip
     if not scores:
         raise RunError(f"no BFCL answers below {out}")
@@ -103,9 +107,9 @@ def score_bfcl(out):
 def bfcl_table(scores):
     """`score_bfcl`'s scores -> DataFrame, one row per category, with no overall number.
 
-    Writing no readable call is right in the irrelevance categories, so a model that has fallen apart does best there.
-    They therefore never stand without the call categories of their group, nor those without them: what was not
-    run is in the table as such.
+    Where no tool fits, BFCL credits every answer from which no call is read, so a model that has fallen apart does best
+    there. What earned the credit stands beside it, and those categories never stand without the call categories of
+    their group, nor those without them: what was not run is in the table as such.
     """
     rows = []
     for group in ("non_live", "live"):
@@ -121,6 +125,7 @@ def bfcl_table(scores):
                 rows.append({
                     "category": category, "answered": f"{s['answered']} of {s['questions']}", "correct": s["correct"],
                     "accuracy": f"{s['accuracy']:.3f}", "95 % interval": f"{s['low']:.3f}-{s['high']:.3f}",
+                    "earned by": earned_text(s.get("earned"), category.endswith("irrelevance")) or "calls",
                     "well formed": f"{s['well_formed']:.3f}",
                 })  # fmt: skip
             elif category in shown:

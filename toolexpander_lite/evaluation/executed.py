@@ -20,6 +20,7 @@ from ..method.samples import tool_name
 from ..worlds.api_service import HttpTools, ToolService
 from ..worlds.api_world import World
 from .accuracy import generate
+from .answer_kinds import answer_kind
 
 MAX_STEPS = 8  # calls in an episode, our assumption: twice what the longest gold solution needs
 
@@ -162,7 +163,10 @@ def run_episodes(answer, tasks, http=False, max_steps=MAX_STEPS, timeout=1.0, ba
 
 
 def summarize(episodes):
-    """Counts of episodes -> {"tasks", "solved", "success", "reasons": {code: count}, "kinds": {kind: the same}}."""
+    """Counts of episodes -> {"tasks", "solved", "success", "reasons": {code: count}, "kinds": {kind: the same}}.
+
+    "earned" says what the solved ones were solved by, {kind of answer: count}, see `earned_by_episode`.
+    """
     result = _counts(episodes)
     kinds = dict.fromkeys(episode.kind for episode in episodes)
     return result | {"kinds": {kind: _counts([e for e in episodes if e.kind == kind]) for kind in kinds}}
@@ -171,7 +175,22 @@ def summarize(episodes):
 def _counts(episodes):
     reasons = Counter(episode.reason for episode in episodes)
     success = reasons["ok"] / len(episodes) if episodes else None
-    return {"tasks": len(episodes), "solved": reasons["ok"], "success": success, "reasons": dict(reasons.most_common())}
+    earned = Counter(earned_by_episode(asdict(e)) for e in episodes if e.reason == "ok")
+    return {
+        "tasks": len(episodes), "solved": reasons["ok"], "success": success, "reasons": dict(reasons.most_common()),
+        "earned": dict(earned),
+    }  # fmt: skip
+
+
+def earned_by_episode(episode):
+    """A solved episode, as a dict -> "called" if a call of it ran, else the kind of its last completion.
+
+    Nothing but calls can solve the tasks that ship with the kit; a task whose goal is the state it begins with could be
+    solved by doing nothing, or by calls that were all refused.
+    """
+    ran = any(call["reason"] == "ok" for call in episode["calls"])
+    said = [m["content"] for m in episode["messages"] if m["role"] == "assistant"]
+    return "called" if ran or not said else answer_kind(said[-1])
 
 
 def write_episodes(episodes, file):

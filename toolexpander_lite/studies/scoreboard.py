@@ -9,20 +9,26 @@ invitation it was trained with) or `toolexpander-seed-0-plain` (without it).
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 
 from ..base.errors import RunError
-from ..base.intervals import bootstrap_interval, share_interval
+from ..base.intervals import paired_difference, share_interval
 from ..base.runs import find_runs, load_study, read_jsonl
+from ..evaluation.answer_kinds import ANSWER_KINDS, earned_text
+from ..evaluation.executed import earned_by_episode
 
 _NAME = re.compile(r"(?P<arm>.+?)(?:-seed-(?P<seed>\d+))?(?P<plain>-plain)?")
+_FIRST = {"base": 0, "warm-start": 1}
 COLUMNS = (
     "model", "arm", "seed", "part", "correct", "asked", "low", "high", "items_per_second", "well_formed", "right",
+    "earned",
 )  # fmt: skip
+NO_CALL = "irrelevance"  # the end of the names of parts in which no tool fits
+ABSTAINED = ", abstained"  # such a part, counted by the answers that make no attempt at a call
 
 
 def load_scores(folder):
@@ -30,7 +36,8 @@ def load_scores(folder):
 
     `arm` keeps a `-plain`; `seed` is -1 where a model has none. `low` and `high`: Wilson's 95 % interval. `right`: ids
     of the questions answered right, None where they are not on record; `items_per_second` and `well_formed`, the share
-    of answers in the form that was asked for, likewise.
+    of answers in the form that was asked for, likewise. `earned`: what earned the credit, {kind of answer: number}.
+    Where no tool fits, a second row counts only the answers that abstain: "BFCL irrelevance, abstained".
 
     Raises:
         RunError: nothing there, or a file that is cut.
@@ -39,16 +46,21 @@ def load_scores(folder):
     for model in sorted(Path(folder, "evaluations").glob("*/")):
         name = _NAME.fullmatch(model.name)
         arm, seed = name["arm"] + (name["plain"] or ""), int(name["seed"] or -1)
-        for part, correct, asked, speed, formed, right in _parts(model):
-            told = (model.name, arm, seed, part, correct, asked, *share_interval(correct, asked), speed, formed, right)
-            rows.append(dict(zip(COLUMNS, told)))
+        for part, correct, asked, speed, formed, right, earned in _parts(model):
+            counts = earned and {kind: ids if isinstance(ids, int) else len(ids) for kind, ids in earned.items()}
+            shares = (correct, asked, *share_interval(correct, asked))
+            rows.append((model.name, arm, seed, part, *shares, speed, formed, right, counts))
+            if part.endswith(NO_CALL) and earned is not None:
+                right = earned.get("abstained", [])
+                shares, part = (len(right), asked, *share_interval(len(right), asked)), part + ABSTAINED
+                rows.append((model.name, arm, seed, part, *shares, None, None, right, {"abstained": len(right)}))
     if not rows:
         raise RunError(f"no scores below {folder}/evaluations; benchmarks/smol_runs.py makes them")
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def _parts(model):
-    """(part, correct, asked, items per second, well formed, ids) of everything that one model was asked."""
+    """(part, correct, asked, items per second, well formed, ids, what earned it) of all that one model was asked."""
     for name, read in READERS.items():
         if (file := model / name).exists():
             try:
@@ -62,19 +74,25 @@ def _parts(model):
 
 def _held_out(file):
     scores = json.loads(file.read_text())
-    yield "held out", round(scores["zero_shot"] * scores["questions"]), scores["questions"], None, None, None
+    right, earned = round(scores["zero_shot"] * scores["questions"]), None
+    if declined := scores.get("no_call"):
+        calm = round(declined["right"] * declined["rows"])
+        earned = {"called": right - calm, "abstained": calm}
+    yield "held out", right, scores["questions"], None, None, None, earned
 
 
 def _benchmark(file):
     prefix = {"bfcl": "BFCL", "bfcl-whole": "BFCL, all of", "api-bank": "API-Bank"}[file.parent.name]
     for part, s in json.loads(file.read_text()).items():
-        yield f"{prefix} {part}", s["correct"], s["answered"], s["items_per_second"], s["well_formed"], s["right"]
+        form = s["items_per_second"], s["well_formed"]
+        yield f"{prefix} {part}", s["correct"], s["answered"], *form, s["right"], s.get("earned")
 
 
 def _executed(file):
     episodes = read_jsonl(file, whole=True)
-    right = [e["id"] for e in episodes if e["reason"] == "ok"]
-    yield "executed", len(right), len(episodes), None, None, right
+    solved = [e for e in episodes if e["reason"] == "ok"]
+    earned = dict(Counter(earned_by_episode(e) for e in solved if "calls" in e))
+    yield "executed", len(solved), len(episodes), None, None, [e["id"] for e in solved], earned
 
 
 # What a model's folder may hold, and who reads it.
@@ -87,11 +105,12 @@ READERS = {
 def scoreboard(scores):
     """`load_scores`'s rows -> DataFrame of texts, a row per model and a column per part: "12 of 400 (0.02-0.05)".
 
-    The last column, where it is on record, is the share of well-formed answers over all benchmark questions: a model
-    that has fallen apart does well in irrelevance, and shows here.
+    Where anything but readable calls earned a score, the split follows it: ": 0 abstained, 8 unreadable, 4 cut". The
+    last column, where it is on record, is the share of well-formed answers over all benchmark questions.
     """
+    scores = scores[~scores.part.str.endswith(ABSTAINED)]
     told = scores.assign(
-        text=[f"{s.correct} of {s.asked} ({s.low:.2f}-{s.high:.2f})" for s in scores.itertuples()]
+        text=[f"{s.correct} of {s.asked} ({s.low:.2f}-{s.high:.2f}){_split(s)}" for s in scores.itertuples()]
     ).pivot(index="model", columns="part", values="text")
     told = told.reindex(index=_ordered(scores), columns=scores.part.unique()).fillna("not run")
     # A part "without searches" is a part of another one, and would count twice.
@@ -102,12 +121,20 @@ def scoreboard(scores):
     return told.reset_index()
 
 
+def _split(row):
+    """What earned the score of a row of `load_scores`, as ": 0 abstained, 2 cut"; "" where only readable calls did."""
+    text = "" if row.part.endswith(ABSTAINED) else earned_text(row.earned, row.part.endswith(NO_CALL))
+    return text and f": {text}"
+
+
+def _mixed(scores):
+    """Has anything but readable calls earned some of these scores, or may it have? -> bool"""
+    return any(_split(s) for s in scores.itertuples())
+
+
 def _ordered(scores):
     """Models as they came to be: as it comes, warm-started, then the arms."""
-    first = {"base": 0, "warm-start": 1}
-    return sorted(
-        scores.model.unique(), key=lambda m: (first.get(_NAME.fullmatch(m)["arm"], 2), m)
-    )  # fmt: skip
+    return sorted(scores.model.unique(), key=lambda m: (_FIRST.get(_NAME.fullmatch(m)["arm"], 2), m))
 
 
 def difference(scores, part, ours, theirs):
@@ -118,9 +145,12 @@ def difference(scores, part, ours, theirs):
     trusted; two or three seeds are too few to say how far another seed would differ.
 
     Raises:
-        RunError: an arm has no such score, no seed in common with the other, or other questions.
+        RunError: an arm has no such score, no seed in common with the other, or other questions; or not only readable
+            calls earned the scores, so that their difference would say nothing.
     """
     chosen = scores[(scores.part == part) & scores.right.notna()]
+    if _mixed(chosen):
+        raise RunError(f"{part!r} is not earned by readable calls alone; compare {part + ABSTAINED!r}")
     sides = {arm: chosen[chosen.arm == arm].set_index("seed") for arm in (ours, theirs)}
     seeds = sorted(set(sides[ours].index) & set(sides[theirs].index))
     if not seeds:
@@ -134,14 +164,13 @@ def difference(scores, part, ours, theirs):
 
 def _gain(ours, theirs):
     """Rows of one part -> {"mean", "low", "high"}: ours minus theirs, by question, each side's rows averaged first."""
-    gains = {}  # question -> difference; a question that nobody answered right has none and counts as 0
-    for sign, side in ((1, ours), (-1, theirs)):
-        for ids in side.right:
-            for id in ids:
-                gains[id] = gains.get(id, 0.0) + sign / len(side)
-    gains = np.array([*gains.values(), *[0.0] * (int(ours.asked.iloc[0]) - len(gains))])
-    low, high = bootstrap_interval(gains)
-    return {"mean": float(gains.mean()), "low": low, "high": high}
+    known = {id for side in (ours, theirs) for ids in side.right for id in ids}
+    # Which question it was that nobody answered right is not on record; any name will do.
+    questions = [*known, *range(int(ours.asked.iloc[0]) - len(known))]
+    shares = [{q: sum(q in ids for ids in map(set, side.right)) / len(side) for q in map(str, questions)}
+              for side in (ours, theirs)]  # fmt: skip
+    mean, low, high, _ = paired_difference(*shares)
+    return {"mean": mean, "low": low, "high": high}
 
 
 def over_warm_start(scores):
@@ -150,7 +179,8 @@ def over_warm_start(scores):
     Columns: "part", "base", "warm-start" and one per arm: "23.5% (-3.5, -9.0 to +1.5)" is the share of right answers,
     mean over seeds, then points above the warm start and their 95 % bootstrap interval over questions. Parts without
     ids of the questions answered right, or with different numbers of questions, have no interval. Parts that the warm
-    start was not asked are left out.
+    start was not asked are left out. Where not only readable calls earned the score, the split stands in place of a
+    gain; the gain is in the row of those that abstain.
     """
     rows = []
     for part in scores.part.unique():
@@ -161,7 +191,13 @@ def over_warm_start(scores):
         for arm in sorted(sides, key=lambda arm: (arm != "base", arm != "warm-start", arm)):
             share = (sides[arm].correct / sides[arm].asked).mean()
             row[arm] = f"{share:.1%}"
-            if arm not in ("base", "warm-start"):
+            if _mixed(scores[scores.part == part]):
+                counts = [s.earned or {} for s in sides[arm].itertuples()]
+                shares = {k: 100 * sum(c.get(k, 0) for c in counts) / sides[arm].asked.sum() for k in ANSWER_KINDS}
+                row[arm] += ": " + ", ".join(
+                    f"{n:.1f} {k.replace('_', ' ')}" for k, n in shares.items() if n or k == "abstained"
+                )
+            elif arm not in ("base", "warm-start"):
                 gain = 100 * (share - (warm.correct / warm.asked).mean())
                 both = pd.concat([sides[arm], warm])
                 known = both.right.notna().all() and both.asked.nunique() == 1  # the same questions
@@ -174,6 +210,8 @@ def over_warm_start(scores):
 
 def plot_scoreboard(scores):
     """A panel per part, a dot and its 95 % interval per model -> figure."""
+    mixed = [part for part, rows in scores.groupby("part") if _mixed(rows)]  # one dot would say nothing
+    scores = scores[~scores.part.isin(mixed)]
     parts, models = list(scores.part.unique()), _ordered(scores)[::-1]
     columns = min(3, len(parts))
     lines = -(-len(parts) // columns)
@@ -202,10 +240,7 @@ WHOLE = "BFCL, all of simple_python"
 
 
 def scoreboard_lines(folder):
-    """What the scores below a folder say, as Markdown lines: list items, "", the tables; [] if there are none.
-
-    Calls and irrelevance stand side by side in it: who writes no call at all does best at the latter.
-    """
+    """What the scores below a folder say, as Markdown lines: list items, "", the tables; [] if there are none."""
     scores = _scores(folder)
     if scores is None:
         return []
@@ -213,13 +248,37 @@ def scoreboard_lines(folder):
         f"- **A real LLM on the benchmarks** (`{Path(folder).name}`; a single small model, {_runs_told(folder)})."
         + _compared(scores, "BFCL simple_python", *ARMS, "the aim was +5")
         + (_compared(scores, WHOLE, *ARMS, "the number before is a draw of them") if WHOLE in set(scores.part) else "")
-        + _compared(scores, "BFCL irrelevance", *ARMS, "here it is right to call nothing")
         + " `toolexpander` is asked with the invitation it was trained with; other seeds may differ by more."
         + _speed(scores)
     ]
+    told += _abstentions_told(folder, scores)
     file = Path(folder) / "contamination.json"
     told += [_twins_told(json.loads(file.read_text()))] if file.is_file() else []
     return [*told, "", *_over_warm_start_told(folder, scores), *_markdown(scoreboard(scores)), ""]
+
+
+def _abstentions_told(folder, scores):
+    """Who calls nothing where no tool fits, and what earned BFCL's credit there, as Markdown list items."""
+    told = []
+    for part in [part.removesuffix(ABSTAINED) for part in scores.part.unique() if part.endswith(ABSTAINED)]:
+        credited, calm = (scores[scores.part == name].groupby("arm", sort=False) for name in (part, part + ABSTAINED))
+        shares = (calm.correct.sum() / calm.asked.sum()).to_dict()
+        lost = shares.get("warm-start", 1) < shares.get("base", 0)
+        arms = []
+        for arm, rows in sorted(credited, key=lambda item: (_FIRST.get(item[0], 2), item[0])):
+            split = earned_text(sum(map(Counter, rows.earned), Counter()), no_call=True)
+            arms.append(f"`{arm}` {rows.correct.sum()} of {rows.asked.sum()} ({split})")
+        title, ending = "Calling nothing where no tool fits", ""
+        if lost:
+            trained = [share for arm, share in shares.items() if arm not in _FIRST]
+            title = "The warm start costs the ability to call nothing"
+            ending = f" {shares['base']:.0%} abstain as the model comes, {shares['warm-start']:.0%} after the warm start"
+            ending += f", {max(trained):.0%} in the best trained arm." if trained else "."
+        told.append(
+            f"- **{title}** (`{Path(folder).name}`, {part}: no tool fits). BFCL credits every answer from which no "
+            f"call can be read; only those that *abstained* make no attempt at one: {'; '.join(arms)}.{ending}"
+        )
+    return told
 
 
 def warm_start_lines(folder):
@@ -253,11 +312,13 @@ def _markdown(table):
 
 def _twins_told(found):
     """How many evaluation questions have a twin among the rows of the training source, in words."""
-    pairs = ", ".join(
-        f"{pair.removeprefix('all rows against ')}: {n['exact'][1]} exact, {n['near'][1]} near of {n['rows'][1]}"
-        for pair, n in found["twins"].items()
-    )
-    return f"- Questions with a twin among the rows of `{found['source']}`: {pairs}."
+    twins = {pair.removeprefix("all rows against "): n for pair, n in found["twins"].items()}
+    some = [f"{pair}: {n['exact'][1]} exact, {n['near'][1]} near of {n['rows'][1]}"
+            for pair, n in twins.items() if n["exact"][1] or n["near"][1]]  # fmt: skip
+    none = [pair for pair in twins if not any(told.startswith(f"{pair}: ") for told in some)]
+    if none:
+        some.append(f"none, exact or near, of {sum(twins[pair]['rows'][1] for pair in none)} of {', '.join(none)}")
+    return f"- Questions with a twin among the rows of `{found['source']}`: {'; '.join(some)}."
 
 
 def _runs_told(folder):
