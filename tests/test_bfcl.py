@@ -371,11 +371,14 @@ def test_irrelevance_never_stands_alone_and_collapse_shows_beside_it(package, tm
     write_answers(tmp_path, "irrelevance", [row(f"irrelevance_{i}", completion=noise) for i in range(3)])
     scores = score_bfcl(tmp_path)
     assert scores["irrelevance"]["accuracy"] == 1 and scores["irrelevance"]["well_formed"] == 0
+    ids = [f"irrelevance_{i}" for i in range(3)]
+    assert scores["irrelevance"]["earned"] == {"unreadable": ids}, "credited by BFCL, and nobody abstained"
     table = bfcl_table(scores).set_index("category")
     assert list(table.index) == ["simple_python", "irrelevance"] and table.loc["simple_python", "answered"] == "not run"
     write_answers(tmp_path, "simple_python", [row("simple_python_0", completion=noise)])
     table = bfcl_table(score_bfcl(tmp_path)).set_index("category")
     assert list(table["answered"]) == ["1 of 6", "3 of 3"] and list(table["accuracy"]) == ["0.000", "1.000"]
+    assert list(table["earned by"]) == ["calls", "0 abstained, 3 unreadable"]
     (result_file(tmp_path, "irrelevance")).unlink()
     assert list(bfcl_table(score_bfcl(tmp_path))["answered"]) == ["1 of 6", "not run"]
 

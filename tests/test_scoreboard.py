@@ -21,14 +21,15 @@ IDS = [f"q{n}" for n in range(10)]
 
 
 def put(folder, model, right=(), asked=10, held_out=None, executed=None, irrelevance=None, formed=1.0):
-    """Leave what an evaluation leaves."""
+    """Leave what an evaluation leaves. `irrelevance`: {kind of answer: ids that BFCL credits where no tool fits}."""
     place = folder / "evaluations" / model
     (place / "bfcl").mkdir(parents=True)
     scores = {"answered": asked, "correct": len(right), "items_per_second": 2.0, "well_formed": formed,
               "right": sorted(right)}  # fmt: skip
     parts = {"simple_python": scores}
     if irrelevance is not None:
-        parts["irrelevance"] = scores | {"correct": len(irrelevance), "right": sorted(irrelevance)}
+        ids = sorted(id for credited in irrelevance.values() for id in credited)
+        parts["irrelevance"] = scores | {"correct": len(ids), "right": ids, "earned": irrelevance}
     (place / "bfcl" / "scores.json").write_text(json.dumps(parts))
     if held_out:
         told = {"questions": held_out[1], "zero_shot": held_out[0] / held_out[1]}
@@ -50,13 +51,76 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_form_stands_beside_irrelevance(tmp_path):
-    """A model that has fallen apart is right wherever no call is wanted; the last column gives it away."""
-    put(tmp_path, "grpo-seed-0", right=IDS[:2], irrelevance=IDS[:3], formed=0.9)
-    put(tmp_path, "grpo-seed-1", right=(), irrelevance=IDS, formed=0.05)
+def test_what_earned_a_score_stands_beside_it(tmp_path):
+    """Of two models that BFCL credits alike where no tool fits one abstains and one has fallen apart."""
+    put(tmp_path, "grpo-seed-0", right=IDS[:2], irrelevance={"abstained": IDS[:9], "cut": IDS[9:]}, formed=0.9)
+    put(tmp_path, "grpo-seed-1", right=(), irrelevance={"unreadable": IDS[:4], "garbage": IDS[4:]}, formed=0.05)
     table = scoreboard(load_scores(tmp_path)).set_index("model")
     assert list(table["well formed"]) == ["90%", "5%"]
-    assert table["BFCL irrelevance"]["grpo-seed-1"].startswith("10 of 10")
+    assert list(table["BFCL irrelevance"]) == [
+        "10 of 10 (0.72-1.00): 9 abstained, 1 cut", "10 of 10 (0.72-1.00): 0 abstained, 4 unreadable, 6 garbage"
+    ]  # fmt: skip
+    assert not any(column.endswith("abstained") for column in table), "the split is in the cell"
+    assert table["BFCL simple_python"]["grpo-seed-0"] == "2 of 10 (0.06-0.51)", "earned by calls: nothing to split"
+
+
+def test_a_gain_that_is_no_abstention_is_none(tmp_path):
+    """The arm that writes more unreadable calls is credited more; its gain in abstentions is a loss."""
+    put(tmp_path, "base", irrelevance={"abstained": IDS})
+    put(tmp_path, "warm-start-seed-0", irrelevance={"abstained": IDS[:1]})
+    put(tmp_path, "grpo-seed-0", irrelevance={"abstained": IDS[:2], "cut": IDS[2:4]})
+    put(tmp_path, "toolexpander-seed-0", irrelevance={"unreadable": IDS[:8]})
+    scores = load_scores(tmp_path)
+    with pytest.raises(RunError, match="not earned by readable calls alone; compare 'BFCL irrelevance, abstained'"):
+        difference(scores, "BFCL irrelevance", "toolexpander", "grpo")
+    found = difference(scores, "BFCL irrelevance, abstained", "toolexpander", "grpo")
+    assert (found["ours"], found["theirs"], found["mean"]) == (0, 0.2, pytest.approx(-0.2))
+    rows = over_warm_start(scores).set_index("part")
+    assert rows.loc["BFCL irrelevance", "toolexpander"] == "80.0%: 0 abstained, 80.0 unreadable"
+    assert rows.loc["BFCL irrelevance", "grpo"] == "40.0%: 20.0 abstained, 20.0 cut"
+    assert rows.loc["BFCL irrelevance, abstained", "toolexpander"].startswith("0.0% (-10.0, ")
+    told = next(line for line in scoreboard_lines(tmp_path) if "irrelevance" in line)
+    assert told.startswith("- **The warm start costs the ability to call nothing**")
+    assert "`base` 10 of 10 (10 abstained); `warm-start` 1 of 10 (1 abstained); `grpo` 4 of 10 (2 abstained, 2 cut)" in told
+    assert "100% abstain before the warm start, 10% after it, 20% in the best trained arm" in told
+    put(tmp_path / "kept", "base", irrelevance={"abstained": IDS[:3]})
+    put(tmp_path / "kept", "warm-start-seed-0", irrelevance={"abstained": IDS[:3]})
+    told = next(line for line in scoreboard_lines(tmp_path / "kept") if "irrelevance" in line)
+    assert told.startswith("- **Calling nothing where no tool fits**") and "before the warm start" not in told
+
+
+def test_a_score_without_a_record_of_what_earned_it_says_so(tmp_path):
+    for arm in ("grpo", "toolexpander"):
+        put(tmp_path, f"{arm}-seed-0", irrelevance={"cut": IDS[:5]})
+        file = tmp_path / "evaluations" / f"{arm}-seed-0" / "bfcl" / "scores.json"
+        scores = json.loads(file.read_text())
+        del scores["irrelevance"]["earned"]  # as the kit wrote it before
+        file.write_text(json.dumps(scores))
+    scores = load_scores(tmp_path)
+    assert set(scoreboard(scores)["BFCL irrelevance"]) == {"5 of 10 (0.24-0.76): what earned it is not on record"}
+    with pytest.raises(RunError, match="not earned by readable calls alone"):
+        difference(scores, "BFCL irrelevance", "toolexpander", "grpo")
+    assert not any("irrelevance" in line for line in scoreboard_lines(tmp_path)[:2])
+
+
+def test_other_credit_without_a_call_is_split_too(tmp_path):
+    """Held-out rows whose gold is no call, calls of no tool on offer in `live_relevance`, a task solved by nothing."""
+    put(tmp_path, "base", held_out=(5, 10), executed=["ok", "ok"])
+    place = tmp_path / "evaluations" / "base"
+    told = json.loads((place / "held_out.json").read_text())
+    (place / "held_out.json").write_text(json.dumps(told | {"no_call": {"rows": 4, "right": 0.75}}))
+    scores = json.loads((place / "bfcl" / "scores.json").read_text())
+    earned = {"called": IDS[:2], "unknown_tool": IDS[2:3]}
+    scores["live_relevance"] = scores["simple_python"] | {"correct": 3, "right": IDS[:3], "earned": earned}
+    (place / "bfcl" / "scores.json").write_text(json.dumps(scores))
+    said = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "<think>done</think>"}]
+    episodes = [{"id": f"t{n}", "reason": "ok", "messages": said, "calls": calls}
+                for n, calls in enumerate(([{"reason": "ok"}], []))]  # fmt: skip
+    (place / "executed.jsonl").write_text("".join(json.dumps(episode) + "\n" for episode in episodes))
+    (row,) = scoreboard(load_scores(tmp_path)).to_dict("records")
+    assert row["held out"].endswith(": 2 called, 3 abstained")
+    assert row["BFCL live_relevance"].endswith(": 2 called, 1 unknown tool")
+    assert row["executed"].endswith(": 1 called, 1 abstained")
 
 
 def test_names_tell_arm_seed_and_invitation(folder):
@@ -101,9 +165,12 @@ def test_the_lines_tell_the_runs_the_difference_and_the_speed(folder, tmp_path):
     assert (
         len(table) == 1 + 7 and table[0].startswith("| model | held out |") and table[1].startswith("| `base` | 1 of")
     )
-    pairs = {"all rows against bfcl:multiple": {"rows": [90, 200], "exact": [1, 2], "near": [3, 4]}}
+    pairs = {"all rows against bfcl:multiple": {"rows": [90, 200], "exact": [1, 2], "near": [3, 4]},
+             "all rows against bfcl:irrelevance": {"rows": [90, 240], "exact": [0, 0], "near": [0, 0]},
+             "train split against test split": {"rows": [90, 10], "exact": [0, 0], "near": [0, 0]}}  # fmt: skip
     (folder / "contamination.json").write_text(json.dumps({"source": "toolrl", "twins": pairs}))
-    twins = "- Questions with a twin among the rows of `toolrl`: bfcl:multiple: 2 exact, 4 near of 200."
+    twins = "- Questions with a twin among the rows of `toolrl`: bfcl:multiple: 2 exact, 4 near of 200; none, exact or near, "
+    twins += "of 250 of bfcl:irrelevance, train split against test split."
     assert scoreboard_lines(folder)[:3] == [lines[0], twins, ""]
     for seed, seconds in ((0, 3600), (1, 7200)):
         run = folder / "grpo" / f"seed-{seed}"
@@ -114,17 +181,6 @@ def test_the_lines_tell_the_runs_the_difference_and_the_speed(folder, tmp_path):
     for file in folder.glob("evaluations/toolexpander*/bfcl/scores.json"):
         file.unlink()
     assert "against `grpo` on BFCL simple_python: not measured yet" in scoreboard_lines(folder)[0]
-
-
-def test_irrelevance_stands_beside_call_accuracy_in_the_sentence(folder, tmp_path):
-    assert "`toolexpander` against `grpo` on BFCL irrelevance: not measured yet" in scoreboard_lines(folder)[0]
-    put(tmp_path / "both", "grpo-seed-0", IDS[:3], irrelevance=IDS)
-    put(tmp_path / "both", "toolexpander-seed-0", IDS[:8], irrelevance=IDS[:6])
-    told = scoreboard_lines(tmp_path / "both")[0]
-    calls, quiet = told.index("BFCL simple_python, mean over 1 seed"), told.index("BFCL irrelevance, mean over 1 seed")
-    assert "`grpo` 30.0% (30%), `toolexpander` 80.0% (80%)" in told[calls:quiet] and "aim was +5" in told[calls:quiet]
-    assert "`grpo` 100.0% (100%), `toolexpander` 60.0% (60%), difference -40.0 points" in told[quiet:]
-    assert "to call nothing" in told[quiet:] and "aim" not in told[quiet:]
 
 
 def test_the_share_of_the_warm_start_is_told(folder, tmp_path):
@@ -202,10 +258,11 @@ def test_what_cannot_be_compared_is_one_clear_error(folder, tmp_path):
 
 
 def test_the_picture_has_a_dot_for_every_score(folder):
+    put(folder, "hint-seed-0", IDS[:1], irrelevance={"abstained": IDS[:2], "cut": IDS[2:4]})
     scores = load_scores(folder)
     figure = plot_scoreboard(scores)
     dots = [line for axis in figure.axes for line in axis.lines if line.get_marker() == "o"]
-    assert len(dots) == len(scores)
+    assert len(dots) == len(scores) - 1, "not the one that says little before it is split"
     first = figure.axes[0]
     assert [t.get_text() for t in first.get_yticklabels()][-1] == "base"
     plt.close(figure)

@@ -18,15 +18,12 @@ import pandas as pd
 from ..base.errors import RunError
 from ..base.intervals import paired_difference, share_interval
 from ..base.runs import find_runs, load_study, read_jsonl
-from ..evaluation.answer_kinds import ANSWER_KINDS, earned_text
+from ..evaluation.answer_kinds import earned_text
 from ..evaluation.executed import earned_by_episode
 
 _NAME = re.compile(r"(?P<arm>.+?)(?:-seed-(?P<seed>\d+))?(?P<plain>-plain)?")
 _FIRST = {"base": 0, "warm-start": 1}
-COLUMNS = (
-    "model", "arm", "seed", "part", "correct", "asked", "low", "high", "items_per_second", "well_formed", "right",
-    "earned",
-)  # fmt: skip
+COLUMNS = [*"model arm seed part correct asked low high items_per_second well_formed right earned".split()]
 NO_CALL = "irrelevance"  # the end of the names of parts in which no tool fits
 ABSTAINED = ", abstained"  # such a part, counted by the answers that make no attempt at a call
 
@@ -56,7 +53,7 @@ def load_scores(folder):
                 rows.append((model.name, arm, seed, part, *shares, None, None, right, {"abstained": len(right)}))
     if not rows:
         raise RunError(f"no scores below {folder}/evaluations; benchmarks/smol_runs.py makes them")
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _parts(model):
@@ -192,11 +189,9 @@ def over_warm_start(scores):
             share = (sides[arm].correct / sides[arm].asked).mean()
             row[arm] = f"{share:.1%}"
             if _mixed(scores[scores.part == part]):
-                counts = [s.earned or {} for s in sides[arm].itertuples()]
-                shares = {k: 100 * sum(c.get(k, 0) for c in counts) / sides[arm].asked.sum() for k in ANSWER_KINDS}
-                row[arm] += ": " + ", ".join(
-                    f"{n:.1f} {k.replace('_', ' ')}" for k, n in shares.items() if n or k == "abstained"
-                )
+                counts = sum((Counter(earned or {}) for earned in sides[arm].earned), Counter(abstained=0))
+                percent = {kind: f"{100 * n / sides[arm].asked.sum():.1f}" for kind, n in counts.items()}
+                row[arm] += f": {earned_text(percent, no_call=True)}"
             elif arm not in ("base", "warm-start"):
                 gain = 100 * (share - (warm.correct / warm.asked).mean())
                 both = pd.concat([sides[arm], warm])
@@ -210,8 +205,7 @@ def over_warm_start(scores):
 
 def plot_scoreboard(scores):
     """A panel per part, a dot and its 95 % interval per model -> figure."""
-    mixed = [part for part, rows in scores.groupby("part") if _mixed(rows)]  # one dot would say nothing
-    scores = scores[~scores.part.isin(mixed)]
+    scores = scores.groupby("part").filter(lambda rows: not _mixed(rows))  # one dot would say nothing
     parts, models = list(scores.part.unique()), _ordered(scores)[::-1]
     columns = min(3, len(parts))
     lines = -(-len(parts) // columns)
@@ -272,7 +266,7 @@ def _abstentions_told(folder, scores):
         if lost:
             trained = [share for arm, share in shares.items() if arm not in _FIRST]
             title = "The warm start costs the ability to call nothing"
-            ending = f" {shares['base']:.0%} abstain as the model comes, {shares['warm-start']:.0%} after the warm start"
+            ending = f" {shares['base']:.0%} abstain before the warm start, {shares['warm-start']:.0%} after it"
             ending += f", {max(trained):.0%} in the best trained arm." if trained else "."
         told.append(
             f"- **{title}** (`{Path(folder).name}`, {part}: no tool fits). BFCL credits every answer from which no "
