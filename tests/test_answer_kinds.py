@@ -18,13 +18,13 @@ ANSWERS = {
         "I cannot book a flight.", "No.", "对不起，没有合适的工具。", "get_weather does not fit, so I call nothing.",
         "The area is (10 * 5) / 2 = 25.", f"<think>not {CALL}, it does not fit</think>",
     ],
-    "called": [f"<think>x</think><tool_call>{CALL}</tool_call>", f"<tool_call>{CALL}</tool_call>", f"Sure! <tool_call>{CALL}</tool_call>"],
+    "called": [f"{before}<tool_call>{CALL}</tool_call>" for before in ("<think>x</think>", "", "Sure! ")],
     "unknown_tool": [f"<think>x</think><tool_call>{CALL.replace('get_weather', 'zzz')}</tool_call>"],
     "unreadable": [
         "<think>x</think><tool_call>{bad}</tool_call>", f"<think>x</think><tool_call>{CALL[:-1]}</tool_call>",
         '<tool_call>{"name": "get_weather"}</tool_call>', CALL, f"```json\n{CALL}\n```", f"[{CALL}]",
         f"<think>x</think>{CALL.replace('arguments', 'parameters')}", "[get_weather(city='Rome')]", "f.g(1)",
-        '{"function": "get_weather", "args": {}}', f"<function=get_weather>{{}}</function>", "</tool_call>",
+        '{"function": "get_weather", "args": {}}', "<function=get_weather>{}</function>", "</tool_call>",
         "the the <tool_call> {{ the", f"<|python_tag|>{CALL}", "[TOOL_CALLS][]",
     ],
     "cut": [
@@ -43,11 +43,12 @@ def test_answers_by_hand(kind, answer):
 
 def test_every_kind_is_described_and_tools_may_be_unknown():
     assert set(ANSWERS) == set(ANSWER_KINDS)
-    assert answer_kind(ANSWERS["unknown_tool"][0]) == "called" and answer_kind(ANSWERS["called"][0], []) == "unknown_tool"
+    assert answer_kind(ANSWERS["unknown_tool"][0]) == "called", "no name is known to be unknown"
+    assert answer_kind(ANSWERS["called"][0], []) == "unknown_tool", "nothing is on offer"
     assert answer_kind("f_g(1)", TOOLS) == "abstained", "the dot in a tool's name is no wildcard"
 
 
-@pytest.mark.parametrize("unit", ["<tool_call>", "</think>", '"name":', "{[", "get_weather", "\\u00e9", "\x00", "<think"])
+@pytest.mark.parametrize("unit", ["<tool_call>", "</think>", '"name":', "{[", "get_weather", "\x00", "<think"])
 def test_hostile_answers_have_a_kind(unit):
     for times in (1, 50, MAX_CHARS // len(unit)):
         assert answer_kind(unit * times, TOOLS) in ANSWER_KINDS
@@ -57,9 +58,9 @@ def test_credit_is_split_and_worded():
     kinds = {"a": "abstained", "b": "cut", "c": "called", "d": "cut"}
     assert earned_by(kinds, ["d", "a", "b"]) == {"abstained": ["a"], "cut": ["b", "d"]}
     assert earned_text({"abstained": ["a"], "cut": ["b", "d"]}) == "1 abstained, 2 cut"
-    assert earned_text({"called": 7}) == "" and earned_text({"called": 7}, no_call=True) == "0 abstained, 7 called"
+    assert earned_text({"unknown_tool": 7}, no_call=True) == "0 abstained, 7 unknown tool"
     assert earned_text({}) == "" and earned_text({}, no_call=True) == "0 abstained"
-    assert earned_text(None) == "" and "not on record" in earned_text(None, no_call=True)
+    assert "not on record" in earned_text(None)
 
 
 def committed_scores():
@@ -67,7 +68,7 @@ def committed_scores():
 
 
 def test_committed_splits_can_be_counted_again():
-    """Every committed answer that BFCL credits for calling nothing, read once more; the tools are not needed for that."""
+    """Every committed answer that BFCL credits for calling nothing, read once more (no tools are needed for that)."""
     seen = 0
     for file in committed_scores():
         scores = json.loads(file.read_text())["irrelevance"]
@@ -75,11 +76,14 @@ def test_committed_splits_can_be_counted_again():
         rows = [json.loads(line) for line in answers.read_text().splitlines()]
         kinds = {row["id"]: answer_kind(row["completion"]) for row in rows}
         assert scores["earned"] == earned_by(kinds, scores["right"]), file
+        # What README and notebooks say in words: as it comes the model abstains nearly always, trained never.
+        abstained = len(scores["earned"].get("abstained", []))
+        assert abstained >= 95 if file.parts[-3] == "base" else abstained == 0
         seen += 1
     assert seen
 
 
-SCORE = re.compile(r"\d\s?%|\d of \d|\d\.\d|[+-]\d")
+SCORE = re.compile(r"\d\s?%|\d of \d|(?<![\w.-])[01]\.\d|(?<!\w)[+-]\d")  # not a version, an address or a model's name
 NO_SCORE = re.compile(r"\d+ of \d+ answered(, \d+\.\d+ per second)?|none, exact or near, of \d+ of")
 
 
@@ -91,7 +95,8 @@ def unsplit(text):
             cells = [cell.strip() for cell in line.strip("|").split("|")]
             heads = heads if len(heads) == len(cells) else cells
             parts = [line] if "irrelevance" in cells[0] else []
-            parts += [f"irrelevance {cell}" for head, cell in zip(heads, cells) if "irrelevance" in head and cell != head]
+            below = [(head, cell) for head, cell in zip(heads, cells) if "irrelevance" in head and cell != head]
+            parts += [f"irrelevance {cell}" for _, cell in below]
         else:
             heads, parts = [], re.split(r"(?<=[.!?])\s+(?=[A-Z*`(])", line)
         for part in parts:
@@ -104,7 +109,8 @@ def as_text(html):
     """The rows of an HTML table as those of a Markdown table."""
     html = re.sub(r"<style.*?</style>", "", html, flags=re.DOTALL)
     rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in html.split("<tr")]
-    return "\n".join("| " + " | ".join(unescape(re.sub(r"<[^>]+>|\n", " ", cell)) for cell in row) + " |" for row in rows)
+    rows = [[unescape(re.sub(r"<[^>]+>|\n", " ", cell)) for cell in row] for row in rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def published():
@@ -127,10 +133,10 @@ def test_irrelevance_never_stands_beside_a_number_that_is_not_split():
 @pytest.mark.parametrize(
     "unsplit_text, split",
     [
-        ("BFCL irrelevance: `grpo` 5.0%, +5.5 points (here it is right to call nothing).", "BFCL irrelevance: 5.0%: 0 abstained."),
-        ("Calls 3 of 4. Garbage scores 1.00 on irrelevance.", "Garbage scores 1.00 on irrelevance and abstains on 0 of 4."),
+        ("BFCL irrelevance: `grpo` 5.0%, +5.5 points (it is right to call nothing).", "irrelevance 5.0%: 0 abstained"),
+        ("Calls 3 of 4. Garbage scores 1.00 on irrelevance.", "1.00 on irrelevance, where it abstains on 0 of 4."),
         ("| part | base |\n|---|---|\n| `BFCL irrelevance` | 100.0% |", "| `BFCL irrelevance, abstained` | 100.0% |"),
-        ("| model | BFCL irrelevance |\n| `base` | 9 of 10 |", "| model | BFCL irrelevance |\n| `base` | 9 of 10: 0 abstained |"),
+        ("| model | irrelevance |\n| `base` | 9 of 10 |", "| model | irrelevance |\n| `base` | 9 of 10: 0 abstained |"),
         ("irrelevance: 4 of 4 right", "irrelevance: 2 of 4 answered, 0.39 per second"),
     ],
 )  # fmt: skip

@@ -378,7 +378,7 @@ def test_irrelevance_never_stands_alone_and_collapse_shows_beside_it(package, tm
     write_answers(tmp_path, "simple_python", [row("simple_python_0", completion=noise)])
     table = bfcl_table(score_bfcl(tmp_path)).set_index("category")
     assert list(table["answered"]) == ["1 of 6", "3 of 3"] and list(table["accuracy"]) == ["0.000", "1.000"]
-    assert list(table["earned by"]) == ["calls", "0 abstained, 3 unreadable"]
+    assert list(table["earned by"]) == ["", "0 abstained, 3 unreadable"]
     (result_file(tmp_path, "irrelevance")).unlink()
     assert list(bfcl_table(score_bfcl(tmp_path))["answered"]) == ["1 of 6", "not run"]
 

@@ -13,6 +13,7 @@ from transformers import AutoTokenizer
 from toolexpander_lite.__main__ import main
 from toolexpander_lite.evaluation.executed import (
     EPISODE_REASONS,
+    earned_by_episode,
     model_answers,
     render_chat,
     run_episodes,
@@ -285,8 +286,16 @@ def test_a_policy_by_rules_solves_what_its_rules_cover():
     summary = summarize(run_episodes(rule_policy, tasks, **PATIENT))
     assert (summary["tasks"], summary["solved"], summary["success"]) == (12, 8, pytest.approx(2 / 3))
     assert summary["reasons"] == {"ok": 8, "no_call": 4}
-    assert summary["kinds"]["chain"] == {"tasks": 4, "solved": 4, "success": 1.0, "reasons": {"ok": 4}}
-    assert summary["kinds"]["question"] == {"tasks": 8, "solved": 4, "success": 0.5, "reasons": {"ok": 4, "no_call": 4}}
+    four = {"solved": 4, "earned": {"called": 4}}
+    assert summary["kinds"]["chain"] == {"tasks": 4, "success": 1.0, "reasons": {"ok": 4}, **four}
+    assert summary["kinds"]["question"] == {"tasks": 8, "success": 0.5, "reasons": {"ok": 4, "no_call": 4}, **four}
+
+
+def test_a_task_solved_by_doing_nothing_is_told_apart():
+    """No task of the kit is; one whose goal is the state it begins with would be."""
+    calm = {"calls": [{"reason": "tool_error"}], "messages": [{"role": "assistant", "content": "<think>done</think>"}]}
+    assert earned_by_episode(calm) == "abstained"
+    assert earned_by_episode(calm | {"calls": [{"reason": "tool_error"}, {"reason": "ok"}]}) == "called"
 
 
 def test_guesses_that_the_tools_refuse_do_not_pass():
@@ -313,7 +322,7 @@ def test_the_invitation_stands_in_the_system_turn_of_every_chat():
 
 def test_no_tasks_no_rate():
     assert summarize(run_episodes(script(), [])) == {
-        "tasks": 0, "solved": 0, "success": None, "reasons": {}, "kinds": {},
+        "tasks": 0, "solved": 0, "success": None, "reasons": {}, "earned": {}, "kinds": {},
     }  # fmt: skip
 
 

@@ -81,7 +81,8 @@ def test_a_gain_that_is_no_abstention_is_none(tmp_path):
     assert rows.loc["BFCL irrelevance, abstained", "toolexpander"].startswith("0.0% (-10.0, ")
     told = next(line for line in scoreboard_lines(tmp_path) if "irrelevance" in line)
     assert told.startswith("- **The warm start costs the ability to call nothing**")
-    assert "`base` 10 of 10 (10 abstained); `warm-start` 1 of 10 (1 abstained); `grpo` 4 of 10 (2 abstained, 2 cut)" in told
+    assert "`base` 10 of 10 (10 abstained); `warm-start` 1 of 10 (1 abstained)" in told
+    assert "`grpo` 4 of 10 (2 abstained, 2 cut); `toolexpander` 8 of 10 (0 abstained, 8 unreadable)" in told
     assert "100% abstain before the warm start, 10% after it, 20% in the best trained arm" in told
     put(tmp_path / "kept", "base", irrelevance={"abstained": IDS[:3]})
     put(tmp_path / "kept", "warm-start-seed-0", irrelevance={"abstained": IDS[:3]})
@@ -169,7 +170,8 @@ def test_the_lines_tell_the_runs_the_difference_and_the_speed(folder, tmp_path):
              "all rows against bfcl:irrelevance": {"rows": [90, 240], "exact": [0, 0], "near": [0, 0]},
              "train split against test split": {"rows": [90, 10], "exact": [0, 0], "near": [0, 0]}}  # fmt: skip
     (folder / "contamination.json").write_text(json.dumps({"source": "toolrl", "twins": pairs}))
-    twins = "- Questions with a twin among the rows of `toolrl`: bfcl:multiple: 2 exact, 4 near of 200; none, exact or near, "
+    twins = "- Questions with a twin among the rows of `toolrl`: bfcl:multiple: 2 exact, 4 near of 200; "
+    twins += "none, exact or near, "
     twins += "of 250 of bfcl:irrelevance, train split against test split."
     assert scoreboard_lines(folder)[:3] == [lines[0], twins, ""]
     for seed, seconds in ((0, 3600), (1, 7200)):

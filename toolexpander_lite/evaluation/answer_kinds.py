@@ -66,16 +66,14 @@ def earned_by(kinds, right):
 
 
 def earned_text(earned, no_call=False):
-    """What earned a score, in words -> "4 abstained, 2 cut"; "" where readable calls earned all of it.
+    """What earned a score, in words -> "4 abstained, 2 cut"; "" for nothing.
 
     Args:
-        earned: {kind: [ids], or their number or share}, as `earned_by` gives it, or None where it is not on record.
+        earned: {kind: [ids], or their number or share}, as `earned_by` gives it; None where it is not on record.
         no_call: the right thing is to call nothing, so abstentions are counted even if there are none.
     """
     if earned is None:
-        return "what earned it is not on record" if no_call else ""
+        return "what earned it is not on record"
     counts = {kind: len(ids) if isinstance(ids, list) else ids for kind, ids in earned.items()}
-    if not no_call and set(counts) <= {"called"}:
-        return ""
     counts = ({"abstained": 0} if no_call else {}) | counts
     return ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in counts.items())

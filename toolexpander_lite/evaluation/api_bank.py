@@ -303,6 +303,6 @@ def api_bank_table(scores):
     """`evaluate_api_bank`'s scores -> DataFrame, one row per level."""
     columns = ["answered", "correct", "accuracy", "low", "high", "well_formed"]
     return pd.DataFrame([
-        {"questions": name, **{c: s[c] for c in columns}, "earned by": earned_text(s.get("earned")) or "calls"}
+        {"questions": name, **{c: s[c] for c in columns}, "earned by": earned_text(s.get("earned"))}
         for name, s in scores.items()
     ])  # fmt: skip

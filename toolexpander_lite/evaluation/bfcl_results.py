@@ -125,7 +125,7 @@ def bfcl_table(scores):
                 rows.append({
                     "category": category, "answered": f"{s['answered']} of {s['questions']}", "correct": s["correct"],
                     "accuracy": f"{s['accuracy']:.3f}", "95 % interval": f"{s['low']:.3f}-{s['high']:.3f}",
-                    "earned by": earned_text(s.get("earned"), category.endswith("irrelevance")) or "calls",
+                    "earned by": earned_text(s.get("earned"), category.endswith("irrelevance")),
                     "well formed": f"{s['well_formed']:.3f}",
                 })  # fmt: skip
             elif category in shown:

@@ -120,8 +120,9 @@ def scoreboard(scores):
 
 def _split(row):
     """What earned the score of a row of `load_scores`, as ": 0 abstained, 2 cut"; "" where only readable calls did."""
-    text = "" if row.part.endswith(ABSTAINED) else earned_text(row.earned, row.part.endswith(NO_CALL))
-    return text and f": {text}"
+    no_call, kinds = row.part.endswith(NO_CALL), set(row.earned or ())
+    plain = row.part.endswith(ABSTAINED) or not no_call and kinds <= {"called"}
+    return "" if plain else f": {earned_text(row.earned, no_call)}"
 
 
 def _mixed(scores):
