@@ -14,7 +14,6 @@ from toolexpander_lite.studies.scoreboard import (
     plot_scoreboard,
     scoreboard,
     scoreboard_lines,
-    warm_start_lines,
 )
 
 IDS = [f"q{n}" for n in range(10)]
@@ -191,16 +190,15 @@ def test_the_share_of_the_warm_start_is_told(folder, tmp_path):
     assert (row["part"], row["base"], row["warm-start"]) == ("BFCL simple_python", "0.0%", "20.0%")
     assert row["grpo"].startswith("25.0% (+5.0, +0.0 to ") and row["toolexpander"].startswith("80.0% (+60.0, +")
     assert row["toolexpander-plain"].startswith("10.0% (-10.0, -") and row["toolexpander-plain"].endswith(" to +0.0)")
-    lines = warm_start_lines(folder)
+    lines = scoreboard_lines(folder)
+    lines = lines[lines.index("") + 1 :]
     assert lines[2] == "| part | base | warm-start | grpo | toolexpander | toolexpander-plain |"
-    assert lines[4].startswith("| `BFCL simple_python` | 0.0% | 20.0% | 25.0% (+5.0, ") and lines[
-        0
-    ] in scoreboard_lines(folder)
+    assert lines[4].startswith("| `BFCL simple_python` | 0.0% | 20.0% | 25.0% (+5.0, ")
     put(folder, "hint-seed-0", IDS[:3], asked=6)
     (row,) = over_warm_start(load_scores(folder)).to_dict("records")
     assert row["hint"] == "50.0% (+30.0)", "other questions: no interval of a difference by question"
     put(tmp_path / "alone", "grpo-seed-0", IDS[:3])
-    assert warm_start_lines(tmp_path / "alone") == warm_start_lines(tmp_path / "none") == []
+    assert not any("to the warm start" in line for line in scoreboard_lines(tmp_path / "alone"))
     for model, right in (("base", 0), ("warm-start-seed-0", 6), ("grpo-seed-0", 9)):
         put(tmp_path / "held", model, held_out=(right, 12))
     told = over_warm_start(load_scores(tmp_path / "held")).set_index("part")

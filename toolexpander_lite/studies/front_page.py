@@ -6,6 +6,7 @@ from matplotlib.patches import FancyBboxPatch
 from ..base.runs import find_runs
 from .claims import CLAIMS, claims_table
 from .plots import curve, on_one_grid
+from .scoreboard import abstention_lines
 
 RIGHT, WRONG, PLAIN, SHOWN = "#4a9d5f", "#c44e52", "#eef2f7", "#fdf0d5"
 QUESTION = "book a taxi in lima\nfor friday paid in yen"  # of the nano world
@@ -39,7 +40,7 @@ HEADLINES = {
 def verdicts_markdown(runs):
     """What the paper says, what was compared here, the numbers and the verdict -> a Markdown table.
 
-    The verdicts are those of `claims.claims_table`.
+    The verdicts are those of `claims.claims_table`. Below it stands what the real model lost by its warm start.
 
     Raises:
         KeyError: a row of `HEADLINES` that is no claim of `claims.CLAIMS`.
@@ -53,7 +54,8 @@ def verdicts_markdown(runs):
         else:
             numbers = f"{row['ours'] * row['seeds']:.0f} of {row['seeds']} runs"
         lines.append(f"| {says} | {compared} | {numbers} | {row['verdict']} |")
-    return "\n".join(lines)
+    lost = abstention_lines(runs / "smol-cpu-arms", arms_told=("base", "warm-start"))
+    return "\n".join([*lines, "", "On the real model, SmolLM2-135M:", "", *lost] if lost else lines)
 
 
 def plot_curves(study):

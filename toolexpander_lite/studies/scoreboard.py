@@ -239,28 +239,44 @@ def scoreboard_lines(folder):
     scores = _scores(folder)
     if scores is None:
         return []
+    speed = scores.items_per_second.dropna()
     told = [
         f"- **A real LLM on the benchmarks** (`{Path(folder).name}`; a single small model, {_runs_told(folder)})."
         + _compared(scores, "BFCL simple_python", *ARMS, "the aim was +5")
         + (_compared(scores, WHOLE, *ARMS, "the number before is a draw of them") if WHOLE in set(scores.part) else "")
         + " `toolexpander` is asked with the invitation it was trained with; other seeds may differ by more."
-        + _speed(scores)
+        + (f" Answered: {speed.min():.2f} to {speed.max():.2f} questions a second." if len(speed) else "")
     ]
-    told += _abstentions_told(folder, scores)
+    told += abstention_lines(folder, scores)
     file = Path(folder) / "contamination.json"
     told += [_twins_told(json.loads(file.read_text()))] if file.is_file() else []
-    return [*told, "", *_over_warm_start_told(folder, scores), *_markdown(scoreboard(scores)), ""]
+    gains = over_warm_start(scores)
+    if len(gains):
+        words = (
+            f"**What training added to the warm start** (`{Path(folder).name}`): share of right answers, mean over "
+            "seeds, and in brackets points above the warm start, with the 95 % interval over questions where they are "
+            "on record. `toolexpander` is asked with its invitation, all others without."
+        )
+    return [*told, "", *([words, "", *_markdown(gains), ""] if len(gains) else []), *_markdown(scoreboard(scores)), ""]
 
 
-def _abstentions_told(folder, scores):
-    """Who calls nothing where no tool fits, and what earned BFCL's credit there, as Markdown list items."""
-    told = []
+def abstention_lines(folder, scores=None, arms_told=None):
+    """Who calls nothing where no tool fits, and what earned BFCL's credit there, as Markdown list items.
+
+    `scores`: of `load_scores`, if they have been read; `arms_told`: only these arms one by one, None for all.
+    """
+    scores, told = _scores(folder) if scores is None else scores, []
+    if scores is None:
+        return []
     for part in [part.removesuffix(ABSTAINED) for part in scores.part.unique() if part.endswith(ABSTAINED)]:
         credited, calm = (scores[scores.part == name].groupby("arm", sort=False) for name in (part, part + ABSTAINED))
         shares = (calm.correct.sum() / calm.asked.sum()).to_dict()
-        lost = shares.get("warm-start", 1) < shares.get("base", 0)
+        spans = {arm: (rows.low.min(), rows.high.max()) for arm, rows in calm}
+        lost = spans.get("warm-start", (0, 1))[1] < spans.get("base", (0, 1))[0]
         arms = []
         for arm, rows in sorted(credited, key=lambda item: (_FIRST.get(item[0], 2), item[0])):
+            if arms_told and arm not in arms_told:
+                continue
             split = earned_text(sum(map(Counter, rows.earned), Counter()), no_call=True)
             arms.append(f"`{arm}` {rows.correct.sum()} of {rows.asked.sum()} ({split})")
         title, ending = "Calling nothing where no tool fits", ""
@@ -276,27 +292,10 @@ def _abstentions_told(folder, scores):
     return told
 
 
-def warm_start_lines(folder):
-    """`over_warm_start` below a folder, as Markdown lines; [] where there is nothing of it."""
-    scores = _scores(folder)
-    return [] if scores is None else _over_warm_start_told(folder, scores)
-
-
 def _scores(folder):
     """`load_scores`, or None where no model has been scored, though the folder of scores may be there."""
     there = any(file for name in READERS for file in Path(folder).glob(f"evaluations/*/{name}"))
     return load_scores(folder) if there else None
-
-
-def _over_warm_start_told(folder, scores):
-    table = over_warm_start(scores)
-    if not len(table):
-        return []
-    return [
-        f"**What training added to the warm start** (`{Path(folder).name}`): share of right answers, mean over seeds, "
-        "and in brackets points above the warm start, with the 95 % interval over questions where they are on record. "
-        "`toolexpander` is asked with its invitation, all others without.", "", *_markdown(table), "",
-    ]  # fmt: skip
 
 
 def _markdown(table):
@@ -347,8 +346,3 @@ def _compared(scores, part, ours, theirs, remark):
         f"{found['ours']:.1%} ({each[ours]}), difference {100 * found['mean']:+.1f} points (95 % interval over "
         f"questions {100 * found['low']:+.1f} to {100 * found['high']:+.1f}; {remark})."
     )
-
-
-def _speed(scores):
-    speed = scores.items_per_second.dropna()
-    return f" Answered: {speed.min():.2f} to {speed.max():.2f} questions a second." if len(speed) else ""
