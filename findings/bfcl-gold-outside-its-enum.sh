@@ -4,8 +4,8 @@
 # Guess before: none; the live part was cleaned several times and its answers pass the official checker.
 # What happens: in 12 of 1,053 live_multiple questions and 1 of 24 live_parallel_multiple an argument that may not be left
 #   out has only gold values outside the `enum` of the question's own tool. In some the schema contradicts itself
-#   (a boolean or integer whose enum lists texts), so that no value at all obeys it. The 1,516 other Python questions
-#   have none. A first count, which forgot that many arguments may be left out ("" among the options), said 41.
+#   (a boolean or integer whose enum lists texts), so that no value at all obeys it. The six other Python categories, 1,274
+#   questions, have none. A first count, which forgot that many arguments may be left out ("" among the options), said 41.
 # So: a server that enforces schemas (structured outputs, "strict": true, a grammar) is wrong there by construction, or
 #   refuses the tool; and gold has to be checked against its enum before such rows become training rewards.
 set -euo pipefail
