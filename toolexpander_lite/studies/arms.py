@@ -308,9 +308,11 @@ def long_arms():
 def silent_long_arms():
     """The paid arms of `long_arms` once more, since equal rewards are silent (`rewards.quantise`).
 
-    In the runs of `nano-ablation-long` they were not: does a collapse go away?
+    In the runs of `nano-ablation-long` they were not: does a collapse go away? Seed 0 is left out: none of its four
+    runs ever had a group that was paid as a whole (assets/benchmarks/equal_rewards.json), so it would be the same.
     """
-    return [arm for recipe in ("toolexpander", "set") for arm in long_arms() if arm.recipe == recipe]
+    arms = [arm for recipe in ("toolexpander", "set") for arm in long_arms() if arm.recipe == recipe]
+    return [replace(arm, seeds=(1, 2)) for arm in arms]
 
 
 # Fields of `set` and the values to try.

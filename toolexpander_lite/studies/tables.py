@@ -74,9 +74,8 @@ def last_scores(run):
 def is_silent(group):
     """Do all rollouts of a group earn the same, examples counted? Then none has an advantage -> bool
 
-    `group`: a row of rollouts.jsonl of a run that pays every valid example. TRL's `frac_reward_zero_std` misses
-    groups in which all are right and all wrote an example: in float32 the standard deviation of ten times 1.01 is not
-    quite zero, 1e-7 where we looked, and above TRL's tolerance.
+    `group`: a row of rollouts.jsonl of a run that pays every valid example. In runs from before rewards were quantised
+    (see `rewards.quantise`) it was not silent where all were paid: every rollout had the same small advantage.
     """
     return len(set(group["rewards"])) == 1 and group["examples"].get("ok", 0) in (0, len(group["rewards"]))
 
