@@ -129,7 +129,8 @@ def load_samples(source, path=None, limit=None, seed=0, no_call=False):
             a GitHub source into the cache, and streams a Hub source.
         limit: stop at this many samples, the first ones of the source; None reads all of it.
         seed: for seal-tools' distractors; the split does not depend on it.
-        no_call: also keep rows that list tools and whose answer calls none: there it is right to call nothing.
+        no_call: also keep rows that list tools and whose answer calls none, as the family "no-call": there it is right
+            to call nothing.
 
     Raises:
         DataError: unknown source, file absent or unreadable, address out of reach, or no row survived.
@@ -158,7 +159,8 @@ def load_samples(source, path=None, limit=None, seed=0, no_call=False):
             _check_calls(tools, calls, spec.calls, no_call)
             messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
             split = split_of("\n".join(m["content"] for m in messages if m["role"] == "user"))
-            samples.append(ToolSample(f"{source}-{index:06d}", source, messages, tools, calls, split))
+            family = source if calls or not spec.calls else "no-call"
+            samples.append(ToolSample(f"{source}-{index:06d}", family, messages, tools, calls, split))
         except RowDropped as reason:
             dropped[str(reason)] += 1
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, SyntaxError, RecursionError):
@@ -178,14 +180,17 @@ def no_call_sample(sample, others, rng):
     "-no-call" and its family is "no-call", so that logs count it apart.
 
     Args:
-        others: samples of the same split. None is returned where too few of their tools have other names.
+        others: samples of the same split. None is returned where their tools have too few other names.
     """
-    own = {tool_name(tool) for tool in sample.tools}
-    foreign = {tool_name(tool): tool for other in others for tool in other.tools if tool_name(tool) not in own}
-    if len(foreign) < len(sample.tools):
-        return None
-    tools = [foreign[name] for name in rng.sample(sorted(foreign), len(sample.tools))]
-    return replace(sample, id=f"{sample.id}-no-call", family="no-call", tools=tools, calls=[])
+    own, tools = {tool_name(tool) for tool in sample.tools}, {}
+    for _ in range(30 * len(sample.tools)):
+        tool = rng.choice(rng.choice(others).tools)
+        if tool_name(tool) not in own:
+            tools.setdefault(tool_name(tool), tool)
+        if len(tools) == len(sample.tools):
+            name = f"{sample.id}-no-call"
+            return replace(sample, id=name, family="no-call", tools=list(tools.values()), calls=[])
+    return None
 
 
 def split_of(query):

@@ -39,6 +39,10 @@ class Profile:
             model's own. All recipes get the same rows.
         max_tools: a prompt offers at most so many tools: those its answer calls, then the row's first others; 0 offers
             all. Schemas are most of a real prompt, so this is what makes it short; it also makes the question easier.
+        no_call_rows: so many of the `train_prompts` are rows whose right answer is to call nothing, and the same share
+            of the rows set aside for a warm start: those of the file itself, then some made of the rows whose place
+            they take, by offering only other rows' tools (`splits.with_no_call_rows`).
+        no_call_eval_rows: the same among the held-out prompts; 0 leaves them as they are.
         train_prompts: distinct training prompts (nano: per family). A sample is known as hard when it comes round
             again, so a run should serve each several times: `steps` x `prompts_per_step` is 4 to 10 times as many.
         steps: optimizer steps of a full run.
@@ -73,6 +77,8 @@ class Profile:
     demo_room: int = 0
     example_room: int = 0
     max_tools: int = 0
+    no_call_rows: int = 0
+    no_call_eval_rows: int = 0
     train_prompts: int = 16
     steps: int = 120
     eval_every: int = 10
@@ -88,12 +94,15 @@ class Profile:
         from_one = ("prompts_per_step", "micro_batch", "max_completion_length", "max_prompt_tokens", "train_prompts",
                     "steps", "eval_every", "eval_prompts")  # fmt: skip
         for name in (*from_one, "lora_rank", "max_tools", "demo_room", "example_room", "warm_start_steps",
-                     "warm_start_rows"):  # fmt: skip
+                     "warm_start_rows", "no_call_rows", "no_call_eval_rows"):  # fmt: skip
             least = 1 if name in from_one else 0
             if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
                 raise SettingsError(
                     f"profile {self.name!r}: {name} is {getattr(self, name)!r}; it must be a whole number from {least}"
                 )
+        for part, whole in (("no_call_rows", "train_prompts"), ("no_call_eval_rows", "eval_prompts")):
+            if getattr(self, part) > getattr(self, whole):
+                raise SettingsError(f"profile {self.name!r}: {part} is more than {whole}, of which they are a part")
         if not 0 < self.learning_rate < inf:  # nor is NaN, which compares with nothing
             raise SettingsError(
                 f"profile {self.name!r}: learning_rate is {self.learning_rate}; it must be positive and finite"

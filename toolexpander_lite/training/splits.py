@@ -4,8 +4,8 @@ import random
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 
-from ..base.errors import DataError
-from ..data.sources import load_samples
+from ..base.errors import DataError, SettingsError
+from ..data.sources import load_samples, no_call_sample
 from ..method.prompts import gold_completion, render_prompt
 from ..method.samples import to_dataset, tool_name
 from ..worlds.nano_world import HARD_FAMILIES, nano_samples
@@ -14,6 +14,9 @@ from ..worlds.nano_world import HARD_FAMILIES, nano_samples
 @dataclass(frozen=True)
 class Splits:
     """The samples of a run: to train on, held out, the names of hard families, and rows left out by reason.
+
+    Rows that gave their place to one whose right answer is no call (see `with_no_call_rows`) are counted among the
+    rows left out.
 
     `set_aside`: training rows kept for a warm start, the same for all seeds, none of them in `train`.
     """
@@ -31,9 +34,13 @@ def load_splits(profile, seed, tokenizer):
     All recipes get the same rows: the length of a prompt counts with the invitation, whether the recipe invites or not.
 
     Raises:
-        DataError: no row of a split fits into the profile's lengths.
+        DataError: no row of a split fits into the profile's lengths, or too few no-call rows can be had.
+        SettingsError: no-call rows asked of data that cannot have them.
     """
+    mixed = bool(profile.no_call_rows or profile.no_call_eval_rows)
     if profile.data == "nano":
+        if mixed:
+            raise SettingsError("no_call_rows and no_call_eval_rows are for data sets; the nano world has no such rows")
         train_samples = nano_samples("train", profile.train_prompts, seed)
         if profile.eval_split == "test":
             return Splits(train_samples, nano_samples("test", profile.eval_prompts), HARD_FAMILIES, {})
@@ -44,17 +51,23 @@ def load_splits(profile, seed, tokenizer):
                 validation[sample.family].append(sample)
         held_out = [s for samples in validation.values() for s in samples[: profile.eval_prompts]]
         return Splits(train_samples, held_out, HARD_FAMILIES, {})
-    report = load_samples(profile.data, path=profile.data_path)
-    fitting, left_out = {"train": [], "test": []}, Counter(report.dropped)
+    report = load_samples(profile.data, path=profile.data_path, no_call=mixed)
+    if mixed and not any(sample.calls for sample in report.samples):
+        raise SettingsError(f"all rows of {profile.data!r} are no-call rows already; leave no_call_rows out")
+    fitting, own, left_out = {"train": [], "test": []}, {"train": [], "test": []}, Counter(report.dropped)
     longest_answer = profile.max_completion_length - profile.example_room
+
+    def misfit(sample):
+        if len(tokenizer(render_prompt(sample, tokenizer, invite=True)).input_ids) > profile.max_prompt_tokens:
+            return "prompt_too_long"
+        return "answer_too_long" if len(tokenizer(gold_completion(sample)).input_ids) >= longest_answer else None
+
     for sample in report.samples:
         sample = fewer_tools(sample, profile.max_tools) if profile.max_tools else sample
-        if len(tokenizer(render_prompt(sample, tokenizer, invite=True)).input_ids) > profile.max_prompt_tokens:
-            left_out["prompt_too_long"] += 1
-        elif len(tokenizer(gold_completion(sample)).input_ids) >= longest_answer:
-            left_out["answer_too_long"] += 1
+        if reason := misfit(sample):
+            left_out[reason] += 1
         else:
-            fitting[sample.split].append(sample)
+            (own if mixed and not sample.calls else fitting)[sample.split].append(sample)
     for split, samples in fitting.items():
         if not samples:
             raise DataError(
@@ -75,7 +88,49 @@ def load_splits(profile, seed, tokenizer):
             f"all {len(train_samples)} training rows of {profile.data!r} are trained on; lower train_prompts to leave "
             "some for eval_split='validation'"
         )
-    return Splits(train_samples, held_out[: profile.eval_prompts], (), dict(left_out), set_aside)
+    held_out = held_out[: profile.eval_prompts]
+    if mixed:
+        warm = round(len(set_aside) * profile.no_call_rows / profile.train_prompts)
+        own["held out"] = own["test" if profile.eval_split == "test" else "train"]
+        parts = ("train", train_samples, profile.no_call_rows), ("train", set_aside, warm)
+        for split, rows, count in (*parts, ("held out", held_out, profile.no_call_eval_rows)):
+            from_file = with_no_call_rows(rows, count, own[split], fitting, misfit)
+            left_out[f"{split}: replaced by a no-call row of the file"] += from_file
+            left_out[f"{split}: replaced by a no-call row made of it"] += count - from_file
+        left_out["no-call row of the file that was not needed"] += len(own["train"] + own["test"])
+    return Splits(train_samples, held_out, (), dict(+left_out), set_aside)
+
+
+def with_no_call_rows(rows, count, own, others, misfit):
+    """Put rows whose right answer is no call into the places of the last `count` rows, in place -> how many of `own`.
+
+    First rows of the file itself (`own`, those taken leave that list). The rest is made of the rows whose place they
+    take: the question stays, and the tools become such as other rows of the same split offer (`no_call_sample`).
+
+    Args:
+        others: split -> `ToolSample`s whose tools may be offered instead.
+        misfit: function of a sample that says why it does not fit the profile, or None.
+
+    Raises:
+        DataError: too few can be made, since the rows all offer the same tools or the prompts become too long.
+    """
+    taken = min(count, len(own))
+    rows[len(rows) - taken :], own[:taken] = own[:taken], []
+    needed, rng = count - taken, random.Random("no call")
+    for place in reversed(range(len(rows) - taken)):
+        if not needed:
+            break
+        for _ in range(3):
+            made = no_call_sample(rows[place], others[rows[place].split], rng)
+            if made and not misfit(made):
+                rows[place], needed = made, needed - 1
+                break
+    if needed:
+        raise DataError(
+            f"of {count} no-call rows only {count - needed} can be had of {len(rows)} rows: too few offer tools of "
+            "other names, or the prompts become too long; ask for fewer, or put rows without a call into the file"
+        )
+    return taken
 
 
 def fewer_tools(sample, most):
