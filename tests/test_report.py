@@ -1,5 +1,6 @@
 """README, docs and the committed evidence: nothing typed in, nothing left out."""
 
+import importlib
 import json
 import re
 import shutil
@@ -80,6 +81,17 @@ def test_the_hard_sampling_study_says_what_the_notebook_tells():
     assert table.loc["grpo", "hard"] == 0 and table.loc["hard_sampling-kl0", "low"] > table.loc["grpo", "high"]
     first = read_log(RUNS / "nano-hard-sampling" / "hard_sampling-kl0" / "seed-0")[0]["eval"]
     assert 3e-6 <= first["gold_prob_hard"] <= 3e-5 and first["few_shot_prob_hard"] >= 0.5
+
+
+@pytest.mark.parametrize("notebook", sorted((REPOSITORY / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem[:2])
+def test_what_notebooks_import_exists(notebook):
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    found = re.findall(r"from (toolexpander_lite[\w.]*) import \(?([^()\n]+(?:\n\s[^()\n]+)*)", code)
+    assert found
+    for module, names in found:
+        for name in re.findall(r"(\w+)(?: as \w+)?\s*(?:,|$|#)", names, re.M):
+            assert hasattr(importlib.import_module(module), name), f"{module} has no {name}"
 
 
 def test_wilson_interval_by_hand():

@@ -5,14 +5,15 @@ import pytest
 from test_studies import fake_run
 
 from toolexpander_lite.method.recipes import get_recipe
-from toolexpander_lite.studies.arms import SEARCH_RATES, SEARCH_SEEDS, SET_VALUES, STUDIES, sensitivity_rows
+from toolexpander_lite.studies.plan import read_plan
 from toolexpander_lite.studies.sensitivity import (
-    SWITCHES,
-    WORKS,
     assumption_figures,
     plot_sensitivity,
     sensitivity_table,
 )
+
+WORKS = "hard_sampling-kl0"  # what the switches of nano-hard-sampling are switches of
+SET = read_plan("nano-sensitivity")
 
 
 def ticks(figure):
@@ -20,7 +21,7 @@ def ticks(figure):
 
 
 def test_the_table_reads_field_and_value_from_the_names_the_studies_use(tmp_path):
-    for arm in STUDIES["nano-sensitivity"]():
+    for arm in SET.arms:
         fake_run(tmp_path / "nano-sensitivity" / arm.variant, 0, 0.5)
     fake_run(tmp_path / "nano-ablation" / "set", 0, 0.7)
     fake_run(tmp_path / "nano-ablation" / "set-no-bonus", 0, 0.6)
@@ -36,19 +37,19 @@ def test_the_table_reads_field_and_value_from_the_names_the_studies_use(tmp_path
                 ("num_generations", "10"), ("temperature", "1.0")]  # fmt: skip
     assert list(ours[as_it_is]) == [0.7] * 6, "`set` as it is, from the ablation"
     assert ours["example_bonus", "0.0"] == 0.6 and (ours.drop(as_it_is) <= 0.6).all()
-    assert len(table) == len(sum(SET_VALUES.values(), ())) + 2, "a field with one value shows nothing"
+    assert len(table) == sum(len(arms) for _, _, arms in SET.compare) + 2, "a field with one value shows nothing"
     one, two = table[table.field == "demos"].itertuples()
     assert (one.hard, one.spent, one.reached) == (1.0, 8000, True)
     assert (two.hard, two.spent, two.reached) == (0.2, 19200, False), "it never reaches 0.9"
 
 
 def test_the_values_of_set_itself_are_rows_of_the_ablation():
-    ablation = {arm.variant: arm for arm in STUDIES["nano-ablation"]()}
+    ablation = {arm.variant: arm for arm in read_plan("nano-ablation").arms}
     assert ablation["set"].set == {} and ablation["set-no-bonus"].set == {"example_bonus": 0.0}
-    theirs = {variant for _, _, study, variant in sensitivity_rows() if study == "nano-ablation"}
+    theirs = {arm for _, _, arms in SET.compare for _, study, arm in arms if study == "nano-ablation"}
     assert theirs == {"set", "set-no-bonus"}
     usual = get_recipe("set")
-    for arm in STUDIES["nano-sensitivity"]():
+    for arm in SET.arms:
         same = {**ablation["set"].options, "--learning-rate": arm.options["--learning-rate"]}
         assert arm.options == same and arm.profile == ablation["set"].profile
         changed = {name for name, value in arm.set.items() if value != getattr(usual, name)}
@@ -56,9 +57,9 @@ def test_the_values_of_set_itself_are_rows_of_the_ablation():
         assert len(changed - {"equal_rollouts"}) + rate == 1, "one thing at a time, and never none"
 
 
-def test_every_switch_is_an_arm_of_the_study():
-    known = {arm.variant for arm in STUDIES["nano-hard-sampling"]()}
-    assert {variant for values in SWITCHES.values() for _, variant in values} <= known
+def test_what_is_compared_are_arms_of_the_study():
+    plan = read_plan("nano-hard-sampling")
+    assert {arm for _, _, arms in plan.compare for _, _, arm in arms} <= {arm.variant for arm in plan.arms}
 
 
 def test_a_figure_for_each_assumption_that_has_runs(tmp_path):
@@ -69,10 +70,10 @@ def test_a_figure_for_each_assumption_that_has_runs(tmp_path):
         fake_run(tmp_path / "nano-hard-sampling" / f"{WORKS}-own-demos", seed, 0.0)
         fake_run(tmp_path / "nano-ablation" / "set", seed, 0.9)
         fake_run(tmp_path / "nano-sensitivity" / "set-example_bonus-0.001", seed, 0.9)
-    for seed in SEARCH_SEEDS:
-        for rate in SEARCH_RATES:
+    for seed in (100, 101):
+        for rate in ("6e-4", "1e-3", "2e-3"):
             fake_run(tmp_path / "nano-lr-search" / f"grpo-lr{rate}", seed, float(rate) * 100, float(rate))
-    fake_run(tmp_path / "nano-lr-search" / "hint-lr2e-3", SEARCH_SEEDS[0], 1.0, 2e-3)  # a search that is not done
+    fake_run(tmp_path / "nano-lr-search" / "hint-lr2e-3", 100, 1.0, 2e-3)  # a search that is not done
     figures = assumption_figures(tmp_path)
     assert set(figures) == {
         "assumption-demo_source", "assumption-beta", "assumption-set-example_bonus", "assumption-learning_rate"

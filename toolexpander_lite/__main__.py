@@ -9,7 +9,7 @@ import torch
 
 from .base.errors import KitError, SettingsError
 from .method.recipes import RECIPES, Recipe, get_recipe, parse_settings
-from .studies.arms import STUDIES
+from .studies.plan import plan_names
 from .training.profiles import PROFILES, Profile, get_profile
 
 
@@ -204,7 +204,7 @@ def _study(arguments):
 
     if arguments.dry_run:
         for row in study_plan(arguments.name, arguments.only, arguments.runs).itertuples():
-            print(row.command or f"# {row.variant} seed {row.seed}: waits for its learning rate, see `arms`")
+            print(row.command or f"# {row.variant} seed {row.seed}: waits for the search that its plan names")
     else:
         run_study(
             arguments.name, arguments.workers, arguments.only, lambda text: print(text, flush=True), arguments.runs
@@ -373,8 +373,8 @@ def _parser():
     sub = command("report", _report, "rebuild the README's table and pictures from the committed logs")
     sub.add_argument("--notebooks", action="store_true", help="execute the notebooks too, into out/ (they also train)")
 
-    sub = command("study", _study, "make the runs of a committed study that are not there yet")
-    sub.add_argument("name", help="one of " + ", ".join(STUDIES))
+    sub = command("study", _study, "make the runs of a study that are not there yet")
+    sub.add_argument("name", help="one of " + ", ".join(plan_names()) + "; or a plan of your own, FILE.toml")
     sub.add_argument("--workers", type=int, default=1, help="runs at a time, one thread each")
     sub.add_argument("--only", default="", help="variants to run, by name or beginning, with commas")
     sub.add_argument("--runs", default="assets/runs", help="folder that holds the studies; another makes a second set")

@@ -4,6 +4,7 @@ The abstract reports two effects: vanilla GRPO fails and collapses on weak model
 only says that they were chosen, so a row that tests one of them says so in its source.
 """
 
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +13,9 @@ import pandas as pd
 from ..base.intervals import share_interval
 from ..base.runs import find_runs, load_study
 from .ablation import FEW, LITTLE, ROLLOUTS, effects_table
-from .arms import RIVALS, STUDIES
+from .plan import has_plan
 from .runner import reproduce_command
 
-CHOICE = "the abstract's choice, our test"
 AGAIN = "out/again"  # where the commands of a table write a second set of runs
 MEASURED_BY = {
     "zero_shot_hard": "accuracy, hard families", "zero_shot": "accuracy, all families",
@@ -29,8 +29,8 @@ class Claim:
     """One sentence, and the comparison that tests it here.
 
     Attributes:
-        text, source: what is said, and where: "abstract" (an effect it reports), `CHOICE`, "second-hand" (notes on the
-            paper), or "our question".
+        text, source: what is said, and where: "abstract" (an effect it reports), "the abstract's choice, our test",
+            "second-hand" (notes on the paper), or "our question".
         study, ours, theirs: the two variants compared, by their paired difference.
         value: what is compared, see `ablation.seed_values`.
         expects: "gain"; "little": hardly any difference; "often": `value`, a yes or no, is yes in more than `LITTLE` of
@@ -41,81 +41,14 @@ class Claim:
     source: str
     study: str
     ours: str
-    theirs: str
+    theirs: str = ""
     value: str = "zero_shot_hard"
     expects: str = "gain"
 
 
-def _hard_sampling(text, source, ours, theirs, *rest):
-    return Claim(text, source, "nano-hard-sampling", ours, theirs, *rest)
-
-
-def _long(rate):
-    return Claim(f"ToolExpander collapses less often than vanilla GRPO (600 steps at {rate})", "abstract",
-                 "nano-ablation-long", f"toolexpander-lr{rate}-600steps", f"grpo-lr{rate}-600steps",
-                 "collapsed")  # fmt: skip
-
-
-CLAIMS = (
-    Claim("Vanilla GRPO often fails to gain on weak models", "abstract", "nano-baseline", "grpo", "", "stalled",
-          "often"),
-    Claim("Vanilla GRPO frequently collapses on weak models", "abstract", "nano-baseline", "grpo", "", "collapsed",
-          "often"),
-    Claim("... in 600 steps, on a second base", "abstract", "nano-ablation-long", "grpo", "",
-          "collapsed", "often"),
-    _hard_sampling("Substituting demonstrations for hard samples, in rounds, with decay, helps", CHOICE,
-                   "hard_sampling_decay", "grpo"),
-    _hard_sampling("... and so it does without the decay", "our question", "hard_sampling", "grpo"),
-    _hard_sampling("The decay adds to hard sampling", CHOICE, "hard_sampling_decay", "hard_sampling"),
-    _hard_sampling("Exponential learning rate decay helps by itself", "our question", "lr_decay", "grpo"),
-    _hard_sampling("Demonstrations must be right (the abstract: \"high-quality\")", CHOICE,
-                   "hard_sampling-kl0", "hard_sampling-kl0-corrupted-demos"),
-    _hard_sampling("... or else 0.9 takes more rollouts", "our question",
-                   "hard_sampling-kl0", "hard_sampling-kl0-corrupted-demos", ROLLOUTS),
-    _hard_sampling("GRPO is better without the KL term", CHOICE, "grpo-kl0", "grpo"),
-    Claim("... on a second policy, at a higher rate", "our question", "nano-ablation", "no_kl", "grpo"),
-    _hard_sampling("Hard sampling is better without the KL term", CHOICE, "hard_sampling-kl0", "hard_sampling"),
-    _hard_sampling("... at one learning rate too", "our question", "hard_sampling-kl0", "hard_sampling-lr1e-3"),
-    _hard_sampling("32 rollouts instead of 10, at 3.2 times the cost, hardly help", "second-hand",
-                   "rollouts_32_equal_prompts", "grpo", "zero_shot_hard", "little"),
-    _hard_sampling("Excluding hard samples backfires", "second-hand", "grpo", "exclude_hard", "zero_shot"),
-    _hard_sampling("... on the hard families", "our question", "grpo", "exclude_hard"),
-    Claim("Paying 0.01 for an example of one's own helps", CHOICE,
-          "nano-examples", "nano-rare-exemplify", "nano-rare-invitation"),
-    Claim("... to reach 0.9 with fewer rollouts", CHOICE,
-          "nano-examples", "nano-rare-exemplify", "nano-rare-invitation", ROLLOUTS),
-    Claim("... also where a policy writes examples often", "our question",
-          "nano-examples", "nano-common-exemplify", "nano-common-invitation", ROLLOUTS),
-    Claim("... also where an example hardly helps the policy", "our question",
-          "nano-examples", "nano-rarest-exemplify", "nano-rarest-invitation"),
-    Claim("The bare invitation helps, nothing paid", "our question", "nano-ablation", "invitation", "grpo-lr6e-4"),
-    Claim("Where a policy begins examples uninvited, vanilla GRPO needs no invitation", "our question",
-          "nano-ablation", "grpo-nano-rare", "grpo"),
-    Claim("An adjusted, asymmetric clip range helps", CHOICE, "nano-ablation", "clip_higher", "clip_symmetric"),
-    Claim("Self-Exemplifying Thinking helps", CHOICE, "nano-ablation", "set", "grpo"),
-    Claim("... and more than without the hundredth", "our question", "nano-ablation", "set", "set-no-bonus"),
-    Claim("... and sooner than without it", "our question", "nano-ablation", "set", "set-no-bonus", ROLLOUTS),
-    Claim("ToolExpander beats vanilla GRPO", "abstract", "nano-ablation", "toolexpander", "grpo"),
-    *(Claim(f"... and the rival `{name}`", "our question", "nano-ablation", "toolexpander", name) for name in RIVALS),
-    _long("1e-3"),
-    _long("2e-3"),
-    Claim("The two ideas add up: more than hard sampling alone", "our question",
-          "nano-ablation", "toolexpander", "hard_sampling_decay"),
-    Claim("... and more than the second idea alone", "our question", "nano-ablation", "toolexpander", "set"),
-    Claim("... and sooner than hard sampling alone", "our question",
-          "nano-ablation", "toolexpander", "hard_sampling_decay", ROLLOUTS),
-    Claim("... and sooner than the second idea alone", "our question",
-          "nano-ablation", "toolexpander", "set", ROLLOUTS),
-    Claim("On a harder policy too they add up: more than hard sampling alone", "our question",
-          "nano-ablation-hard", "toolexpander", "hard_sampling_decay"),
-    Claim("... and more than the second idea alone", "our question", "nano-ablation-hard", "toolexpander", "set"),
-    Claim("... and more than the best rival of notebook 02", "our question",
-          "nano-ablation-hard", "toolexpander", "hint-kl0"),
-    Claim("... and more than hard sampling alone without the KL term", "our question",
-          "nano-ablation-hard", "toolexpander", "hard_sampling_decay-kl0"),
-    Claim("... and more than without invitation and pay", "our question",
-          "nano-ablation-hard", "toolexpander", "toolexpander-no-invitation"),
-)  # fmt: skip
+CLAIMS = tuple(
+    Claim(**row) for row in tomllib.loads(Path(__file__).with_name("claims.toml").read_text(encoding="utf-8"))["claims"]
+)
 
 
 def claims_table(runs, claims=CLAIMS, again=AGAIN):
@@ -179,7 +112,7 @@ def _often(folder, claim):
 
 def _command(folder, claim, again):
     """The command that makes the runs of both sides again; of a study without a list of arms, its first run's."""
-    if claim.study in STUDIES:
+    if has_plan(claim.study):
         names = ",".join(filter(None, (claim.ours, claim.theirs)))
         return f"python -m toolexpander_lite study {claim.study} --only {names} --runs {again}"
     variants = find_runs(folder)

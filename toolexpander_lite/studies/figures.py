@@ -6,12 +6,12 @@ import matplotlib.pyplot as plt
 
 from ..base.runs import find_runs, has_seeds
 from .ablation import plot_panels
-from .arms import ABLATION_MAIN
 from .difficulty_map import map_table, plot_map
+from .plan import IDEAS
 from .plots import draw_curves, draw_race, plot_groups, plot_seeds
 from .sensitivity import assumption_figures
 
-# The arms of the first picture: the rivals that move, those that do not, and hard sampling with and without its parts.
+# The arms of the first picture: baselines that move, some that do not, hard sampling with and without its parts.
 ARMS = (
     "grpo", "rollouts_32", "exclude_hard", "difficulty_filter", "greso", "icl_seeding", "lr_decay", "hint",
     "hard_sampling", "hard_sampling_decay", "hard_sampling-kl0.01", "hard_sampling-kl0", "hard_sampling-kl0-no-retest",
@@ -40,7 +40,7 @@ def readme_figures(runs):
     }
     figures["readme-examples"] = plot_seeds(rules, panels, window=5)
     bases = {runs / "nano-ablation": "nano-invited", runs / "nano-ablation-hard": "a harder policy"}
-    bases = {folder: title for folder, title in bases.items() if has_seeds(folder, ABLATION_MAIN, KEY_SEEDS)}
+    bases = {folder: title for folder, title in bases.items() if has_seeds(folder, IDEAS, KEY_SEEDS)}
     if bases:
         figures["readme-together"] = plot_together(bases)
     return figures
@@ -51,7 +51,7 @@ def plot_together(bases):
     figure, axes = plt.subplots(1, len(bases), figsize=(1.5 + 4.5 * len(bases), 2.6), sharey=True, squeeze=False)
     for axis, (folder, title) in zip(axes.flat, bases.items()):
         arms = find_runs(folder)
-        draw_race(axis, {name: arms[name] for name in ABLATION_MAIN})
+        draw_race(axis, {name: arms[name] for name in IDEAS})
         axis.set_title(title, fontsize=10)
     figure.tight_layout()
     return figure

@@ -21,6 +21,7 @@ from .headlines import (
     speed_lines,
     warm_start_line,
 )
+from .plan import read_plan
 from .scoreboard import scoreboard_lines
 
 KEY_STUDIES = {  # the first tables of docs/results.md: study: (what it is about, {arm: in words})
@@ -71,43 +72,10 @@ KEY_STUDIES = {  # the first tables of docs/results.md: study: (what it is about
         },
     ),
 }
-STUDIES_TOLD = {  # study: its title and what is to be known of its table
-    "nano-hard-sampling": (
-        "Hard sampling, its parts and its rivals",
-        "120 steps. `-kl0`: without the KL term. Learning rates: one search on other seeds and other prompts; an arm "
-        "without a search of its own has the rate of the arm it is a variant of (`arms.RATE_OF`; the switches of "
-        "`hard_sampling-kl0` that of it), but for those with a rate in their name, our choice. Best arm first.",
-    ),
-    "nano-map": (
-        "The map of difficulty",
-        "`alone`, `with one demonstration`: mean probability of the gold answer on held-out hard questions before "
-        "training. Without the KL term; from easy to hopeless.",
-    ),
-    "nano-examples": (
-        "Self-Exemplifying Thinking: what an example of one's own earns",
-        "120 steps, without the KL term except in `-kl`; `<policy>-<recipe>`, see notebook 03; evaluated with the "
-        "invitation. Other frozen policies than above: they know an invitation. `nano-rarest` is right much less "
-        "often after an example than `nano-rare` (notebook 03).",
-    ),
-    "nano-ablation": (
-        "Both ideas: each part added to `grpo`, each taken from `toolexpander`",
-        "120 batches, on `nano-invited`; evaluated with the prompts each arm trains on, and invited arms without the "
-        "invitation too. `grpo-nano-rare`: the baseline on a policy that begins examples as rarely, but uninvited too.",
-    ),
-    "nano-hard-first": (
-        "A first try at a harder policy",
-        "120 batches, on a policy that never saw a code unless a demonstration showed one, and was "
-        "taught to begin examples as often as `nano-invited`. Left off when `set` alone had solved it in the first "
-        "seed.",
-    ),
-    "nano-ablation-hard": (
-        "Both ideas on a harder policy",
-        "120 batches, on a policy that never saw a code unless a demonstration showed one, and was taught "
-        "to begin examples much more rarely than `nano-invited`.",
-    ),
-    "nano-ablation-long": ("600 steps at two rates", "Has a collapse its chance? On `nano-invited`."),
-    "nano-sensitivity": ("One value of `set` changed at a time", "120 batches, on `nano-invited`."),
-}
+CHAPTERS = (  # studies with a table in docs/results.md; heading and words are in their plans
+    "nano-hard-sampling", "nano-map", "nano-examples", "nano-ablation", "nano-hard-first", "nano-ablation-hard",
+    "nano-ablation-long", "nano-sensitivity",
+)  # fmt: skip
 
 BEGIN, END = "<!-- results: made by `python -m toolexpander_lite report` -->", "<!-- end of results -->"
 
@@ -237,10 +205,10 @@ def results_markdown(assets):
             f"{row.hard:.2f} ({row.hard_best:.2f}) | {row.few_shot:.2f} ({row.few_shot_worst:.2f}) | "
             f"{row.stalled} of {row.seeds} | {row.collapsed} of {row.seeds} | {row.lost} of {row.seeds} |"
         )
-    for name, (title, words) in STUDIES_TOLD.items():
+    for name in CHAPTERS:
         if find_runs(runs / name):
-            table = map_lines(runs / name) if name == "nano-map" else arms_lines(runs / name)
-            lines += ["", f"## {title} (`{name}`)", "", words, *table[:-1]]
+            plan, table = read_plan(name), map_lines(runs / name) if name == "nano-map" else arms_lines(runs / name)
+            lines += ["", f"## {plan.title} (`{name}`)", "", plan.about, *table[:-1]]
     lines += ["", "## A real LLM, and the benchmarks", "", warm_start_line(runs / "smol-cpu-arms"),
               *first_runs_lines(runs / "smol"), *demonstration_lines(runs / "smol-cpu-arms"),
               *reading_lines(assets / "benchmarks"), *scoreboard_lines(runs / "smol-cpu-arms"),

@@ -1,4 +1,4 @@
-"""Make the runs of a committed study that are not there yet, or all of them once more in another folder.
+"""Make the runs of a study that are not there yet, or all of them once more in another folder.
 
 `run_study` goes on where an interrupted study stopped; `study_plan` lists every run with its command, `study_status`
 what is there and what it would take. `reproduce_command` is the command of one run on record, with a new place for it.
@@ -10,26 +10,18 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pandas as pd
 
 from ..base.errors import RunError, SettingsError
 from ..base.runs import REPOSITORY, find_runs, has_file, load_study, read_json
 from ..training.profiles import get_profile
-from .arms import STUDIES
-
-RUNS = "assets/runs"  # the committed runs, from the repository's root
+from .plan import RUNS, read_plan
 
 # One thread a run. And glibc keeps freed memory, instead of handing each large tensor back and faulting it in again,
 # which saves some time in each nano step; other C libraries ignore it.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
-
-
-def study_arms(study):
-    """The arms of a study by name. Raises `SettingsError` for an unknown one."""
-    if study not in STUDIES:
-        raise SettingsError(f"unknown study {study!r}; choose one of {', '.join(STUDIES)}")
-    return STUDIES[study]()
 
 
 def study_plan(study, only="", runs=RUNS):
@@ -39,26 +31,25 @@ def study_plan(study, only="", runs=RUNS):
     been searched has no words and no command yet.
 
     Args:
+        study: see `read_plan`.
         only: which arms, names separated by commas: a variant's whole name stands for it alone, any other for all
             variants that begin so. "" takes all.
-        runs: the folder that holds studies, from the repository's root. Searched rates are the committed ones all the
-            same, and base policies lie under out/.
+        runs: the folder that holds studies, from the repository's root. Searched rates are those of the runs in
+            assets/runs all the same.
 
     Raises:
-        SettingsError: an unknown study, or a name in `only` that fits none of its variants.
+        SettingsError: see `read_plan`; also when a name in `only` fits none of its variants.
     """
-    arms, rows = study_arms(study), []
-    variants, wanted = {arm.variant for arm in arms}, set()
+    plan, rows = read_plan(study), []
+    variants, wanted = {arm.variant for arm in plan.arms}, set()
     for name in [name.strip() for name in only.split(",") if name.strip()] or [""]:
         fitting = {name} if name in variants else {variant for variant in variants if variant.startswith(name)}
         if not fitting:
-            raise SettingsError(f"no variant of {study} is called {name!r} or begins so; --dry-run lists its runs")
+            raise SettingsError(f"no variant of {plan.name} is called {name!r} or begins so; --dry-run lists its runs")
         wanted |= fitting
-    for arm in arms:
+    for arm in plan.arms:
         for seed in arm.seeds if arm.variant in wanted else ():
-            words = arm.command(study, seed) if None not in arm.options.values() else []
-            if words:
-                words[-1] = f"{runs}/{study}/{arm.variant}/seed-{seed}"
+            words = arm.command(plan.name, seed, runs) if None not in arm.options.values() else []
             complete = bool(words) and has_file(REPOSITORY / words[-1] / "summary.json")
             command = f"python -m toolexpander_lite {shlex.join(words)}" if words else ""
             rows.append({"variant": arm.variant, "seed": seed, "arm": arm, "words": words, "complete": complete,
@@ -75,7 +66,7 @@ def study_status(names, runs=RUNS):
     """
     folder, rows = REPOSITORY / runs, []
     for name in names:
-        plan = study_plan(name, runs=runs)
+        plan, name = study_plan(name, runs=runs), Path(name).stem
         own, like = (load_study(folder / n) if find_runs(folder / n) else None for n in (name, "nano-hard-sampling"))
         timed = own if own is not None else like
         per_step = float("nan") if timed is None else (timed.seconds / timed.steps).mean()
@@ -114,12 +105,12 @@ def run_study(study, workers=1, only="", progress=print, runs=RUNS):
     Raises:
         RunError: a run failed; the others are finished first.
     """
-    plan = study_plan(study, only, runs)
+    plan, study = study_plan(study, only, runs), Path(study).stem
     # Seed by seed, so that a study that is cut has something of every arm.
     waiting = plan[~plan.complete & (plan.command != "")].sort_values("seed", kind="stable")
     progress(f"{study}: {plan.complete.sum()} of {len(plan)} runs are there")
     if not_searched := sorted(set(plan.variant[plan.command == ""])):
-        progress(f"  no learning rate yet for {', '.join(not_searched)}; run its search first, see `arms`")
+        progress(f"  no learning rate yet for {', '.join(not_searched)}; run the search that its plan names first")
 
     def call(words):
         return subprocess.run(

@@ -13,36 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..base.runs import find_runs, load_study, rollouts_to
-from .arms import chosen_rates, search_table, sensitivity_rows
-
-WORKS = "hard_sampling-kl0"  # hard sampling without the KL term: the arm whose switches `nano-hard-sampling` changes
-# Field -> (value, variant of nano-hard-sampling), in order.
-SWITCHES = {
-    "demos": (("1", WORKS), ("2", f"{WORKS}-2-demos"), ("3", f"{WORKS}-3-demos")),
-    "demo_source": (
-        ("gold", WORKS), ("random", f"{WORKS}-random-demos"), ("corrupted", f"{WORKS}-corrupted-demos"),
-        ("own", f"{WORKS}-own-demos"),
-    ),
-    "retest": (("after_success", WORKS), ("round_end", f"{WORKS}-retest-round-end"), ("never", f"{WORKS}-no-retest")),
-    "fresh_demos": (("fresh", WORKS), ("fixed", f"{WORKS}-fixed-demos")),
-    "lr_decay": (("1", WORKS), *((gamma, f"{WORKS}-gamma{gamma}") for gamma in ("0.95", "0.9", "0.8"))),
-    "round_steps": (
-        ("10", f"{WORKS}-gamma0.9-round10"), ("20", f"{WORKS}-gamma0.9"), ("40", f"{WORKS}-gamma0.9-round40"),
-    ),
-    "beta": (
-        ("0", WORKS), ("0.01", "hard_sampling-kl0.01"), ("0.04", "hard_sampling-lr1e-3"), ("0.04", "hard_sampling"),
-    ),
-    "num_iterations": (("1", WORKS), ("2", f"{WORKS}-2-updates")),
-}  # fmt: skip
-TITLES = {
-    "demos": "demonstrations in front of a hard prompt", "demo_source": "whose demonstrations",
-    "retest": "when a hard sample is asked alone again", "fresh_demos": "demonstrations: new at each visit, or not",
-    "lr_decay": "decay of the learning rate per round", "round_steps": "steps per round, decay 0.9",
-    "beta": "weight of the KL term", "num_iterations": "updates per batch of rollouts",
-    "learning_rate": "learning rate", "example_bonus": "pay for an example of one's own",
-    "epsilon_high": "upper end of the clip range, minus 1", "num_generations": "rollouts per prompt, equal in all",
-    "temperature": "temperature of the rollouts",
-}  # fmt: skip
+from .plan import chosen_rates, plan_names, read_plan, search_table
 
 
 def sensitivity_table(runs):
@@ -53,12 +24,10 @@ def sensitivity_table(runs):
     reached, False if never. Fields of which fewer than two variants have runs are left out; an empty table if none is
     left.
 
-    `runs`: the folder that holds the studies `nano-hard-sampling`, `nano-sensitivity`, and `nano-ablation` for `set` as
-    it is; any may lack.
+    What is compared is what plans list under `compare`. `runs`: the folder that holds the studies; any may lack.
     """
-    name = "nano-hard-sampling"
-    rows = [(name, field, value, name, arm) for field, values in SWITCHES.items() for value, arm in values]
-    rows += [("nano-sensitivity", *row) for row in sensitivity_rows()]
+    plans = [read_plan(name) for name in plan_names()]
+    rows = [(plan.name, field, *arm) for plan in plans for field, _, arms in plan.compare for arm in arms]
     studies = {name: load_study(Path(runs) / name) for name in {row[3] for row in rows} if find_runs(Path(runs) / name)}
     parts = []
     for shown_in, field, value, study, name in rows:
@@ -84,8 +53,9 @@ def plot_sensitivity(table):
     two numbers. `table`: of `sensitivity_table`, not empty.
     """
     parts = list(table.groupby(["study", "field"], sort=False))
+    titles = {study: {f: title for f, title, _ in read_plan(study).compare} for study in set(table.study)}
     figure, axes = plt.subplots(2, len(parts), figsize=(4 * len(parts), 3.1), squeeze=False, sharex="col", sharey="row")
-    for pair, ((_, field), part) in zip(axes.T, parts):
+    for pair, ((study, field), part) in zip(axes.T, parts):
         variants = part.drop_duplicates("variant")
         for axis, name, scale in zip(pair, ("hard", "spent"), (1, 1000)):
             means = []
@@ -106,7 +76,7 @@ def plot_sensitivity(table):
             labels = [f"{value}\n(rate {rate:g})" for value, rate in zip(labels, variants.learning_rate)]
         pair[1].set_xticks(range(len(labels)), labels, fontsize=7 if len(labels) > 3 else 8)
         pair[1].margins(x=0.15)
-        pair[0].set_title(TITLES.get(field, field), fontsize=10)
+        pair[0].set_title(titles[study][field], fontsize=10)
         pair[1].set_xlabel(field, fontsize=9)
     axes[0, 0].set_ylim(-0.06, 1.06)
     axes[1, 0].set_ylim(0, 1.1 * table.spent.max() / 1000)
