@@ -17,8 +17,7 @@ from pathlib import Path
 from toolexpander_lite.base.errors import KitError
 from toolexpander_lite.base.runs import software_versions, write_json
 from toolexpander_lite.evaluation.answers import read_answers
-from toolexpander_lite.evaluation.bfcl import CATEGORIES, load_questions
-from toolexpander_lite.evaluation.bfcl_results import result_file
+from toolexpander_lite.evaluation.bfcl import CATEGORIES, load_questions, result_file
 from toolexpander_lite.models.hardware import describe_hardware
 
 

@@ -17,8 +17,16 @@ from toolexpander_lite.base.runs import REPOSITORY
 from toolexpander_lite.data.tool_schemas import json_schema
 from toolexpander_lite.evaluation import answers, bfcl
 from toolexpander_lite.evaluation.answers import calls_text, read_answers
-from toolexpander_lite.evaluation.bfcl import ANY_TYPES, check_calls, first_answer, load_questions
-from toolexpander_lite.evaluation.bfcl_results import bfcl_table, evaluate_bfcl, result_file, score_bfcl
+from toolexpander_lite.evaluation.bfcl import (
+    ANY_TYPES,
+    bfcl_table,
+    check_calls,
+    evaluate_bfcl,
+    first_answer,
+    load_questions,
+    result_file,
+    score_bfcl,
+)
 from toolexpander_lite.method.prompts import render_prompt
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
@@ -77,7 +85,6 @@ def package(tmp_path, monkeypatch):
     counts = {"simple_python": 6, "irrelevance": 3, "live_relevance": 1, "live_irrelevance": 1, "parallel": 1}
     monkeypatch.setattr(bfcl, "QUESTIONS", counts)
     monkeypatch.setattr(bfcl, "find_package", lambda: (data.parent, "self-made"))
-    monkeypatch.setattr("toolexpander_lite.evaluation.bfcl_results.find_package", bfcl.find_package)
     monkeypatch.setattr(bfcl, "official_checker", lambda: (same_as_first_choice, "python"))
     return data
 

@@ -100,16 +100,15 @@ def _print_answered(part, done, total, speed):
 
 def _asking(arguments):
     """How a benchmark's questions are asked, as its command says; checked before a model is loaded -> dict."""
-    from .evaluation.answers import check_asking
+    from .evaluation.answers import check_counts
 
     numbers = _changes(arguments, ("limit", "max_new_tokens", "batch_size"))
-    check_asking(**numbers)
+    check_counts(**numbers)
     return numbers | {"invite": arguments.invite}
 
 
 def _bfcl(arguments):
-    from .evaluation.bfcl import CATEGORIES, check_categories
-    from .evaluation.bfcl_results import bfcl_table, evaluate_bfcl
+    from .evaluation.bfcl import CATEGORIES, bfcl_table, check_categories, evaluate_bfcl
     from .models.policy import load_policy
 
     categories = arguments.categories or list(CATEGORIES)

@@ -26,7 +26,12 @@ def calls_text(calls):
     return "\n".join(f"{CALL_OPEN}\n{json.dumps(call, ensure_ascii=False)}\n{CALL_CLOSE}" for call in calls)
 
 
-def check_asking(**numbers):
+def as_completion(calls):
+    """Calls as a well-formed completion -> str."""
+    return "<think>as I see it</think>\n" + calls_text(calls)
+
+
+def check_counts(**numbers):
     """Raise `SettingsError` unless each is a whole number from 1, or None."""
     for name, number in numbers.items():
         if number is not None and (not isinstance(number, int) or number < 1):
@@ -154,3 +159,10 @@ def form_and_speed(rows):
     seconds = sum(row.get("latency", 0) for row in rows)
     formed = [parse_completion(row.get("completion", row["result"])).reason in ("ok", "no_call") for row in rows]
     return {"well_formed": sum(formed) / len(rows), "items_per_second": len(rows) / seconds if seconds else None}
+
+
+def write_answers(file, answers):
+    """(sample, completion) pairs as the file of answers that the scoring functions read; see `answers.py`."""
+    rows = [{"id": s.id, "result": calls_text(parse_completion(text).calls), "completion": text} for s, text in answers]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -28,7 +28,7 @@ from ..data.tool_schemas import flat_schema
 from ..method.calls import judge
 from ..method.samples import ToolSample
 from .answer_kinds import answer_kind, earned_by, earned_text
-from .answers import answer_samples, check_asking, claim_folder, form_and_speed, read_answers
+from .answers import answer_samples, check_counts, claim_folder, form_and_speed, read_answers
 
 _OWNERS = "https://raw.githubusercontent.com/AlibabaResearch/DAMO-ConvAI/5c38bb7d1d78c7a7f12aa415d620d6305dbe2078/"
 _HAMMER = "https://raw.githubusercontent.com/MadeAgents/Hammer/5e3ca28c40f98e21bae4794d73d5546321533fe3/"
@@ -214,7 +214,7 @@ def evaluate_api_bank(
         RunError: `out` holds answers of another model, to other rows, or under other settings, or is damaged.
     """
     settings = {"limit": limit, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
-    check_asking(**settings)
+    check_counts(**settings)
     settings |= {"invite": True} if invite else {}
     asked = {f"level {level}": questions_of(report) for level, report in reports.items()}
     before = _read_object(Path(out, "config.json")).get("questions", asked)

@@ -1,8 +1,12 @@
-"""The Berkeley Function Calling Leaderboard, version 4: its single-turn Python questions and its official checker.
+"""The Berkeley Function Calling Leaderboard, version 4: its single-turn Python questions, asked and officially checked.
 
 Questions, allowed answers and checker all come from the `bfcl-eval` package (Apache-2.0): the installed one, else the
 pinned wheel, fetched from the package index without the packages it depends on. The AST checker needs none of
 them. The multi-turn, agentic, Java and JavaScript categories are left out.
+
+An evaluation leaves OUT/config.json (whose answers, how asked), OUT/scores.json and OUT/result/<READER>/, which
+`BFCL_PROJECT_ROOT=OUT bfcl evaluate --model <READER> --partial-eval` reads, too; that name only tells it how. There is
+no overall number: BFCL's own is a weighted mean with categories that are not here.
 """
 
 import hashlib
@@ -19,27 +23,27 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
+import pandas as pd
+
 from ..base.downloads import beside, cache_folder, put_in_place
-from ..base.errors import DataError
+from ..base.errors import DataError, RunError
+from ..base.intervals import share_interval
+from ..base.runs import write_json
 from ..data.tool_schemas import TYPES, read_tool
+from ..method.calls import parse_completion
 from ..method.samples import ToolSample
+from .answer_kinds import answer_kind, earned_by, earned_text
+from .answers import answer_samples, check_counts, claim_folder, form_and_speed, read_answers
 
 VERSION = "2026.3.23"
 WHEEL_SHA256 = "3bb6dfa5f0c68ad403c9ec50b00db2bb3b4cc9b38ab1ff33f48fe30d853d3a0a"
-LICENCE = "Apache-2.0"
-# Category -> the folder in which the official tool looks for its results.
-CATEGORIES = dict.fromkeys(
-    ("simple_python", "multiple", "parallel", "parallel_multiple", "irrelevance"), "non_live"
-) | dict.fromkeys(
-    ("live_simple", "live_multiple", "live_parallel", "live_parallel_multiple", "live_irrelevance", "live_relevance"),
-    "live",
-)  # fmt: skip
 # Category -> how many questions it has: a file that was cut between two lines would pass for a smaller benchmark.
 QUESTIONS = {
     "simple_python": 400, "multiple": 200, "parallel": 200, "parallel_multiple": 200, "irrelevance": 240,
     "live_simple": 258, "live_multiple": 1053, "live_parallel": 16, "live_parallel_multiple": 24,
     "live_irrelevance": 884, "live_relevance": 16,
 }  # fmt: skip
+CATEGORIES = tuple(QUESTIONS)
 # The official tool reads results by the rules of a model it knows. This one's are ours: <tool_call> blocks with JSON,
 # and tool names as published, dots and all. (Of models behind APIs that take no dots it expects "_" for each.)
 READER = "Qwen/Qwen3-0.6B-FC"
@@ -53,7 +57,7 @@ class Question:
     Attributes:
         sample: what the model is shown, and as gold calls one right answer: of each argument that must be given the
             first allowed value, no other argument. [] where no call is right, or where any is (relevance).
-        category: a key of `CATEGORIES`.
+        category: one of `CATEGORIES`.
         functions: the tools as BFCL publishes them, as its checker wants them.
         answers: allowed answers, one `{tool: {argument: [values]}}` per call, "" meaning that the argument may be left
             out; None in the relevance categories, which have none.
@@ -109,7 +113,7 @@ def load_questions(category, limit=None):
     """Questions of one category -> list of `Question`, in BFCL's order.
 
     Args:
-        category: a key of `CATEGORIES`.
+        category: one of `CATEGORIES`.
         limit: keep this many, always the same random draw; None keeps all.
 
     Raises:
@@ -118,11 +122,11 @@ def load_questions(category, limit=None):
     check_categories([category])
     if limit is not None and limit < 1:
         raise DataError(f"limit is {limit}; give the number of questions to keep, or None for all")
-    data = find_package()[0] / "data"
-    entries = _read_lines(data / _file(category), QUESTIONS[category])
+    data, name = find_package()[0] / "data", f"BFCL_v4_{category}.json"
+    entries = _read_lines(data / name, QUESTIONS[category])
     answers = [None] * len(entries)
     if "relevance" not in category:
-        rows = _read_lines(data / "possible_answer" / _file(category), QUESTIONS[category])
+        rows = _read_lines(data / "possible_answer" / name, QUESTIONS[category])
         found = {row["id"]: row["ground_truth"] for row in rows}
         answers = [found[entry["id"]] for entry in entries]
     questions = [_question(entry, category, answer) for entry, answer in zip(entries, answers)]
@@ -132,17 +136,13 @@ def load_questions(category, limit=None):
 
 
 def check_categories(categories):
-    """Raise `DataError` unless all are keys of `CATEGORIES`."""
+    """Raise `DataError` unless all are in `CATEGORIES`."""
     unknown = [name for name in categories if name not in CATEGORIES]
     if unknown:
         raise DataError(
             f"no such BFCL category: {', '.join(map(str, unknown))}; choose from {', '.join(CATEGORIES)} "
             "(multi-turn, agentic, Java and JavaScript ones are not covered)"
         )
-
-
-def _file(category):
-    return f"BFCL_v4_{category}.json"
 
 
 def _read_lines(file, count):
@@ -235,3 +235,116 @@ def check_calls(question, calls):
     except Exception:  # the arguments are a model's, and the checker is not written for all of them
         return False, "checker_failed"
     return found["valid"], "" if found["valid"] else found["error_type"]
+
+
+def _group(category):
+    return "live" if category.startswith("live_") else "non_live"
+
+
+def result_file(out, category):
+    """Where the answers to one category are kept, below `out` -> `Path`."""
+    return Path(out, "result", READER.replace("/", "_"), _group(category), f"BFCL_v4_{category}_result.json")
+
+
+def evaluate_bfcl(
+    model, tokenizer, name, out, categories=CATEGORIES, limit=None, max_new_tokens=512, batch_size=16,
+    progress=None, invite=False,
+):  # fmt: skip
+    """Ask a model the questions of some categories and score it -> the scores of `score_bfcl`, also in `scores.json`.
+
+    Zero-shot and greedy, in the kit's own prompt and answer form (`prompts.py`), which is not the one behind the
+    public leaderboard's numbers. What was answered before in `out` is kept; other categories may be added later.
+
+    Args:
+        name: the model's name, for `config.json`.
+        limit: ask so many questions of each category, always the same random draw; None asks all.
+        max_new_tokens: cap per completion, in tokens (512 is our assumption).
+        progress: called with (category, number answered, number of questions, items per second).
+        invite: invite an example of its own, as recipes with a bonus do in training.
+
+    Raises:
+        DataError: no such category, or the questions cannot be had.
+        SettingsError: limit, max_new_tokens or batch_size below 1.
+        RunError: `out` holds answers of another model, or under other settings, or is damaged.
+    """
+    check_categories(categories)
+    settings = {"limit": limit, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
+    check_counts(**settings)
+    settings |= {"invite": True} if invite else {}
+    # All of them before the first is asked: a damaged file shows at once, not after hours.
+    asked = {category: [q.sample for q in load_questions(category, limit)] for category in categories}
+    claim_folder(out, model, name, benchmark="BFCL v4", bfcl_eval=find_package()[1], **settings)
+    for category, samples in asked.items():
+        tell = progress and (lambda *state, category=category: progress(category, *state))
+        answer_samples(model, tokenizer, samples, result_file(out, category), max_new_tokens, batch_size, tell, invite)
+    scores = score_bfcl(out)
+    write_json(Path(out, "scores.json"), scores)
+    return scores
+
+
+def score_bfcl(out):
+    """Score whatever answers are below `out` by the official checker -> {category: scores}, in BFCL's order.
+
+    Scores of a category: "answered", "questions" (in the whole category), "correct", "accuracy" of the answered ones,
+    "low" and "high" (95 % interval), "well_formed" and "items_per_second" (see `answers.form_and_speed`), "errors"
+    {BFCL's error type: number}, "right" (ids of the questions answered right), "earned" {kind of answer: ids}: what
+    earned that credit (see `answer_kinds`). Where no call is right, BFCL credits every answer from which none is read.
+
+    Raises:
+        RunError: no answers there, or a damaged file.
+        DataError: an answer to a question that is not BFCL's.
+    """
+    scores = {}
+    for category in CATEGORIES:
+        rows = read_answers(result_file(out, category))
+        if not rows:
+            continue
+        questions = {question.sample.id: question for question in load_questions(category)}
+        errors, correct, kinds = {}, [], {}
+        for row in rows:
+            if row["id"] not in questions:
+                raise DataError(f"{result_file(out, category)}: no {category} question is called {row['id']!r}")
+            question = questions[row["id"]]
+            right, error = check_calls(question, parse_completion(row["result"]).calls)
+            kinds[row["id"]] = answer_kind(row.get("completion", row["result"]), question.sample.tools)
+            if right:
+                correct.append(row["id"])
+            else:
+                errors[error] = errors.get(error, 0) + 1
+        low, high = share_interval(len(correct), len(rows))
+        scores[category] = {
+            "answered": len(rows), "questions": len(questions), "correct": len(correct),
+            "accuracy": len(correct) / len(rows), "low": low, "high": high, **form_and_speed(rows), "errors": errors,
+            "right": sorted(correct), "earned": earned_by(kinds, correct),
+        }  # fmt: skip
+    if not scores:
+        raise RunError(f"no BFCL answers below {out}")
+    return scores
+
+
+def bfcl_table(scores):
+    """`score_bfcl`'s scores -> DataFrame, one row per category, with no overall number.
+
+    What earned the credit stands beside it. Categories in which no tool fits never stand without the call categories of
+    their group, nor those without them: what was not run is in the table as such.
+    """
+    rows = []
+    for group in ("non_live", "live"):
+        members = [c for c in CATEGORIES if _group(c) == group]
+        calls = [c for c in members if "relevance" not in c]
+        run = [c for c in members if c in scores]
+        shown = set(run) | {c for c in members if run and c.endswith("irrelevance")}
+        if run and not set(run) & set(calls):
+            shown.add(calls[0])
+        for category in members:
+            if category in scores:
+                s = scores[category]
+                rows.append({
+                    "category": category, "answered": f"{s['answered']} of {s['questions']}", "correct": s["correct"],
+                    "accuracy": f"{s['accuracy']:.3f}", "95 % interval": f"{s['low']:.3f}-{s['high']:.3f}",
+                    "earned by": earned_text(s.get("earned"), category.endswith("irrelevance")),
+                    "well formed": f"{s['well_formed']:.3f}",
+                })  # fmt: skip
+            elif category in shown:
+                rows.append({"category": category, "answered": "not run"})
+    return pd.DataFrame(rows).fillna("")
