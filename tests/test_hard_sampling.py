@@ -18,7 +18,7 @@ from toolexpander_lite.base.runs import read_jsonl, read_log
 from toolexpander_lite.method import pool as sample_pool
 from toolexpander_lite.method.demonstrations import DemoBank
 from toolexpander_lite.method.hard_sampling import PoolReward, PromptServer
-from toolexpander_lite.method.pool import STATES, HardSamplePool
+from toolexpander_lite.method.pool import FALLBACKS, STATES, HardSamplePool
 from toolexpander_lite.method.prompts import render_prompt
 from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.method.rewards import conjunctive_reward
@@ -181,12 +181,12 @@ def test_the_oldest_decisions_are_forgotten(monkeypatch, tmp_path):
 
 def test_fallbacks_are_counted_saved_and_judged_as_plain(tmp_path):
     pool = HardSamplePool(["a", "b"])
-    assert pool.fallbacks == {"no_demonstration": 0, "prompt_too_long": 0, "fewer_demonstrations": 0}
+    assert pool.fallbacks == dict.fromkeys(FALLBACKS, 0)
     pool.observe("a", "plain", 10, 0, 1)
     pool.observe("a", "plain", 10, 0, 3, "no_demonstration")
     pool.observe("b", "plain", 10, 0, 3, fallback="prompt_too_long")
     pool.observe("a", "plain", 10, 2, 5, fallback="no_demonstration")
-    assert pool.fallbacks == {"no_demonstration": 2, "prompt_too_long": 1, "fewer_demonstrations": 0}
+    assert pool.fallbacks == dict.fromkeys(FALLBACKS, 0) | {"no_demonstration": 2, "prompt_too_long": 1}
     assert pool.states() == ["returned", "demonstrated"]
     pool.save(tmp_path / "pool.json")
     again = HardSamplePool(["a", "b"])
@@ -204,7 +204,7 @@ def test_the_reward_counts_a_fallback_once_a_group():
         ["x"] * 30, ["x"] * 30, sample_id=["a"] * 20 + ["b"] * 10, served=["plain"] * 30,
         fallback=["prompt_too_long"] * 20 + [""] * 10, trainer_state=SimpleNamespace(global_step=0),
     )  # fmt: skip
-    assert pool.fallbacks == {"no_demonstration": 0, "prompt_too_long": 1, "fewer_demonstrations": 0}
+    assert pool.fallbacks == dict.fromkeys(FALLBACKS, 0) | {"prompt_too_long": 1}
     assert pool.visits("a") == pool.visits("b") == 1
 
 
@@ -496,20 +496,30 @@ def test_learning_rate_decays_by_round_and_goes_on_after_a_resume(tmp_path):
      ({"hard_samples": "greso", "reward": "graded"}, "greso counts right rollouts"),
      ({"hard_samples": "keep", "reward": "graded", "gated_bonus": True}, "gated_bonus asks whether a call is right"),
      ({"hard_samples": "hint", "invite": True}, "a hint begins the answer"),
-     ({"lr_decay": float("nan")}, "must lie in")],
+     ({"lr_decay": float("nan")}, "must lie in"), ({"serving": "swap"}, "serving is 'swap'; choose one of plain, repl"),
+     ({"serving": "add"}, "serving by round and verified demonstrations need hard_samples='scan'"),
+     ({"demo_source": "verified"}, "need hard_samples='scan'"),
+     ({"hard_samples": "scan"}, "scan_rollouts is 0; a scan takes 10 or more"),
+     ({"hard_samples": "scan", "scan_rollouts": 10, "demo_source": "own"}, "fixed at its start, and own solutions"),
+     ({"few_shot_share": 2.0}, "few_shot_share is 2.0"), ({"verify_draws": 0}, "verify_draws and demos_per_tool must"),
+     ({"prompt_style": "bare"}, "prompt_style is 'bare'; choose one of think, native, examples"),
+     ({"prompt_style": "examples"}, "ask for examples_needed"), ({"examples_needed": 4}, "ask for examples_needed"),
+     ({"num_generations": 1}, "a group needs 2 or more")],
 )  # fmt: skip
 def test_recipe_errors(changes, words):
     with pytest.raises(ValueError, match=words):
         get_recipe("hard_sampling", **changes)
 
 
-def test_two_processes_keep_equal_pools(tmp_path):
+def test_two_processes_keep_equal_pools_and_share_a_scan(tmp_path):
     """Each rank sees its own half of the groups; both pools must end equal (gloo, two CPU processes)."""
     script = tmp_path / "rank.py"
     script.write_text(
         "import sys, types\n"
         "from accelerate import PartialState\n"
-        "from toolexpander_lite.method.hard_sampling import PoolReward\n"
+        "from toolexpander_lite.method.hard_sampling import PoolReward, count_right\n"
+        "from toolexpander_lite.worlds.nano_world import nano_samples\n"
+        "from toolexpander_lite.method.prompts import gold_completion\n"
         "from toolexpander_lite.method.pool import HardSamplePool\n"
         "processes = PartialState(cpu=True)\n"
         "rank = processes.process_index\n"
@@ -523,6 +533,14 @@ def test_two_processes_keep_equal_pools(tmp_path):
         "state = types.SimpleNamespace(global_step=0)\n"
         "wrapped(texts, texts, sample_id=ids, served=['plain'] * 15, trainer_state=state)\n"
         "pool.save(f'{sys.argv[1]}/{rank}.json')\n"
+        "rows = [(s, s.id) for s in nano_samples('train', 1)[:5]]\n"
+        "gold, asked = {s.id: gold_completion(s) for s, _ in rows}, []\n"
+        "def ask(prompts, seed):\n"
+        "    asked.extend(prompts)\n"
+        "    return [(gold[p] if n % 10 <= list(gold).index(p) else '', 1) for n, p in enumerate(prompts)]\n"
+        "counted = count_right(ask, rows, 10, 0, {'step': 0}, f'{sys.argv[1]}/scans.jsonl', chunk=3)\n"
+        "assert list(counted.right.values()) == [1, 2, 3, 4, 5] and counted.rollouts == 50, counted\n"
+        "assert len(asked) == (30 if rank == 0 else 20), 'each row is asked by one process'\n"
         # Leaving with gloo's threads alive aborts the process now and then.
         "processes.wait_for_everyone()\n"
         "processes.destroy_process_group()\n"
@@ -537,4 +555,5 @@ def test_two_processes_keep_equal_pools(tmp_path):
     assert done.returncode == 0, done.stderr[-4000:]
     one, two = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     assert one == two
+    assert [line["right"] for line in read_jsonl(tmp_path / "scans.jsonl")] == [1, 2, 3, 4, 5], "written once, in order"
     assert one["mode"] == [1, 0, 1], "a is hard; b is solved; c is hard only when its two halves are added up"

@@ -16,6 +16,7 @@ from toolexpander_lite.method.self_examples import (
     example_text,
     judge_example,
     judge_examples,
+    judge_examples_block,
 )
 from toolexpander_lite.worlds.nano_world import FAMILIES, all_queries, nano_samples, right_call
 
@@ -95,7 +96,67 @@ def test_reasons(reason, think):
 
 
 def test_every_reason_has_a_case():
-    assert {reason for reason, _ in CASES} | {"same_values"} == set(EXAMPLE_REASONS)
+    assert {reason for reason, _ in (*CASES, *LISTS)} | {"same_values"} == set(EXAMPLE_REASONS)
+
+
+def listed(*values, joint=None):
+    """An <examples> block in a think block: a list of examples that differ in `values`, or one JSON value per line."""
+    examples = [{"tool": "add", "question": f"what is {v} and 1", "answer": call(a=v, b=1)} for v in values]
+    text = json.dumps(examples) if joint is None else joint.join(map(json.dumps, examples))
+    return f"<examples>{text}</examples> all add two numbers"
+
+
+LISTS = [
+    ("ok", listed(1, 2, 3, 4)),
+    ("ok", listed(1, 2, 3, 4, 4, joint="\n")),
+    ("ok", "first thoughts " + listed(1, 2, 3, 4, 5, joint=" , ")),
+    ("too_few", listed(1, 2, 3)),  # the paper: more than 3
+    ("too_few", listed(1, 2, 3, 3, 2, 1)),  # and distinct
+    ("too_few", "<examples></examples>"),
+    ("too_few", "<examples>" + "[]" * 9000 + "</examples>"),
+    ("none", "no examples here"),
+    ("unclosed", listed(1, 2, 3, 4).replace("</examples>", "")),
+    ("unclosed", "<examples>"),
+    ("tags", listed(1, 2, 3, 4) + listed(5, 6, 7, 8)),
+    ("tags", f"<examples>{listed(1, 2, 3, 4)}</examples>"),
+    ("tags", listed("<tool_call>", 2, 3, 4)),
+    ("bad_json", listed(1, 2, 3, 4).replace("}]", "}")),
+    ("bad_json", "<examples>" + "[" * 9000 + "</examples>"),
+    ("bad_json", listed(1, 2, 3, 4).replace('"a": 1', '"a": NaN')),
+    ("bad_example", listed(1, 2, 3, 4).replace("question", "query")),
+    ("bad_example", "<examples>[1, 2, 3, 4]</examples>"),
+    ("bad_example", listed(1, 2, 3, 4).replace('"tool": "add"', '"tool": ["add"]', 1)),
+]
+
+
+@pytest.mark.parametrize("reason, think", LISTS)
+def test_reasons_of_the_papers_rule(reason, think):
+    verdict = judge_examples_block(completion(think))
+    assert verdict.reason == reason
+    if reason == "ok":
+        assert [e["answer"]["arguments"]["a"] for e in verdict.call][:4] == [1, 2, 3, 4]
+
+
+def test_examples_belong_into_the_thinking_and_before_the_call():
+    block = listed(1, 2, 3, 4)
+    assert judge_examples_block(f"<think>hm</think>{block}{ANSWER}").reason == "none"
+    assert judge_examples_block(f"{block}{ANSWER}").reason == "none"
+    assert judge_examples_block(f"<think>{block}").reason == "unclosed"
+    assert judge_examples_block(f"<think>{block}</think>" + "x" * MAX_CHARS).reason == "too_long"
+    assert judge_examples_block(completion(listed(1, 2, 3)), needed=3).reason == "ok"
+
+
+def test_the_papers_reward_is_101_or_1_or_0():
+    """By hand: the hundredth, quantised, only with a right answer and only for more than 3 examples that parse."""
+    right, wrong = completion(listed(1, 2, 3, 4)), completion(listed(1, 2, 3, 4)).replace('"b": 2}', '"b": 9}')
+    texts = [right, wrong, completion(listed(1, 2, 3)), completion("hm"), "<think>"]
+    columns = {"calls": [[call(a=1, b=2)]] * 5, "tools": [[TOOL]] * 5}
+    bonus = ExampleBonus(0.01, gated=True, task_reward=conjunctive_reward, needed=4)
+    task = conjunctive_reward(prompts=["p"] * 5, completions=texts, **columns)
+    paid = bonus(prompts=["p"] * 5, completions=texts, **columns)
+    assert [t + p for t, p in zip(task, paid)] == [1 + 41 / 4096, 0, 1, 1, 0]
+    ungated = ExampleBonus(0.01, needed=4)(prompts=["p"] * 5, completions=texts, **columns)
+    assert ungated == [41 / 4096, 41 / 4096, 0, 0, 0]
 
 
 def test_the_parts_of_an_example_are_read():

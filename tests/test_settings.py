@@ -72,8 +72,8 @@ def test_settings_that_are_none_are_refused(text, words, tmp_path, capsys):
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("hard_samples=drop", "hard_samples is 'drop'; choose one of keep, demonstrate, exclude_hard"),
-        ("demo_source=mine", "demo_source is 'mine'; choose one of gold, own, random, corrupted"),
+        ("hard_samples=drop", "hard_samples is 'drop'; choose one of keep, scan, demonstrate, exclude_hard"),
+        ("demo_source=mine", "demo_source is 'mine'; choose one of random, verified, other_tool, corrupted, gold, own"),
         ("retest=soon", "retest is 'soon'"),
         ("round_steps=0", "round_steps, demos and num_iterations must be at least 1"),
         ("beta=inf", "beta must not be negative, temperature and epsilon_high must be positive, all three finite"),
@@ -88,8 +88,8 @@ def test_settings_that_are_none_are_refused(text, words, tmp_path, capsys):
         ("learning_rate=nan", "learning_rate is nan; it must be positive and finite"),
         ("lr_decay=inf", "it must lie in (0, 1]"),
         ("lr_decay=nan", "it must lie in (0, 1]"),
-        ("example_bonus=inf", "example_bonus is inf; it must be at least 0"),
-        ("example_bonus=nan", "example_bonus is nan; it must be at least 0"),
+        ("example_bonus=inf", "example_bonus is inf; it must be 0, or at least"),
+        ("example_bonus=nan", "example_bonus is nan; it must be 0, or at least"),
     ],
 )
 def test_values_that_cannot_be_trained_with_are_one_line_too(text, words, tmp_path, capsys):
@@ -164,7 +164,7 @@ def test_a_rule_needs_groups_that_can_be_hard(name):
 
 
 def test_every_rule_has_its_recipe():
-    assert {r.hard_samples for r in RECIPES.values()} == {"keep", "demonstrate", *RULES}
+    assert {r.hard_samples for r in RECIPES.values()} == {"keep", "scan", "demonstrate", *RULES}
     assert all(name == recipe.name for name, recipe in RECIPES.items())
 
 

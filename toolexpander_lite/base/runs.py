@@ -14,8 +14,6 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-import pandas as pd
-
 from .errors import RunError
 from .files import write_whole
 from .packs import packed_rows, packed_runs
@@ -170,6 +168,8 @@ def sample_outcomes(run, window=10):
         }
         for g in groups
     ]
+    import pandas as pd  # late: who reads the method need not wait for it
+
     table = pd.DataFrame(rows)
     table["hard"] = (table["served"] == "plain") & (table["rollouts"] >= window) & (table["correct"] == 0)
     return table
@@ -233,4 +233,6 @@ def load_study(folder):
             )
     if not rows:
         raise RunError(f"no complete run (*/seed-*/summary.json) below {folder}")
+    import pandas as pd
+
     return pd.DataFrame(rows)

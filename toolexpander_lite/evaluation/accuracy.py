@@ -1,5 +1,6 @@
 """How good is a policy? Greedy accuracy on held-out prompts, and the exact probability of the gold call."""
 
+import hashlib
 import random
 from collections import Counter, defaultdict
 from contextlib import contextmanager
@@ -50,6 +51,22 @@ def generate(model, tokenizer, prompts, max_new_tokens, temperature=0.0, batch_s
             )
             completions += tokenizer.batch_decode(output[:, batch.input_ids.shape[1] :], skip_special_tokens=True)
     return completions
+
+
+def ask_policy(model, tokenizer, max_new_tokens, temperature, batch_size=640):
+    """The policy as `hard_sampling.count_right` asks it: a function (prompts, seed) -> [(completion, tokens)].
+
+    The same answers for the same prompts and seed; torch's own random state is left as it was.
+    """
+
+    def ask(prompts, seed):
+        with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
+            torch.manual_seed(int(hashlib.sha256(seed.encode()).hexdigest()[:15], 16))
+            texts = generate(model, tokenizer, prompts, max_new_tokens, temperature, batch_size)
+        counts = [len(ids) for ids in tokenizer(texts, add_special_tokens=False).input_ids]
+        return [(text, count + 1) for text, count in zip(texts, counts)]  # and the end of the turn
+
+    return ask
 
 
 def score(model, tokenizer, samples, max_new_tokens, demos=None, batch_size=64, invite=False):

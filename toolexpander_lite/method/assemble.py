@@ -48,23 +48,24 @@ def assemble(
         max_prompt_tokens: of a prompt with demonstrations.
         seed: of the choice of demonstrations.
         task_reward: the function that `recipe.reward` names.
-        serve: for a recipe whose `hard_samples` is neither "keep" nor "demonstrate", `baselines.serve_by_rule`.
+        serve: for a recipe whose `hard_samples` is one of `recipes.RULES`, `baselines.serve_by_rule`.
         answer: as in `ExampleBonus`.
         bank: `DemoBank`; None makes one of `samples`.
     """
     bonuses = []
-    if recipe.invite:
-        gated, strict = recipe.gated_bonus, recipe.strict_examples
-        bonuses = [ExampleBonus(recipe.example_bonus, gated, strict, task_reward, answer)]
+    if recipe.invite or recipe.examples_needed:
+        rules = recipe.gated_bonus, recipe.strict_examples, task_reward, answer, recipe.examples_needed
+        bonuses = [ExampleBonus(recipe.example_bonus, *rules)]
     if recipe.hard_samples == "keep":
         return Parts(task_reward, bonuses)
-    bank = bank or DemoBank(samples, recipe.demo_source)
+    bank = bank or DemoBank(samples, recipe.demo_source, recipe.demos_per_tool)
     options = {
         "demos": recipe.demos, "max_prompt_tokens": max_prompt_tokens, "seed": seed, "fresh": recipe.fresh_demos,
-        "invite": recipe.invite,
+        "invite": recipe.asks,
     }  # fmt: skip
-    if recipe.hard_samples == "demonstrate":
-        pool = HardSamplePool([s.id for s in samples], retest=recipe.retest)
+    if recipe.hard_samples in ("scan", "demonstrate"):
+        retest = "scan" if recipe.hard_samples == "scan" else recipe.retest
+        pool = HardSamplePool([s.id for s in samples], retest=retest)
         server = PromptServer(pool, bank, samples, tokenizer, **options)
     else:
         pool, server = serve(recipe, samples, bank, tokenizer, **options)

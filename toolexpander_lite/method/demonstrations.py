@@ -1,4 +1,8 @@
-"""Solved examples to put in front of a prompt (few-shot demonstrations)."""
+"""Solved examples to put in front of a hard row: for each tool it offers, other rows that use that tool.
+
+The paper (section 3.1): question and answer of other rows, never the row's own answer; rows whose tools are used nowhere
+else get none (6,574 of its 62,687). How many per tool is not said.
+"""
 
 import json
 from collections import defaultdict
@@ -10,81 +14,117 @@ from ..base.files import write_whole
 from .calls import match_calls
 from .samples import SolvedSample, tool_name
 
-SOURCES = ("gold", "own", "random", "corrupted")
+SOURCES = ("random", "verified", "other_tool", "corrupted", "gold", "own")
+MISSING = ("no_other_row", "same_answer")  # why a row has no demonstration
 
 
 class DemoBank:
     """Chooses demonstrations for a sample from the samples of the training split.
 
-    Admissible for a sample: another query, other calls, and no call argument in common, so that a demonstration shows
-    the form of an answer and never the answer. (So a sample whose answer is "no call" gets none that makes no call.)
-    Samples that call a tool which the sample lists go first. The abstract says
-    "high-quality few-shot demonstrations" and no more, so the sources are our assumptions:
+    Never shown: the row itself, its query, its answer, and a row that calls a tool which the sample does not offer.
 
-        gold        same family, with the gold calls (the default)
-        own         same family, with what the policy itself wrote when it first solved that sample in training
-        random      any other family, with the gold calls (on real data a family is a source: none in a single one)
-        corrupted   same family, each argument's value taken from another admissible sample: the right form, wrong
-        values
+        random      of each tool on offer, with the gold calls (the paper)
+        verified    as random; `hard_sampling.draw_demonstrations` draws anew until the policy is right (the paper's
+                    "cautious" examples, Table 4)
+        other_tool  of as many tools that are *not* on offer, whose schemas come along, see `offering` (a control)
+        corrupted   as random, each argument's value taken from another row of its tool: right form, wrong values
+        gold        only of tools that the answer calls, and with no argument in common with it: it tells the policy
+                    which tool is right, and no value (the kit's first rule, a departure)
+        own         as gold, with what the policy itself wrote when it first solved that row in training
 
     Args:
         samples: `ToolSample`s of the train split.
         source: one of `SOURCES`.
+        per_tool: demonstrations of each tool at most (our assumption: 2); `gold` and `own` know no such limit.
 
     Raises:
         DataError: a sample of another split, which would leak held-out answers.
         SettingsError: an unknown source.
     """
 
-    def __init__(self, samples, source="gold"):
+    def __init__(self, samples, source="gold", per_tool=2):
         if source not in SOURCES:
             raise SettingsError(f"unknown demonstration source {source!r}; choose one of {', '.join(SOURCES)}")
-        self.source = source
+        self.source, self.per_tool = source, per_tool
         self._own = {}  # sample id -> (step, completion) of the first time it was solved
-        self._by_family = defaultdict(list)
+        self._by_tool = defaultdict(list)
+        self._ids = set()
         for sample in samples:
             if sample.split != "train":
                 raise DataError(f"sample {sample.id!r} is from split {sample.split!r}; demonstrations come from train")
-            self._by_family[sample.family].append((sample, _argument_values(sample)))
+            self._ids.add(sample.id)
+            for name in {call["name"]: None for call in sample.calls}:
+                self._by_tool[name].append(sample)
 
     def choose(self, sample, count, rng, step=None):
-        """Up to `count` admissible demonstrations, drawn with `rng` (a `random.Random`); [] when there is none.
+        """Up to `count` demonstrations, drawn with `rng` (a `random.Random`), the tools taken in turn -> list.
 
         `step`: the optimizer step they are for. Own solutions count from the second step after they were found, as a
         loader that renders a batch ahead sees them, so that a resumed run chooses alike.
         """
-        admissible = self._admissible(sample)
-        if self.source == "own":
-            known = ((s, self._own.get(s.id)) for s in admissible)
-            admissible = [
-                SolvedSample.of(s, own[1]) for s, own in known if own and (step is None or own[0] <= step - 2)
-            ]
-        listed = {tool_name(t) for t in sample.tools} if self.source != "random" else set()
-        similar, others = [], []
-        for s in admissible:
-            (similar if any(call["name"] in listed for call in s.calls) else others).append(s)
-        chosen = rng.sample(similar, min(count, len(similar)))
-        chosen += rng.sample(others, min(count - len(chosen), len(others)))
-        return [_corrupted(s, admissible, rng) for s in chosen] if self.source == "corrupted" else chosen
+        tools = self._tools(sample)
+        if self.source == "other_tool":
+            others = sorted(set(self._by_tool) - set(tools))
+            tools = rng.sample(others, min(len(tools), len(others)))
+        tools = rng.sample(tools, len(tools))  # where not all fit, no tool is favoured
+        most = count if self.source in ("gold", "own") else self.per_tool
+        drawn = [self._draw(sample, name, most, rng, step) for name in tools]
+        chosen = {}
+        for turn in range(most):
+            for shown in drawn:
+                if turn < len(shown) and len(chosen) < count:
+                    chosen.setdefault(shown[turn].id, shown[turn])  # a row that calls two tools is shown once
+        return list(chosen.values())
 
-    def _admissible(self, sample):
-        values, query = _argument_values(sample), sample.messages[-1]["content"]
-        if self.source == "random":
-            pool = [pair for family, pairs in self._by_family.items() if family != sample.family for pair in pairs]
-        else:
-            pool = self._by_family[sample.family]
-        return [
-            s for s, own in pool
-            if s.id != sample.id and s.messages[-1]["content"] != query and not values & own
-            and (own or not match_calls(s.calls, sample.calls).ok)  # with an argument left, the calls differ
-        ]  # fmt: skip
+    def _tools(self, sample):
+        if self.source in ("gold", "own"):
+            return list(dict.fromkeys(call["name"] for call in sample.calls))
+        return [tool_name(t) for t in sample.tools]
+
+    def _draw(self, sample, name, most, rng, step):
+        rows, shown = self._by_tool.get(name, ()), []
+        for row in rng.sample(rows, len(rows)):
+            if len(shown) == most:
+                break
+            if not self._admissible(sample, row):
+                continue
+            if self.source == "own":
+                solved, completion = self._own.get(row.id, (None, ""))
+                if solved is None or (step is not None and solved > step - 2):
+                    continue
+                row = SolvedSample.of(row, completion)
+            if self.source == "corrupted":
+                row = _corrupted(row, [other for other in rows if other.id != sample.id], rng)
+            shown.append(row)
+        return shown
+
+    def _admissible(self, sample, row):
+        if row.id == sample.id or row.messages[-1]["content"] == sample.messages[-1]["content"]:
+            return False
+        if match_calls(row.calls, sample.calls).ok:
+            return False
+        if self.source in ("gold", "own"):
+            return not _argument_values(sample) & _argument_values(row)
+        offered = {tool_name(t) for t in (row.tools if self.source == "other_tool" else sample.tools)}
+        return all(call["name"] in offered for call in row.calls)
 
     def without_demonstration(self, samples):
-        """Ids of the samples that no demonstration is admissible for; they are asked plainly even when hard.
+        """Ids of the samples that none can be shown for; they are asked plainly even when hard -> list."""
+        return list(self.why_without(samples))
 
-        With `source="own"` that depends on what the policy has solved, so the answer is [].
+    def why_without(self, samples):
+        """{id: why} of the samples that get none, "no_other_row" (their tools are used nowhere else) or "same_answer".
+
+        With `source="own"` that depends on what the policy has solved, so the answer is {}.
         """
-        return [] if self.source == "own" else [s.id for s in samples if not self._admissible(s)]
+        found = {}
+        for sample in samples if self.source != "own" else ():
+            tools = set(self._tools(sample))
+            tools = set(self._by_tool) - tools if self.source == "other_tool" else tools
+            rows = [row for name in tools for row in self._by_tool.get(name, ()) if row.id != sample.id]
+            if not any(self._admissible(sample, row) for row in rows):
+                found[sample.id] = "same_answer" if rows else "no_other_row"
+        return found
 
     def learn(self, sample_id, completion, step):
         """Remember how the policy solved a sample, the first time it does."""
@@ -104,10 +144,17 @@ class DemoBank:
             own = {id: (int(step), str(text)) for id, (step, text) in json.loads(Path(path).read_text()).items()}
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise PoolError(f"cannot read the demonstrations in {path}: {error}") from error
-        known = {sample.id for pairs in self._by_family.values() for sample, _ in pairs}
-        if unknown := sorted(set(own) - known):
+        if unknown := sorted(set(own) - self._ids):
             raise PoolError(f"the demonstrations in {path} are of another data set: no sample {unknown[0]!r} here")
         self._own = own
+
+
+def offering(sample, demos):
+    """`sample` with the schemas of the tools that `demos` call and it does not offer itself, after its own."""
+    own = {tool_name(t) for t in sample.tools}
+    called = {call["name"] for demo in demos for call in demo.calls} - own
+    more = {tool_name(t): t for demo in demos for t in demo.tools if tool_name(t) in called}
+    return replace(sample, tools=[*sample.tools, *more.values()]) if more else sample
 
 
 def _argument_values(sample):
@@ -119,13 +166,13 @@ def _argument_values(sample):
 
 
 def _corrupted(sample, others, rng):
-    """`sample` with each argument's value taken from a call of another sample that has a different one there."""
+    """`sample` with each argument's value taken from a call of another row, of the same tool, that has another there."""
     calls = []
     for call in sample.calls:
         arguments = {}
         for name, value in call["arguments"].items():
-            values = [c["arguments"][name] for s in others for c in s.calls if name in c["arguments"]]
-            wrong = [v for v in values if v != value]
+            found = [c["arguments"].get(name, value) for s in others for c in s.calls if c["name"] == call["name"]]
+            wrong = [v for v in found if v != value]
             arguments[name] = rng.choice(wrong) if wrong else value
         calls.append({**call, "arguments": arguments})
     return replace(sample, calls=calls)

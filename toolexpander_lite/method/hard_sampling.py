@@ -1,34 +1,175 @@
-"""Dynamic Multi-Round Hard Sampling: what is served in a hard sample's place.
+"""Dynamic Multi-Round Hard Sampling: the scan, what is served in a hard row's place, and what came of it.
 
-The paper's abstract: hard samples are substituted during training by high-quality few-shot demonstrations, in several
-rounds. Here the sample keeps its query, with demonstrations in front: our assumption (the other reading, another
-sample in its place, is `baselines.replace`).
+The paper (sections 3.1 and 3.2), for each round:
 
-Three pieces work with any `GRPOTrainer`, data set and model:
+    begin_round   ask every raw row plainly; none right in 10 rollouts is hard; find demonstrations for the hard ones
+    round_rows    the rows of the round: each hard one with its demonstrations ("replace"), or also with them ("add")
 
-    pool = HardSamplePool(ids)                                # who is hard, see `sample_pool`
-    dataset = dataset.with_transform(PromptServer(pool, ...)) # what a prompt looks like today
+and three pieces that work with any `GRPOTrainer`, data set and model:
+
+    pool = HardSamplePool(ids, retest="scan")                 # who is hard, see `pool`
+    dataset = dataset.with_transform(PromptServer(pool, ...)) # what a prompt looks like in this round
     reward_funcs = PoolReward(reward, pool)                   # what came of it
 """
 
+import json
 import random
+import sys
+import time
 from collections import defaultdict
-
-from accelerate.utils import gather_object
+from pathlib import Path
+from typing import NamedTuple
 
 from ..base.errors import PoolError
+from ..base.runs import read_jsonl
+from .calls import judge
+from .demonstrations import offering
 from .prompts import render_prompt
 from .rewards import quantise
 
 NO_LIMIT = 10**9  # tokens; tokenizers that know of no limit name one far above
 DRAWS = 8  # of demonstrations, until some fit into the prompt
 PROMPTS_KEPT = 4096  # rendered prompts remembered, so that memory stays bounded
+CHUNK = 64  # rows asked before their results are written down
+SERVINGS = ("plain", "replace", "add", "exclude_hard", "few_shot_only", "two_stage", "mixed")
+
+
+class Counted(NamedTuple):
+    """What a scan found and cost: {sample id: right rollouts}, rollouts, completion tokens, seconds."""
+
+    right: dict
+    rollouts: int
+    tokens: int
+    seconds: float
+
+
+def count_right(ask, rows, rollouts, seed, note, file=None, chunk=CHUNK):
+    """Ask rendered rows, `rollouts` times each, and judge the answers -> `Counted`.
+
+    With several processes each asks its share of a chunk, and all get all results.
+
+    Args:
+        ask: function (prompts, seed as text) -> [(completion, tokens)], sampling at the recipe's temperature.
+        rows: [(`ToolSample`, prompt)].
+        note: dict that tells this scan's lines in `file` from others', such as round and step.
+        file: a line per row is kept there; rows of whole chunks that stand in it are not asked again.
+
+    Raises:
+        PoolError: no rows, or no rollouts.
+    """
+    if not rows or rollouts < 1:
+        raise PoolError(f"a scan of {len(rows)} rows, {rollouts} rollouts each: there is nothing to ask")
+    logged = read_jsonl(file) if file and Path(file).exists() else []
+    known = {line["sample_id"]: line for line in logged if note.items() <= line.items()}
+    rank, world = _processes()
+    for start in range(0, len(rows), chunk):
+        part = rows[start : start + chunk]
+        if all(sample.id in known for sample, _ in part):
+            continue
+        began, mine = time.perf_counter(), part[rank::world]
+        answers = ask([prompt for _, prompt in mine for _ in range(rollouts)], f"{seed}-{note}-{start}-{rank}")
+        lines = []
+        for n, (sample, _) in enumerate(mine):
+            group = answers[n * rollouts : (n + 1) * rollouts]
+            right = sum(judge(text, sample.calls, sample.tools).reason == "ok" for text, _ in group)
+            lines.append({**note, "sample_id": sample.id, "right": right, "rollouts": rollouts,
+                          "tokens": sum(tokens for _, tokens in group)})  # fmt: skip
+        found = {line["sample_id"]: line for line in _gather(lines)}
+        seconds = round((time.perf_counter() - began) / len(part), 5)
+        lines = [found[sample.id] | {"seconds": seconds} for sample, _ in part]
+        if file and rank == 0:
+            with Path(file).open("a") as out:
+                out.write("".join(json.dumps(line) + "\n" for line in lines))
+        known |= {line["sample_id"]: line for line in lines}
+    lines = [known[sample.id] for sample, _ in rows]
+    sums = (sum(line[name] for line in lines) for name in ("rollouts", "tokens", "seconds"))
+    return Counted({line["sample_id"]: line["right"] for line in lines}, *sums)
+
+
+def begin_round(pool, server, ask, rollouts, step, seed, file=None, draws=4):
+    """Scan all rows, fix the round's hard ones and find demonstrations for them -> [`Counted`], the scan's first.
+
+    The bank's source "verified" draws anew, up to `draws` times, until the policy is right in at least one of as many
+    rollouts; a set that has been found is kept. Every draw's rollouts are a `Counted` of their own. Afterwards
+    `pool.draws` says which draw each hard row is shown, None where none was verified.
+    """
+    note = {"step": step, "kind": "scan"}
+    plain = [(sample, server.render(sample)) for sample in server.samples.values()]
+    spent = [count_right(ask, plain, rollouts, seed, note, file)]
+    hard = pool.take_scan(spent[0].right, rollouts, step)
+    found = {id: pool.draws[id] for id in hard if pool.draws.get(id) is not None}
+    if server.bank.source != "verified":
+        pool.draws = dict.fromkeys(hard, 0)
+        return spent
+    unverifiable = set()
+    for draw in range(draws):
+        rows = []
+        for id in hard:
+            if id not in found:
+                prompt, _ = server.demonstrate(server.samples[id], draw=draw)
+                unverifiable |= set() if prompt else {id}
+                rows += [(server.samples[id], prompt)] if prompt else []
+        if not rows:
+            break
+        note = {"step": step, "kind": "verify", "draw": draw}
+        spent.append(count_right(ask, rows, rollouts, seed, note, file))
+        found |= {id: draw for id, right in spent[-1].right.items() if right}
+    # Of a row that has no demonstrations at all the server says so itself, whatever the draw.
+    pool.draws = {id: 0 if id in unverifiable else found.get(id) for id in hard}
+    return spent
+
+
+def round_rows(serving, pool, round, rounds, seed=0, share=0.5):
+    """The rows of a round -> [(sample id, "plain" or "demonstrated")], in the order of the pool.
+
+        plain          every row as it is (GRPO)
+        replace        a hard row is served with its demonstrations instead (the paper)
+        add            it stays, and its version with demonstrations is added (the paper)
+        exclude_hard   hard rows are left out of the round
+        few_shot_only  every row with demonstrations
+        two_stage      likewise in the first half of the rounds, then every row as it is
+        mixed          a fixed `share` of the rows, drawn anew each round, with demonstrations
+
+    The last four are roads that the paper tried and left (section 3.2).
+    """
+    ids, modes = list(pool), {id: pool.mode(id) for id in pool}
+    hard = [id for id in ids if modes[id] == "demonstrated"]
+    if serving == "exclude_hard":
+        return [(id, "plain") for id in ids if modes[id] == "plain"] or [(id, "plain") for id in ids]
+    if serving == "add":
+        shown = [(id, "demonstrated") for id in hard if pool.draws.get(id, 0) is not None]
+        return [(id, "plain") for id in ids] + shown
+    if serving == "replace":
+        return [(id, modes[id]) for id in ids]
+    if serving == "mixed":
+        chosen = set(random.Random(f"{seed}-mixed-{round}").sample(ids, int(share * len(ids))))
+    else:
+        chosen = set(ids) if serving == "few_shot_only" or (serving == "two_stage" and 2 * round < rounds) else set()
+    return [(id, "demonstrated" if id in chosen else "plain") for id in ids]
+
+
+def _processes():
+    """(rank, number) of this process."""
+    distributed = sys.modules.get("torch.distributed")  # who has not imported it is alone
+    started = distributed and distributed.is_available() and distributed.is_initialized()
+    return (distributed.get_rank(), distributed.get_world_size()) if started else (0, 1)
+
+
+def _gather(rows):
+    """Lists of all processes, in the order of their ranks, as one list."""
+    world = _processes()[1]
+    if world == 1:
+        return rows
+    parts = [None] * world
+    sys.modules["torch.distributed"].all_gather_object(parts, rows)
+    return [row for part in parts for row in part]
 
 
 class PromptServer:
     """A data set transform: renders each sample plainly or with demonstrations, as the pool says.
 
-    Use it as `dataset.with_transform(server)`; rows need a `sample_id` column. It adds `prompt`, `served`
+    Use it as `dataset.with_transform(server)`; rows need a `sample_id` column, and may say how they are to be served in
+    one called `wanted` (see `round_rows`), whatever the pool says. It adds `prompt`, `served`
     ("plain" or "demonstrated", the mode the prompt was really rendered in) and `fallback` (why a hard sample is not
     served as the pool says, or ""). Demonstrations that make a prompt too long are drawn anew; where no draw fits,
     fewer are shown, at last none.
@@ -65,15 +206,16 @@ class PromptServer:
         self._rendered = {}  # a group asks for the same prompt many times
 
     def __call__(self, batch):
-        steps = batch.get("step") or [None] * len(batch["sample_id"])
-        rows = [self.serve(sample_id, step) for sample_id, step in zip(batch["sample_id"], steps)]
+        unsaid = [None] * len(batch["sample_id"])
+        asked = zip(batch["sample_id"], batch.get("step") or unsaid, batch.get("wanted") or unsaid)
+        rows = [self.serve(*place) for place in asked]
         return {**batch, **{name: [row[name] for row in rows] for name in (rows[0] if rows else ())}}
 
-    def serve(self, sample_id, step=None):
+    def serve(self, sample_id, step=None, wanted=None):
         """Columns of one sample at its next visit -> {"prompt", "served", "fallback"}."""
-        mode = self.pool.mode(sample_id, step)
+        mode = wanted or self.pool.mode(sample_id, step)
         return self._cached(
-            (sample_id, mode, self.pool.visits(sample_id)), lambda: self._columns(sample_id, mode, step)
+            (sample_id, mode, self._visit(sample_id, step)), lambda: self._columns(sample_id, mode, step)
         )
 
     def _cached(self, key, make):
@@ -89,25 +231,32 @@ class PromptServer:
             prompt, fallback = self.demonstrate(self.samples[sample_id], step)
             if prompt:
                 return {"prompt": prompt, "served": "demonstrated", "fallback": fallback}
-        prompt = render_prompt(self.samples[sample_id], self.tokenizer, invite=self.invite)
-        return {"prompt": prompt, "served": "plain", "fallback": fallback}
+        return {"prompt": self.render(self.samples[sample_id]), "served": "plain", "fallback": fallback}
+
+    def render(self, sample, demos=()):
+        """The prompt of a sample -> str; tools that demonstrations bring along are on offer too."""
+        return render_prompt(offering(sample, demos), self.tokenizer, demos, self.invite)
 
     def _visit(self, sample_id, step):
-        """What tells this visit from the sample's others."""
-        return self.pool.visits(sample_id)
+        """What tells this visit from the sample's others: in rounds, which draw of demonstrations it is shown."""
+        if self.pool is not None and self.pool.retest == "scan":
+            return f"draw-{self.pool.draws.get(sample_id, 0)}"
+        return self.pool.visits(sample_id) if self.fresh else "always"
 
-    def demonstrate(self, sample, step=None):
+    def demonstrate(self, sample, step=None, draw=None):
         """A prompt with demonstrations -> (prompt, "" or "fewer_demonstrations"), or (None, why there is none)."""
-        visit = self._visit(sample.id, step) if self.fresh else "always"
+        visit = self._visit(sample.id, step) if draw is None else f"draw-{draw}"
+        if visit == "draw-None":
+            return None, "not_verified"
         rng = random.Random(f"{self.seed}-{sample.id}-{visit}")
         draws = [self.bank.choose(sample, self.demos, rng, step)]
         if not draws[0]:
             return None, "no_demonstration"
         for shown in range(len(draws[0]), 0, -1):
-            for draw in range(DRAWS):
-                if draw == len(draws):
+            for attempt in range(DRAWS):
+                if attempt == len(draws):
                     draws.append(self.bank.choose(sample, self.demos, rng, step))
-                prompt = render_prompt(sample, self.tokenizer, draws[draw][:shown], self.invite)
+                prompt = self.render(sample, draws[attempt][:shown])
                 if len(self.tokenizer(prompt).input_ids) <= self.max_prompt_tokens:
                     return prompt, "fewer_demonstrations" if shown < len(draws[0]) else ""
         return None, "prompt_too_long"
@@ -158,9 +307,7 @@ class PoolReward:
         places = zip(columns.get("scheduled") or sample_id, sample_id, served, fallback)
         right = [r is not None and r >= 1 for r in rewards]
         wanted = self.bank is not None and self.bank.source == "own"
-        rows = gather_object(
-            [(place, float(r), c if wanted and r else "") for place, r, c in zip(places, right, completions)]
-        )
+        rows = _gather([(place, float(r), c if wanted and r else "") for place, r, c in zip(places, right, completions)])
         groups = defaultdict(list)
         for place, right, completion in rows:
             groups[tuple(place)].append(right)

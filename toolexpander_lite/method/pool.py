@@ -1,7 +1,9 @@
 """Who is hard, and who has come back: the record that Dynamic Multi-Round Hard Sampling decides on.
 
-The paper's abstract: a sample with no correct output in 10 rollouts is hard. How it comes back is left open; here it is
-asked plainly again (a re-test) after a demonstrated success, or at each round's end: our assumption.
+The paper (section 3.2): a row with no right rollout in 10 is hard. Before training and again in every round the raw rows
+are asked plainly, see `hard_sampling.scan`; the list of hard rows stands for the round, and a row that has come back never
+gets demonstrations again. The kit's own rules count from the training groups, and ask a hard row plainly again (a
+re-test) after a demonstrated success, or at each round's end: departures.
 
 The pool is keyed by sample id, never by prompt text, and judges by the task reward alone: a bonus would make failed
 groups look alive.
@@ -21,10 +23,11 @@ PLAIN, DEMONSTRATED, RETEST = 0, 1, 2
 MODES = ("plain", "demonstrated", "retest")
 HARD_WINDOW = 10  # rollouts without a right one that make a sample hard (the paper's abstract)
 STATES = ("unseen", "solved", "returned", "plain", "demonstrated", "retest")
-RETESTS = ("after_success", "round_end", "never")
+RETESTS = ("scan", "after_success", "round_end", "never")
 EVENTS_KEPT = 100_000  # decisions remembered in all, the oldest dropped first, so that memory stays bounded
-ARRAYS = ("mode", "visits", "seen", "right", "rollouts", "correct", "solved", "was_hard", "retest_from")
-FALLBACKS = ("no_demonstration", "prompt_too_long", "fewer_demonstrations")
+ARRAYS = ("mode", "visits", "seen", "right", "rollouts", "correct", "solved", "was_hard", "retest_from",
+          "scanned", "freed")  # fmt: skip
+FALLBACKS = ("no_demonstration", "not_verified", "prompt_too_long", "fewer_demonstrations")
 
 
 def index_of_ids(sample_ids):
@@ -47,17 +50,18 @@ def index_of_ids(sample_ids):
 class HardSamplePool:
     """Per sample: plain rollouts in the window, right ones among them, the mode it is served in, and why.
 
-    A sample starts *plain*. At `window` plain rollouts with none right it is *hard*, and served *demonstrated* from
-    then on. With `retest="after_success"` a demonstrated visit with a right rollout makes the next visit a
+    A sample starts *plain*. With `retest="scan"` (the paper) `take_scan` alone decides, for a whole round. Otherwise: at
+    `window` plain rollouts with none right it is *hard*, and served *demonstrated* from then on. With `retest="after_success"` a demonstrated visit with a right rollout makes the next visit a
     *retest*: a plain one, which ends in *plain* if anything was right, else in *demonstrated* again. With
     `retest="round_end"` all hard samples are re-tested when `end_round` is called.
 
     Args:
         sample_ids: all ids of the data set.
         window: rollouts without a right one that make a sample hard (10: the paper).
-        retest: one of `RETESTS` (our assumption: "after_success").
+        retest: one of `RETESTS`.
 
     Attributes:
+        draws: {id: which draw of demonstrations is shown}, set with each scan; None where no draw was verified.
         fallbacks: groups of hard samples that had to be asked plainly ("no_demonstration", "prompt_too_long") or with
             fewer demonstrations than wanted ("fewer_demonstrations") -> {reason: groups}.
 
@@ -82,12 +86,18 @@ class HardSamplePool:
         self._solved = np.zeros(size, bool)  # a plain visit had a right rollout, the last time it was asked plainly
         self._was_hard = np.zeros(size, bool)
         self._events = deque(maxlen=EVENTS_KEPT)  # (index, step, round, from, to, why)
+        self._scanned = np.full(size, -1, np.int32)  # right rollouts in the last scan, -1 before the first
+        self._freed = np.zeros(size, bool)  # was hard and came back in a scan
+        self.draws = {}
         self._retest_from = np.zeros(size, np.uint32)  # first step whose prompts can know of a re-test by round_end
         self.fallbacks = dict.fromkeys(FALLBACKS, 0)
         self._last_fallback = {}  # id -> why the last visit was not served as its mode says
 
     def __len__(self):
         return len(self._index)
+
+    def __iter__(self):
+        return iter(self._index)
 
     def mode(self, sample_id, step=None):
         """ "plain", "demonstrated" or "retest" (served plainly): how the sample is to be served next.
@@ -131,6 +141,8 @@ class HardSamplePool:
         if fallback:
             self.fallbacks[fallback] += 1
             self._last_fallback[sample_id] = fallback
+        if self.retest == "scan":
+            return
         if served == "demonstrated":
             if correct and self._mode[i] == DEMONSTRATED and self.retest == "after_success":
                 self._decide(i, RETEST, step, f"{correct} of {rollouts} right with a demonstration")
@@ -146,6 +158,29 @@ class HardSamplePool:
             if self._mode[i] != DEMONSTRATED:
                 self._decide(i, DEMONSTRATED, step, f"0 of {self._rollouts[i]} right without a demonstration")
             self._rollouts[i] = self._correct[i] = 0
+
+    def take_scan(self, right, rollouts, step):
+        """Fix the hard rows of the round that begins -> their ids, in the order of the pool.
+
+        Args:
+            right: {id: right ones among its plain rollouts} of all samples.
+            rollouts: rollouts per sample, at least `window`.
+
+        Raises:
+            PoolError: a sample was not scanned, or in too few rollouts to be called hard.
+        """
+        if missing := next((id for id in self._index if id not in right), None):
+            raise PoolError(f"the scan has no result for {missing!r}; scan all {len(self)} samples")
+        if rollouts < self.window:
+            raise PoolError(f"a scan of {rollouts} rollouts calls nobody hard: the window is {self.window}")
+        for id, i in self._index.items():
+            self._scanned[i] = right[id]
+            self._solved[i] = right[id] > 0
+            self._freed[i] |= right[id] > 0 and self._was_hard[i]
+            mode = DEMONSTRATED if right[id] == 0 and not self._freed[i] else PLAIN
+            if mode != self._mode[i]:
+                self._decide(i, mode, step, f"{right[id]} of {rollouts} right in the scan")
+        return [id for id, i in self._index.items() if self._mode[i] == DEMONSTRATED]
 
     def end_round(self, step):
         """Close a round; with `retest="round_end"` every hard sample is asked plainly next."""
@@ -175,7 +210,7 @@ class HardSamplePool:
     def states(self):
         """State of every sample, in the order of the ids -> list of str.
 
-        "unseen"; "solved" (plain, something right the last time); "returned" (solved, and hard before); "plain"
+        "unseen" (never visited nor scanned); "solved" (plain, something right the last time); "returned" (solved, and hard before); "plain"
         (nothing right the last time, too few rollouts to be hard); "demonstrated"; "retest".
         """
         return [STATES[code] for code in self._state_codes()]
@@ -187,7 +222,7 @@ class HardSamplePool:
     def _state_codes(self):
         unseen, solved, returned, plain, demonstrated, retest = range(len(STATES))
         codes = np.where(self._solved, np.where(self._was_hard, returned, solved), plain)
-        codes = np.where(self._visits == 0, unseen, codes)
+        codes = np.where((self._visits == 0) & (self._scanned < 0), unseen, codes)
         codes = np.where(self._mode == DEMONSTRATED, demonstrated, codes)
         return np.where(self._mode == RETEST, retest, codes)
 
@@ -204,6 +239,7 @@ class HardSamplePool:
             "fallbacks": self.fallbacks,
             "last_fallback": self._last_fallback,
             "events": list(self._events),
+            "draws": self.draws,
         }
         for name in ARRAYS:
             state[name] = getattr(self, f"_{name}").tolist()
@@ -215,7 +251,7 @@ class HardSamplePool:
         Raises:
             PoolError: no such file, not a pool file, or one of another data set or of other settings.
         """
-        state = read_state(path, "pool file", ("ids", "window", "retest", "round", "fallbacks", "events", *ARRAYS))
+        state = read_state(path, "pool file", ("ids", "window", "retest", "round", "fallbacks", "events", "draws", *ARRAYS))
         if state["ids"] != self._fingerprint():
             raise PoolError(f"the pool file {path} is of another data set: its sample ids differ")
         for name in ("window", "retest"):
@@ -225,6 +261,7 @@ class HardSamplePool:
                 )
         self.round = state["round"]
         self.fallbacks.update(state["fallbacks"])
+        self.draws = state["draws"]
         self._last_fallback = state.get("last_fallback", {})  # pools saved before it was kept have none
         self._events = deque(map(tuple, state["events"]), maxlen=EVENTS_KEPT)
         for name in ARRAYS:

@@ -9,22 +9,9 @@ import json
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 
-from datasets import Dataset, Features, List, Value
-
 from ..base.errors import DataError
 
-FEATURES = Features(
-    {
-        "id": Value("string"),
-        "family": Value("string"),
-        "messages": List({"role": Value("string"), "content": Value("string")}),
-        # JSON text: as Arrow structs every tool would get the argument names of all the others, and the
-        # `Json` type of datasets 5.2 rounds floats (0.3 comes back as 0.30000000000000004).
-        "tools": Value("string"),
-        "calls": Value("string"),
-        "split": Value("string"),
-    }
-)
+COLUMNS = ("id", "family", "messages", "tools", "calls", "split")
 
 
 @dataclass(frozen=True)
@@ -91,7 +78,7 @@ def tool_name(tool):
 
 
 def to_dataset(samples):
-    """`ToolSample`s -> `datasets.Dataset` with the columns of `FEATURES`; ids must be unique.
+    """`ToolSample`s -> `datasets.Dataset` with the `COLUMNS`; ids must be unique.
 
     `tools` and `calls` become JSON text; `from_json` and `to_samples` read it back.
 
@@ -107,13 +94,19 @@ def to_dataset(samples):
             raise DataError(f"sample id {row['id']!r} appears twice; ids must be unique")
         seen.add(row["id"])
         row["tools"], row["calls"] = (json.dumps(row[k], ensure_ascii=False) for k in ("tools", "calls"))
-    return Dataset.from_list(rows, features=FEATURES)
+    from datasets import Dataset, Features, List, Value  # here, so that the method can be read without it
+
+    # Tools and calls are JSON text: as Arrow structs every tool would get the argument names of all the others, and the
+    # `Json` type of datasets 5.2 rounds floats (0.3 comes back as 0.30000000000000004).
+    features = dict.fromkeys(COLUMNS, Value("string"))
+    features["messages"] = List({"role": Value("string"), "content": Value("string")})
+    return Dataset.from_list(rows, features=Features(features))
 
 
 def to_samples(dataset):
     """The inverse of `to_dataset`: rows (dicts) -> list of `ToolSample`, extra columns ignored."""
     return [
-        ToolSample(**{k: row[k] for k in FEATURES} | {k: json.loads(row[k]) for k in ("tools", "calls")})
+        ToolSample(**{k: row[k] for k in COLUMNS} | {k: json.loads(row[k]) for k in ("tools", "calls")})
         for row in dataset
     ]
 

@@ -80,7 +80,11 @@ def build_tokenizer(examples=False):
     one, so decoding with `skip_special_tokens=True` keeps it. With `examples` it also has the tokens that
     self-written examples need, and its chat template shows the invitation to write one.
     """
-    tokens = _vocabulary(examples)
+    return word_tokenizer(_vocabulary(examples), EXAMPLE_TEMPLATE if examples else CHAT_TEMPLATE)
+
+
+def word_tokenizer(tokens, chat_template):
+    """Tokenizer that knows these tokens, `PAD`, `END`, `ROLES` and "<unk>" among them; words are apart by blanks."""
     tokenizer = Tokenizer(models.WordLevel({t: i for i, t in enumerate(tokens)}, unk_token="<unk>"))
     fixed = [t for t in tokens if not re.fullmatch(r"\w+", t)]
     fixed = "|".join(re.escape(t) for t in sorted(fixed, key=len, reverse=True))
@@ -107,7 +111,7 @@ def build_tokenizer(examples=False):
         model_max_length=512,
         clean_up_tokenization_spaces=False,
     )
-    fast.chat_template = EXAMPLE_TEMPLATE if examples else CHAT_TEMPLATE
+    fast.chat_template = chat_template
     return fast
 
 
@@ -276,6 +280,20 @@ def build_nano_policy(folder=None, plan=None, progress=None):
     model = build_model(tokenizer, plan.seed)
     rng = random.Random(plan.seed)
     queries = {f.name: [q for q in all_queries(f) if split_of(q[0]) == "train"] for f in FAMILIES.values()}
+    def rows_at(step):
+        early = plan.early_example_rate and step < plan.steps * plan.early_share
+        now = replace(plan, example_rate=plan.early_example_rate) if early else plan
+        return [warm_start_row(now, queries, rng) for _ in range(10 * plan.batch_size)]
+
+    fit(model, tokenizer, plan, rows_at, rng, progress)
+    if folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return model.eval(), tokenizer
+
+
+def fit(model, tokenizer, plan, rows_at, rng, progress=None):
+    """The SFT loop of a warm start: AdamW, linear decay; `rows_at(step)` draws the `Row`s of the next ten batches."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=plan.learning_rate, weight_decay=0.01)
     warm_up = 50
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -284,10 +302,7 @@ def build_nano_policy(folder=None, plan=None, progress=None):
     batches = []
     for step in range(plan.steps):
         if not batches:  # rows of like length share a batch: a third less padding to compute
-            early = plan.early_example_rate and step < plan.steps * plan.early_share
-            now = replace(plan, example_rate=plan.early_example_rate) if early else plan
-            rows = [warm_start_row(now, queries, rng) for _ in range(10 * plan.batch_size)]
-            rows.sort(key=lambda row: len(row.demos))
+            rows = sorted(rows_at(step), key=lambda row: len(row.demos))
             batches = [rows[i : i + plan.batch_size] for i in range(0, len(rows), plan.batch_size)]
             rng.shuffle(batches)
         input_ids, labels = sft_batch(batches.pop(), tokenizer)
@@ -300,7 +315,3 @@ def build_nano_policy(folder=None, plan=None, progress=None):
         optimizer.zero_grad()
         if progress and step % 100 == 99:
             progress(step + 1, loss.item())
-    if folder:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    return model.eval(), tokenizer

@@ -1,0 +1,117 @@
+"""The two policies of the graded world: `nano_policy`'s model and SFT loop, on rows that teach `Familiarity`.
+
+`nano_checkpoint_graded/` is the stronger one, `nano_checkpoint_graded_weak/` the weaker; both write examples of their
+own in some of the answers to prompts that invite them.
+"""
+
+import math
+import random
+import re
+from dataclasses import dataclass
+
+from ..base.files import check_new_folder
+from .graded_world import FORMS, PHRASES, TOOLS, Familiarity, corrupted, make_sample, queries, right_arguments, written
+from .nano_policy import END, PAD, ROLES, Row, build_model, fit, word_tokenizer
+from .nano_world import CODEBOOKS
+
+TEMPLATE = (
+    "{% if tools %}<|system|>{% for tool in tools %}{{ tool.function.name }}("
+    "{{ tool.function.parameters.properties | join(' ') }})"
+    "{% endfor %}{% if '<examples>' in messages[0].content %}<examples>{% endif %}<|end|>{% endif %}"
+    "{% for m in messages %}{% if m.role != 'system' %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def _vocabulary():
+    nouns = sorted({name.split("_")[1] for name in TOOLS})
+    words = set(" ".join([*PHRASES.values(), *(t.opening for t in TOOLS.values())]).replace("{}", "").split())
+    words |= {written(book, word, form) for book in PHRASES for word in CODEBOOKS[book] for form in FORMS}
+    punctuation = [
+        "<think>", "</think>", "\n<tool_call>\n", "\n</tool_call>", '{"name": "', '", "arguments": {', '", ', ", ",
+        '"}}', "}}", "(", ")", "<unk>", "<examples>", "</examples>", '[{"tool": "', '", "question": "',
+        '", "answer": {"name": "', '"}}}, {"tool": "', '"}}}]',
+    ]  # fmt: skip
+    words |= {*TOOLS, *nouns, *PHRASES, "call", "-"}
+    # A key is two tokens, so that what all cities have in common is learnt once.
+    keys = [*(f'"{noun}' for noun in nouns), *(f'-{book}": "' for book in PHRASES)]
+    return [PAD, END, *ROLES, *punctuation, *keys, *sorted(words)]
+
+
+def build_graded_tokenizer():
+    """Word-level tokenizer of the graded world, some 450 tokens; "<examples>" in the system prompt is one token."""
+    return word_tokenizer(_vocabulary(), TEMPLATE)
+
+
+@dataclass(frozen=True)
+class GradedWarmStart:
+    """The SFT rows of a graded policy; the loop's settings as in `nano_policy.WarmStart`.
+
+    Attributes:
+        familiarity: what is taught.
+        plain_share: share of rows without demonstrations.
+        plain_steps: steps at the beginning in which all rows are without: how queries are read is learnt first, cheaply.
+    """
+
+    familiarity: Familiarity
+    steps: int = 1600
+    batch_size: int = 48
+    learning_rate: float = 3e-3
+    plain_share: float = 0.35
+    plain_steps: int = 350
+    seed: int = 0
+
+
+def _draw(odds, rng):
+    forms = list(odds)
+    return rng.choices(forms, [math.exp(odds[f]) for f in forms])[0]
+
+
+def _demonstration(tool, words, rng):
+    """A demonstration of `tool` that shares no word with the row -> (sample, the forms it shows, as evidence)."""
+    query, other = rng.choice(queries(tool.name, "train"))
+    while set(other) & set(words):
+        query, other = rng.choice(queries(tool.name, "train"))
+    if rng.random() < 0.3:
+        arguments, wrong = corrupted(tool, other, rng)
+        forms = [() if i in wrong else (f,) for i, f in enumerate(tool.forms)]
+    else:
+        forms = [(f if rng.random() < 0.9 else rng.choice(FORMS),) for f in tool.forms]
+        arguments = {a: written(b, w, f) for a, b, w, (f,) in zip(tool.arguments, tool.books, other, forms)}
+    return make_sample(tool, query, arguments), forms
+
+
+def graded_row(plan, rng, plain=False):
+    """Draw one `Row`: demonstrations of either tool on offer, right or wrong, and an answer that weighs them."""
+    tool = rng.choice(list(TOOLS.values()))
+    query, words = rng.choice(queries(tool.name, "train"))
+    demos, shown = [], [(), (), ()]
+    if not plain and rng.random() >= plan.plain_share:
+        offered = [t["function"]["name"] for t in make_sample(tool, query, {}).tools]
+        for name in rng.choices(offered, k=rng.choice((1, 2, 2))):
+            demo, forms = _demonstration(TOOLS[name], words, rng)
+            demos.append(demo)
+            if name == tool.name:  # more of the same is no more evidence
+                shown = [tuple({*a, *b}) for a, b in zip(shown, forms)]
+    odds = plan.familiarity.log_odds(tool, words, shown)
+    forms = [_draw(o, rng) for o in odds]
+    arguments = {a: written(b, w, f) for a, b, w, f in zip(tool.arguments, tool.books, words, forms)}
+    return Row(make_sample(tool, query, arguments), demos, False, False)
+
+
+def build_graded_policy(plan, folder=None, progress=None):
+    """Warm-start a graded policy on train queries only -> (model, tokenizer); saved to `folder` if given."""
+    if folder:
+        check_new_folder(folder)
+    tokenizer = build_graded_tokenizer()
+    model = build_model(tokenizer, plan.seed)
+    rng = random.Random(plan.seed)
+
+    def rows_at(step):
+        return [graded_row(plan, rng, step < plan.plain_steps) for _ in range(10 * plan.batch_size)]
+
+    fit(model, tokenizer, plan, rows_at, rng, progress)
+    if folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return model.eval(), tokenizer
