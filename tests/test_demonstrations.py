@@ -41,7 +41,7 @@ def drawn(bank, sample, count=1, draws=200, **options):
 def test_what_cannot_be_a_bank_is_refused():
     with pytest.raises(DataError, match="'t' is from split 'test'; demonstrations come from train"):
         DemoBank([sample("t", "a", ["a"], 1, split="test")])
-    with pytest.raises(SettingsError, match="unknown demonstration source 'best'; choose one of random, verified, other_tool"):
+    with pytest.raises(SettingsError, match="unknown demonstration source 'best'; choose one of random, ver"):
         DemoBank([], "best")
 
 
@@ -74,8 +74,8 @@ def test_for_each_tool_on_offer_other_rows_that_use_it():
     assert set(drawn(bank, asked, count=4)) == {"f0", "f1", "f2", "g0", "g1", "g2"}
     firsts = {bank.choose(asked, 1, random.Random(seed))[0].calls[0]["name"] for seed in range(50)}
     assert firsts == {"f", "g"}, "no tool is favoured: that would tell which is right"
-    assert [d.id for d in DemoBank([asked, both], "random").choose(sample("b", "f", ["f", "h"], 3), 9,
-                                                                  random.Random(0)) if d.id == "both"] == ["both"]  # fmt: skip
+    offers_both = sample("b", "f", ["f", "h"], 3)
+    assert "both" in drawn(DemoBank([asked, both], "random"), offers_both, count=9, draws=1)
 
 
 def test_a_tool_that_is_not_on_offer_brings_its_schema():
@@ -84,7 +84,7 @@ def test_a_tool_that_is_not_on_offer_brings_its_schema():
     shown = bank.choose(asked, 1, random.Random(0))
     assert [d.calls[0]["name"] for d in shown] == ["h"]
     assert [t["function"]["name"] for t in offering(asked, shown).tools] == ["f", "h"], "and no tool it does not call"
-    assert offering(asked, [sample("c", "f", ["f"], 3)]) is asked and [t["function"]["name"] for t in asked.tools] == ["f"]
+    assert offering(asked, [sample("c", "f", ["f"], 3)]) is asked and len(asked.tools) == 1
 
 
 def test_gold_is_of_the_tool_that_is_right_and_shares_no_value():

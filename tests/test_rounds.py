@@ -23,7 +23,8 @@ class WordTokenizer:
 
     def apply_chat_template(self, messages, tools=None, add_generation_prompt=True, tokenize=False):
         names = " ".join(t["function"]["name"] for t in tools or ())
-        return "\n".join([f"tools: {names}", *(f"{m['role']}: {m['content']}" for m in messages if m["role"] != "system")])
+        turns = (f"{m['role']}: {m['content']}" for m in messages if m["role"] != "system")
+        return "\n".join([f"tools: {names}", *turns])
 
     def __call__(self, text, **options):
         return SimpleNamespace(input_ids=text.split())
@@ -36,7 +37,7 @@ def row(name, tool="f", value=None, tools=("f",)):
 
 
 class Policy:
-    """Right in `plain[name]` of 10 rollouts of a row's question, in `shown[name]` of 10 with demonstrations in front."""
+    """Right in `plain[name]` of 10 rollouts of a row's question, in `shown[name]` of 10 with demonstrations."""
 
     def __init__(self, rows, plain, shown=None):
         self.rows, self.plain, self.shown, self.asked = {f"question {r.id}": r for r in rows}, plain, shown or {}, []

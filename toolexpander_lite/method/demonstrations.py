@@ -1,7 +1,7 @@
 """Solved examples to put in front of a hard row: for each tool it offers, other rows that use that tool.
 
-The paper (section 3.1): question and answer of other rows, never the row's own answer; rows whose tools are used nowhere
-else get none (6,574 of its 62,687). How many per tool is not said.
+The paper (section 3.1): question and answer of other rows, never the row's own answer; rows whose tools are used
+nowhere else get none (6,574 of its 62,687). How many per tool is not said.
 """
 
 import json
@@ -166,7 +166,7 @@ def _argument_values(sample):
 
 
 def _corrupted(sample, others, rng):
-    """`sample` with each argument's value taken from a call of another row, of the same tool, that has another there."""
+    """`sample` with each argument's value taken from a call of another row of the same tool."""
     calls = []
     for call in sample.calls:
         arguments = {}

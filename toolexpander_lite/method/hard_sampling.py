@@ -307,7 +307,8 @@ class PoolReward:
         places = zip(columns.get("scheduled") or sample_id, sample_id, served, fallback)
         right = [r is not None and r >= 1 for r in rewards]
         wanted = self.bank is not None and self.bank.source == "own"
-        rows = _gather([(place, float(r), c if wanted and r else "") for place, r, c in zip(places, right, completions)])
+        told = zip(places, right, completions)
+        rows = _gather([(place, float(r), text if wanted and r else "") for place, r, text in told])
         groups = defaultdict(list)
         for place, right, completion in rows:
             groups[tuple(place)].append(right)

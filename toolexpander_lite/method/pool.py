@@ -1,9 +1,9 @@
 """Who is hard, and who has come back: the record that Dynamic Multi-Round Hard Sampling decides on.
 
-The paper (section 3.2): a row with no right rollout in 10 is hard. Before training and again in every round the raw rows
-are asked plainly, see `hard_sampling.scan`; the list of hard rows stands for the round, and a row that has come back never
-gets demonstrations again. The kit's own rules count from the training groups, and ask a hard row plainly again (a
-re-test) after a demonstrated success, or at each round's end: departures.
+The paper (section 3.2): a row with no right rollout in 10 is hard. Before training and again in every round the raw
+rows are asked plainly, see `hard_sampling.begin_round`; the list of hard rows stands for the round, and a row that has
+come back never gets demonstrations again. The kit's own rules count from the training groups, and ask a hard row
+plainly again (a re-test) after a demonstrated success, or at each round's end: departures.
 
 The pool is keyed by sample id, never by prompt text, and judges by the task reward alone: a bonus would make failed
 groups look alive.
@@ -50,10 +50,11 @@ def index_of_ids(sample_ids):
 class HardSamplePool:
     """Per sample: plain rollouts in the window, right ones among them, the mode it is served in, and why.
 
-    A sample starts *plain*. With `retest="scan"` (the paper) `take_scan` alone decides, for a whole round. Otherwise: at
-    `window` plain rollouts with none right it is *hard*, and served *demonstrated* from then on. With `retest="after_success"` a demonstrated visit with a right rollout makes the next visit a
-    *retest*: a plain one, which ends in *plain* if anything was right, else in *demonstrated* again. With
-    `retest="round_end"` all hard samples are re-tested when `end_round` is called.
+    A sample starts *plain*. With `retest="scan"` (the paper) `take_scan` alone decides, for a whole round. Else it is
+    *hard* at `window` plain rollouts with none right, and served *demonstrated* from then on. With
+    `retest="after_success"` a demonstrated visit with a right rollout makes the next visit a *retest*: a plain one, which
+    ends in *plain* if anything was right, else in *demonstrated* again. With `retest="round_end"` all hard samples are
+    re-tested when `end_round` is called.
 
     Args:
         sample_ids: all ids of the data set.
@@ -210,8 +211,8 @@ class HardSamplePool:
     def states(self):
         """State of every sample, in the order of the ids -> list of str.
 
-        "unseen" (never visited nor scanned); "solved" (plain, something right the last time); "returned" (solved, and hard before); "plain"
-        (nothing right the last time, too few rollouts to be hard); "demonstrated"; "retest".
+        "unseen" (never visited nor scanned); "solved" (plain, something right the last time); "returned" (solved, and
+        hard before); "plain" (nothing right the last time, too few rollouts to be hard); "demonstrated"; "retest".
         """
         return [STATES[code] for code in self._state_codes()]
 
@@ -251,7 +252,8 @@ class HardSamplePool:
         Raises:
             PoolError: no such file, not a pool file, or one of another data set or of other settings.
         """
-        state = read_state(path, "pool file", ("ids", "window", "retest", "round", "fallbacks", "events", "draws", *ARRAYS))
+        names = ("ids", "window", "retest", "round", "fallbacks", "events", "draws", *ARRAYS)
+        state = read_state(path, "pool file", names)
         if state["ids"] != self._fingerprint():
             raise PoolError(f"the pool file {path} is of another data set: its sample ids differ")
         for name in ("window", "retest"):

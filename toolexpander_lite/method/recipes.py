@@ -1,7 +1,7 @@
 """What the algorithm does: one `Recipe` per row of the paper's tables, and the kit's own variants.
 
-The `paper_...` recipes have the paper's values (arXiv 2510.07737, T9 to T11); what it leaves open, and every number of the
-other recipes, is our assumption and says so.
+The `paper_...` recipes have the paper's values (arXiv 2510.07737, T9 to T11); what it leaves open, and every number of
+the other recipes, is our assumption and says so.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -17,7 +17,8 @@ from .rewards import GRID
 REWARDS = ("conjunctive", "graded")
 RULES = ("exclude_hard", "difficulty_filter", "greso", "icl_seeding", "hint", "replace")
 CHOICES = {
-    "reward": REWARDS, "hard_samples": ("keep", "scan", "demonstrate", *RULES), "retest": RETESTS[1:], "demo_source": SOURCES,
+    "reward": REWARDS, "hard_samples": ("keep", "scan", "demonstrate", *RULES), "retest": RETESTS[1:],
+    "demo_source": SOURCES,
     "scale_rewards": ("group", "none"), "serving": SERVINGS, "prompt_style": ("think", "native", "examples"),
 }  # fmt: skip
 
@@ -32,7 +33,7 @@ class Recipe:
         beta: weight of the KL term towards the frozen base (the paper: 1e-3, none in its second idea; elsewhere 0.04,
             DeepSeekMath's value).
         epsilon, epsilon_high: clip range of the probability ratio, [1 - epsilon, 1 + epsilon_high]
-            (the paper: 0.2 and 0.2, above 0.26 in its second idea). While each batch of rollouts is used for one update,
+            (the paper: 0.2 and 0.2, above 0.26 in its second idea). While each batch of rollouts is used once,
             the ratio is 1 and nothing is ever clipped; the logs' clip_ratio shows it.
         num_iterations: updates for which each batch of rollouts is used. Rounds and the profile's steps are counted in
             batches, so that runs are compared at equal rollouts.
@@ -43,10 +44,10 @@ class Recipe:
         temperature: of the rollouts, in training and in scans (the paper: 0.7).
         equal_rollouts: with another group size than 10, ask fewer (or more) prompts per step, so that a step has the
             rollouts it would have with 10; False keeps the number of prompts.
-        scan_rollouts: rollouts per raw row in a scan, before training, in each round that needs one and afterwards (the
-            paper: 10); 0 is no scan.
-        hard_samples: how a step's prompts are chosen: "keep" (all plainly), "scan" (the paper: by round, see `serving`),
-            "demonstrate" (the kit's first reading, visit by visit, see `retest`), or a rule of `training.baselines`.
+        scan_rollouts: rollouts per raw row in a scan, before training, in each round that needs one and afterwards
+            (the paper: 10); 0 is no scan.
+        hard_samples: how a step's prompts are chosen: "keep" (all plainly), "scan" (by round, see `serving`), or,
+            departures from the paper, "demonstrate" (visit by visit, see `retest`) or a rule of `training.baselines`.
         serving: what a round serves, see `hard_sampling.round_rows`.
         few_shot_share: with serving "mixed", the share of rows with demonstrations (our assumption).
         retest: with "demonstrate", how a hard sample is asked plainly again, see `pool.RETESTS`.
@@ -56,7 +57,7 @@ class Recipe:
         verify_draws: with source "verified", draws until a row gets none in this round (our assumption).
         fresh_demos: other demonstrations at each visit of a sample, or the same for ever; in rounds they stay.
         round_steps: batches of rollouts in a round (our assumption: 20; the paper does not say).
-        lr_decay: the learning rate is multiplied by this at each round's end (the paper: 0.8; per round is our reading).
+        lr_decay: the learning rate is multiplied by this at each round's end (the paper: 0.8; our reading).
         prompt_style: "think", "native" or "examples", see `prompts`.
         invite: prompts carry `prompts.INVITATION` to write one example of one's own, in training and in evaluation.
         example_bonus: paid for valid self-written examples, see `self_examples` (the paper: 0.01).
@@ -157,7 +158,7 @@ EXAMPLES = {"beta": 0.0, "epsilon_high": 0.26, "lr_decay": 0.8, "prompt_style": 
             "example_bonus": 0.01, "gated_bonus": True}  # fmt: skip
 PAPERS = (
     Recipe("paper_grpo", "GRPO as the paper has it (T9): groups of 5, temperature 0.7, KL 0.001", **PAPER),
-    Recipe("paper_replace", "hard rows are served with their demonstrations instead, by round", serving="replace", **ROUNDS),
+    Recipe("paper_replace", "hard rows are served with their demonstrations instead", serving="replace", **ROUNDS),
     Recipe("paper_add", "hard rows stay, and their versions with demonstrations are added", serving="add", **ROUNDS),
     Recipe("paper_self_exemplifying", "no KL, clip higher, more than 3 examples of one's own for 0.01",
            **PAPER | EXAMPLES),
@@ -168,7 +169,7 @@ PAPERS = (
         ("mixed", "half of the rows with demonstrations, drawn anew each round"),
         ("exclude_hard", "hard rows are left out of the round"),
     )),
-    Recipe("paper_rollouts_32", "paper_grpo in groups of 32, fewer prompts per step", **PAPER | {"num_generations": 32}),
+    Recipe("paper_rollouts_32", "paper_grpo in groups of 32, of fewer prompts", **PAPER | {"num_generations": 32}),
 )  # fmt: skip
 
 # The baselines' sources, and what was simplified, are in the docstrings of `baselines`.

@@ -7,22 +7,22 @@ answer, for the tools on offer; then an analysis of them together with the user'
     what they show</think>
     <tool_call> ... the answer ... </tool_call>
 
-The reward is 1.01 when result, format and examples are right, 1 without the examples, else 0: the hundredth is paid only
-with a right answer, and only for *more than 3 distinct* examples that can be read as JSON. Nothing else about them is
-asked (`judge_examples_block`).
+The reward is 1.01 when result, format and examples are right, 1 without the examples, else 0: the hundredth is paid
+only with a right answer, and only for *more than 3 distinct* examples that can be read as JSON. Nothing else about them
+is asked (`judge_examples_block`).
 
 The kit's first rule, from before the paper's text was read, is kept as a departure (`judge_example`): one `<example>`
-with a query of its own, one call to a listed tool that its schema allows, and a few words of analysis. Whether a call is
-*right* for its query no rule asks; where the world can tell, it is measured. Completions are hostile input: nothing here
-raises on them, or takes longer than linear time.
+with a query of its own, one call to a listed tool that its schema allows, and a few words of analysis. Whether a call
+is *right* for its query no rule asks; where the world can tell, it is measured. Completions are hostile input: nothing
+here raises on them, or takes longer than linear time.
 """
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ..base.schemas import SchemaFault, broken_keyword
 from ..base.words import words
 from .calls import (
     CALL_CLOSE,
@@ -82,7 +82,7 @@ _BETWEEN = re.compile(r"[\s,]*")
 
 
 def judge_examples_block(completion, needed=EXAMPLES_NEEDED):
-    """The paper's rule: are there `needed` distinct examples in an <examples> block of the thinking? -> `ExampleVerdict`.
+    """The paper's rule: are there `needed` distinct examples in the thinking's <examples> block? -> `ExampleVerdict`.
 
     The block holds JSON objects with tool, question and answer, one after the other or in a list; `call` is the list of
     the distinct ones. "too_long" is a completion beyond `calls.MAX_CHARS`.
@@ -184,6 +184,8 @@ def _call_reason(call, tools):
 
 def _allows(tool, arguments):
     """Does a tool's schema allow the arguments? A schema that is faulty itself allows all: not the model's fault."""
+    from ..base.schemas import SchemaFault, broken_keyword  # late: takes longer to import than all of the method
+
     try:
         return broken_keyword(tool["function"].get("parameters", {}), arguments) is None
     except SchemaFault:

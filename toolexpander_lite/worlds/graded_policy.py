@@ -6,11 +6,10 @@ own in some of the answers to prompts that invite them.
 
 import math
 import random
-import re
 from dataclasses import dataclass
 
 from ..base.files import check_new_folder
-from .graded_world import FORMS, PHRASES, TOOLS, Familiarity, corrupted, make_sample, queries, right_arguments, written
+from .graded_world import FORMS, PHRASES, TOOLS, Familiarity, corrupted, make_sample, queries, written
 from .nano_policy import END, PAD, ROLES, Row, build_model, fit, word_tokenizer
 from .nano_world import CODEBOOKS
 
@@ -50,7 +49,7 @@ class GradedWarmStart:
     Attributes:
         familiarity: what is taught.
         plain_share: share of rows without demonstrations.
-        plain_steps: steps at the beginning in which all rows are without: how queries are read is learnt first, cheaply.
+        plain_steps: steps at the beginning in which all rows are without: how to read a query is learnt first.
     """
 
     familiarity: Familiarity

@@ -25,13 +25,13 @@ from .nano_world import CODEBOOKS, HELD_OUT_SHARE, TOOLS_PER_PROMPT
 
 FORMS = ("word", "code", "index")
 NOISE = 0.08  # share of training rows with a wrong value in the gold call
-PHRASES = {"city": "in {}", "day": "on {}", "currency": "paid in {}", "language": "speaking {}", "unit": "measured by {}",
-           "month": "for {}", "hour": "at {}", "colour": "coloured {}"}  # fmt: skip
+PHRASES = {"city": "in {}", "day": "on {}", "currency": "paid in {}", "language": "speaking {}",
+           "unit": "measured by {}", "month": "for {}", "hour": "at {}", "colour": "coloured {}"}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class GradedTool:
-    """A tool: its name, how its queries open, the books of its three arguments and the form its server takes of each."""
+    """A tool: name, how its queries open, the books of its three arguments and the form its server takes of each."""
 
     name: str
     opening: str
