@@ -53,8 +53,8 @@ class HardSamplePool:
     A sample starts *plain*. With `retest="scan"` (the paper) `take_scan` alone decides, for a whole round. Else it is
     *hard* at `window` plain rollouts with none right, and served *demonstrated* from then on. With
     `retest="after_success"` a demonstrated visit with a right rollout makes the next visit a *retest*: a plain one,
-    which ends in *plain* if anything was right, else in *demonstrated* again. With `retest="round_end"` all hard samples are
-    re-tested when `end_round` is called.
+    which ends in *plain* if anything was right, else in *demonstrated* again. With `retest="round_end"` all hard
+    samples are re-tested when `end_round` is called.
 
     Args:
         sample_ids: all ids of the data set.
