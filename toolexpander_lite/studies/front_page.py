@@ -6,7 +6,7 @@ from matplotlib.patches import FancyBboxPatch
 from ..base.runs import find_runs
 from .claims import CLAIMS, claims_table
 from .plots import curve, on_one_grid
-from .scoreboard import abstention_lines
+from .scoreboard import ABSTAINED, load_scores
 
 RIGHT, WRONG, PLAIN, SHOWN = "#4a9d5f", "#c44e52", "#eef2f7", "#fdf0d5"
 QUESTION = "book a taxi in lima\nfor friday paid in yen"  # of the nano world
@@ -15,6 +15,8 @@ CURVES = {  # arm of `nano-ablation`: (in plain words, colour)
     "hard_sampling_decay": ("1: solved examples in\nfront of hard questions", "#4c72b0"),
     "set": ("2: examples that the\nmodel writes itself", "#dd8452"),
 }
+REAL_ARMS = {"base": "as it comes", "warm-start": "after a warm start: 30 supervised steps",
+             "grpo": "then plain GRPO", "toolexpander": "then both ideas"}  # fmt: skip
 # (study, ours, theirs, value) of a claim of `claims.CLAIMS`: (what the paper says, what is compared here).
 HEADLINES = {
     ("nano-baseline", "grpo", "", "stalled"):
@@ -40,7 +42,7 @@ HEADLINES = {
 def verdicts_markdown(runs):
     """What the paper says, what was compared here, the numbers and the verdict -> a Markdown table.
 
-    The verdicts are those of `claims.claims_table`. Below it stands what the real model lost by its warm start.
+    The verdicts are those of `claims.claims_table`. Below it stands what a real model does where no tool fits.
 
     Raises:
         KeyError: a row of `HEADLINES` that is no claim of `claims.CLAIMS`.
@@ -54,8 +56,29 @@ def verdicts_markdown(runs):
         else:
             numbers = f"{row['ours'] * row['seeds']:.0f} of {row['seeds']} runs"
         lines.append(f"| {says} | {compared} | {numbers} | {row['verdict']} |")
-    lost = abstention_lines(runs / "smol-cpu-arms", arms_told=("base", "warm-start"))
-    return "\n".join([*lines, "", "On the real model, SmolLM2-135M:", "", *lost] if lost else lines)
+    return "\n".join([*lines, *_abstained(runs / "smol-cpu-arms")])
+
+
+def _abstained(study):
+    """What a real model does where no tool fits, by the benchmark's count and by ours -> Markdown lines, or []."""
+    part = "BFCL irrelevance"
+    scores = load_scores(study) if (study / "evaluations").exists() else None
+    if scores is None or part + ABSTAINED not in set(scores.part):
+        return []
+    counts = {name: scores[scores.part == name].groupby("arm")[["correct", "asked"]].sum()
+              for name in (part, part + ABSTAINED)}  # fmt: skip
+    lines = ["", f"A real model, SmolLM2-135M, where no tool fits and right is to call nothing ({part}):", "",
+             "| model | BFCL credits | makes no attempt at a call |", "|---|---|---|"]  # fmt: skip
+    shares = {}
+    for arm, words in REAL_ARMS.items():
+        if arm in counts[part].index:
+            told = [f"{table.correct[arm]:.0f} of {table.asked[arm]:.0f}" for table in counts.values()]
+            shares[arm] = counts[part + ABSTAINED].correct[arm] / counts[part + ABSTAINED].asked[arm]
+            lines.append(f"| {words} | {' | '.join(told)} |")
+    lines += ["", "BFCL credits every answer in which no call can be read, a broken call too."]
+    if max(share for arm, share in shares.items() if arm != "base") < shares["base"] / 2:
+        lines[-1] += " The warm start costs the ability to call nothing, and training does not bring it back."
+    return lines
 
 
 def plot_curves(study):

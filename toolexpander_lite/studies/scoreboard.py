@@ -260,10 +260,10 @@ def scoreboard_lines(folder):
     return [*told, "", *([words, "", *_markdown(gains), ""] if len(gains) else []), *_markdown(scoreboard(scores)), ""]
 
 
-def abstention_lines(folder, scores=None, arms_told=None):
+def abstention_lines(folder, scores=None):
     """Who calls nothing where no tool fits, and what earned BFCL's credit there, as Markdown list items.
 
-    `scores`: of `load_scores`, if they have been read; `arms_told`: only these arms one by one, None for all.
+    `scores`: of `load_scores`, if they have been read.
     """
     scores, told = _scores(folder) if scores is None else scores, []
     if scores is None:
@@ -275,8 +275,6 @@ def abstention_lines(folder, scores=None, arms_told=None):
         lost = spans.get("warm-start", (0, 1))[1] < spans.get("base", (0, 1))[0]
         arms = []
         for arm, rows in sorted(credited, key=lambda item: (_FIRST.get(item[0], 2), item[0])):
-            if arms_told and arm not in arms_told:
-                continue
             split = earned_text(sum(map(Counter, rows.earned), Counter()), no_call=True)
             arms.append(f"`{arm}` {rows.correct.sum()} of {rows.asked.sum()} ({split})")
         title, ending = "Calling nothing where no tool fits", ""
