@@ -7,8 +7,10 @@ from html import unescape
 import pytest
 
 from toolexpander_lite.base.runs import REPOSITORY
+from toolexpander_lite.evaluation import accuracy
 from toolexpander_lite.evaluation.answer_kinds import ANSWER_KINDS, answer_kind, earned_by, earned_text
 from toolexpander_lite.method.calls import MAX_CHARS, parse_completion
+from toolexpander_lite.method.samples import ToolSample
 
 TOOLS = [{"type": "function", "function": {"name": "get_weather"}}, {"type": "function", "function": {"name": "f.g"}}]
 CALL = '{"name": "get_weather", "arguments": {"city": "Rome"}}'
@@ -147,3 +149,26 @@ def test_the_search_for_unsplit_numbers_can_fail(unsplit_text, split):
 def test_tables_of_notebooks_are_read():
     table = "<table><tr><th>model</th><th>irrelevance</th></tr><tr><td>base</td><td>4 of 4</td></tr></table>"
     assert unsplit(as_text(table)) == ["irrelevance 4 of 4"]
+
+
+def test_held_out_rows_without_a_call_are_told_apart(monkeypatch):
+    """Three right of five is one of two calls and two of three abstentions; two attempts are not abstentions."""
+    rows = [[{"name": "get_weather", "arguments": {}}], [{"name": "f.g", "arguments": {}}], [], [], []]
+    turns = [{"role": "user", "content": "hi"}]
+    asked = [ToolSample(str(n), "own", turns, TOOLS, calls) for n, calls in enumerate(rows)]
+    samples, said = asked[:], [
+        '<think>x</think><tool_call>{"name": "get_weather", "arguments": {}}</tool_call>', "<think>x</think>",
+        "<think>no tool fits</think>", "<think>no</think>", "<think>x</think><tool_call>{bad}</tool_call>",
+    ]  # fmt: skip
+    monkeypatch.setattr(accuracy, "render_prompt", lambda *_, **__: "")
+    monkeypatch.setattr(accuracy, "generate", lambda *_, **__: said[: len(samples)])
+    found = accuracy.evaluate(None, None, samples, 8)
+    assert found["zero_shot"] == 0.6 and found["no_call"] == {
+        "rows": 3, "right": 2 / 3, "kinds": {"abstained": 2 / 3, "unreadable": 1 / 3}, "right_with_call": 0.5,
+    }  # fmt: skip
+    del samples[2:]
+    assert "no_call" not in accuracy.evaluate(None, None, samples, 8)
+    samples[:], said[:] = asked[2:3], ["I cannot help."]
+    found = accuracy.evaluate(None, None, samples, 8)
+    assert found["zero_shot"] == 0, "the form asks for a thought"
+    assert found["no_call"] == {"rows": 1, "right": 0, "kinds": {"abstained": 1}, "right_with_call": None}

@@ -6,6 +6,12 @@ from scipy.stats import binomtest, bootstrap
 LEVEL = 0.95
 
 
+def mean(values):
+    """Mean of any iterable of numbers -> float; nan of none."""
+    values = list(values)
+    return float(sum(values) / len(values)) if values else float("nan")
+
+
 def bootstrap_interval(values, level=LEVEL):
     """Percentile bootstrap interval of the mean of `values`, one number per seed -> (low, high).
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
+from ..base.intervals import mean
 from ..method.calls import judge
 from ..method.prompts import check_invitation, gold_completion, render_prompt
 from ..method.self_examples import judge_examples
@@ -155,23 +156,24 @@ def evaluate(
     declined = [i for i, sample in enumerate(samples) if not sample.calls]
     if declined:
         kinds = Counter(answer_kind(completions[i], samples[i].tools) for i in declined)
+        called = [v.call_ok for v, s in zip(verdicts, samples) if s.calls]
         result["no_call"] = {
             "rows": len(declined),
-            "right": _mean([verdicts[i].reason == "ok" for i in declined]),
+            "right": mean([verdicts[i].reason == "ok" for i in declined]),
             "kinds": {kind: n / len(declined) for kind, n in kinds.most_common()},
-            "right_with_call": _mean([v.call_ok for v, s in zip(verdicts, samples) if s.calls]),
+            "right_with_call": mean(called) if called else None,
         }
     if invite:
         examples = judge_examples(prompts, completions, [s.tools for s in samples])
-        result["examples"] = _mean([v.reason == "ok" for v in examples])
+        result["examples"] = mean([v.reason == "ok" for v in examples])
         result["uninvited"] = evaluate(
             model, tokenizer, samples, max_new_tokens, hard_families=hard_families, batch_size=batch_size
         )
     hard = [s for s in samples if s.family in hard_families]
     if hard:
         easy = [name for name in families if name not in hard_families]
-        result["zero_shot_hard"] = _mean([families[n] for n in families if n in hard_families])
-        result["zero_shot_easy"] = _mean([families[n] for n in easy])
+        result["zero_shot_hard"] = mean([families[n] for n in families if n in hard_families])
+        result["zero_shot_easy"] = mean(families[n] for n in easy) if easy else None
         logprobs = gold_logprobs(model, tokenizer, hard, batch_size=batch_size, invite=invite)
         result["gold_logprob_hard"], result["gold_prob_hard"] = logprobs.mean().item(), logprobs.exp().mean().item()
         if bank:
@@ -180,15 +182,11 @@ def evaluate(
             shown_right = defaultdict(list)
             for sample, verdict in zip(hard, verdicts):
                 shown_right[sample.family].append(verdict.reason == "ok")
-            result["few_shot_families"] = {name: _mean(hits) for name, hits in shown_right.items()}
-            result["few_shot_hard"] = _mean([v.reason == "ok" for v in verdicts])
+            result["few_shot_families"] = {name: mean(hits) for name, hits in shown_right.items()}
+            result["few_shot_hard"] = mean([v.reason == "ok" for v in verdicts])
             logprobs = gold_logprobs(model, tokenizer, hard, shown, batch_size, invite)
             result["few_shot_prob_hard"] = logprobs.exp().mean().item()
     return result
-
-
-def _mean(values):
-    return sum(values) / len(values) if values else None
 
 
 def difficulty_band(model, tokenizer, samples, bank, count=1):
@@ -202,4 +200,4 @@ def difficulty_band(model, tokenizer, samples, bank, count=1):
     for sample, p, q in zip(samples, plain.tolist(), shown.tolist()):
         band[sample.family]["zero_shot"].append(p)
         band[sample.family]["few_shot"].append(q)
-    return {name: {k: _mean(v) for k, v in d.items()} for name, d in band.items()}
+    return {name: {k: mean(v) for k, v in d.items()} for name, d in band.items()}

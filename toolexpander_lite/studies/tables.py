@@ -9,6 +9,7 @@ import html
 import numpy as np
 import pandas as pd
 
+from ..base.intervals import mean
 from ..base.runs import evaluations, find_runs, first_at, read_json, read_log, rollouts_to
 from ..evaluation.accuracy import generate
 from ..method.calls import judge
@@ -116,11 +117,11 @@ def contents_table(runs):
         easy = [last_scores(run)["zero_shot_easy"] for run in folders]
         rows.append({
             "arm": arm, "seeds": len(folders), "seeds that write": len(writing),
-            "right": _mean(at_the_end(run, "examples/right") for run in writing), "senseless": _mean(senseless),
+            "right": mean(at_the_end(run, "examples/right") for run in writing), "senseless": mean(senseless),
             "seeds mostly senseless": sum(share > 0.5 for share in senseless),
-            "tokens per rollout": _mean(at_the_end(run, "completions/mean_length") for run in folders),
-            "cut at the cap": _mean(at_the_end(run, "completions/clipped_ratio") for run in folders),
-            "easy": _mean(easy), "easy, worst seed": min(easy),
+            "tokens per rollout": mean(at_the_end(run, "completions/mean_length") for run in folders),
+            "cut at the cap": mean(at_the_end(run, "completions/clipped_ratio") for run in folders),
+            "easy": mean(easy), "easy, worst seed": min(easy),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -129,9 +130,9 @@ def invitation_table(runs):
     """Hard families at the end, with the invitation and without -> DataFrame, one row per arm, means over seeds."""
     last = {arm: [last_scores(run) for run in folders] for arm, folders in runs.items()}
     return pd.DataFrame([
-        {"arm": arm, "invited": _mean(e["zero_shot_hard"] for e in scores),
-         "not invited": _mean(e["uninvited"]["zero_shot_hard"] for e in scores),
-         "answers with an example, invited": _mean(e["examples"] for e in scores)}
+        {"arm": arm, "invited": mean(e["zero_shot_hard"] for e in scores),
+         "not invited": mean(e["uninvited"]["zero_shot_hard"] for e in scores),
+         "answers with an example, invited": mean(e["examples"] for e in scores)}
         for arm, scores in last.items()
     ])  # fmt: skip
 
@@ -155,9 +156,9 @@ def price_table(runs, accuracy=0.9):
             "to: updates": _median(row["step"] for row in spent),
             "to: tokens": _median(row["prompt_tokens"] + row["completion_tokens"] for row in spent),
             "to: seconds": _median(row["seconds"] for row in spent),
-            "hard": _mean(e["zero_shot_hard"] for e in scores), "easy": _mean(easy), "easy, worst": min(easy),
-            "one demonstration": _mean(few_shot), "one demonstration, worst": min(few_shot),
-            "not invited": _mean(bare), "not invited, worst": min(bare, default=np.nan),
+            "hard": mean(e["zero_shot_hard"] for e in scores), "easy": mean(easy), "easy, worst": min(easy),
+            "one demonstration": mean(few_shot), "one demonstration, worst": min(few_shot),
+            "not invited": mean(bare), "not invited, worst": min(bare, default=np.nan),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -183,16 +184,11 @@ def real_model_table(folder):
         rows.append({
             "policy": f"after {steps[-1]['step']} GRPO steps", "held-out rows": source, "right": hits(shares[-1], n),
             "rollouts": steps[-1]["rollouts"], "seconds per step": round(steps[-1]["seconds"] / len(steps), 1),
-            "all-fail groups": _mean(r["groups/all_fail"] for r in steps),
-            "all-pass groups": _mean(r["groups/all_pass"] for r in steps),
-            "cut at the cap": _mean(r["completions/clipped_ratio"] for r in steps),
+            "all-fail groups": mean(r["groups/all_fail"] for r in steps),
+            "all-pass groups": mean(r["groups/all_pass"] for r in steps),
+            "cut at the cap": mean(r["completions/clipped_ratio"] for r in steps),
         })  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def _mean(values):
-    values = list(values)
-    return float(np.mean(values)) if values else np.nan
 
 
 def _median(values):
