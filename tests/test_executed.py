@@ -28,7 +28,8 @@ from toolexpander_lite.evaluation.executed import (
 from toolexpander_lite.method.calls import MAX_CHARS, judge, parse_completion
 from toolexpander_lite.method.prompts import INVITATION, gold_completion, render_prompt
 from toolexpander_lite.models.files import NANO_CHECKPOINTS
-from toolexpander_lite.models.policy import TOOL_TEMPLATE, load_policy
+from toolexpander_lite.models.policy import load_policy
+from toolexpander_lite.models.templates import TOOL_TEMPLATE
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.worlds.api_tasks import api_tasks
 from toolexpander_lite.worlds.api_world import DAYS, OWNERS, UNITS, World, initial_state

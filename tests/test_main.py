@@ -9,6 +9,7 @@ from toolexpander_lite.__main__ import main
 from toolexpander_lite.base.runs import read_log
 from toolexpander_lite.data.formats import to_hermes
 from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.worlds.nano_world import nano_samples
 
 
 @pytest.mark.parametrize(
@@ -47,14 +48,8 @@ def test_a_file_that_would_be_passed_over_is_refused(command, option, tmp_path, 
 
 def test_own_rows_go_all_the_way(tmp_path, capsys):
     """Notebook 05's commands for tools of one's own, one step each, with the nano model (which a preflight refuses)."""
-    lamp = {"type": "object", "properties": {"room": {"type": "string"}, "on": {"type": "boolean"}}}
-    tools = [{"type": "function", "function": {"name": "lamp", "description": "Switch it", "parameters": lamp}}]
-    rooms = ("hall", "attic", "kitchen", "cellar", "garage", "bedroom", "porch", "office", "bath", "shed")
-    rows = [
-        to_hermes(f"lamp {room} {on}", tools, [{"name": "lamp", "arguments": {"room": room, "on": on}}])
-        for room in rooms
-        for on in (True, False)
-    ]
+    samples = nano_samples("train", 20, families=["send_note"])  # in words that the nano policy knows
+    rows = [to_hermes(s.messages[-1]["content"], s.tools, s.calls) for s in samples]
     file, run = tmp_path / "rows.jsonl", tmp_path / "run"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     own = ["--data", "hermes", "--data-path", str(file)]

@@ -6,7 +6,7 @@ import pytest
 from test_models import WITH_TOOLS, save_model
 from transformers import AutoConfig
 
-from toolexpander_lite.models.memory import count_parameters, held_bytes, qwen25_config, training_bytes
+from toolexpander_lite.models.memory import FOUR_BIT_LORA, count_parameters, held_bytes, qwen25_config, training_bytes
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 
@@ -42,6 +42,11 @@ def test_adapters_and_the_8_bit_optimizer_by_pen_and_paper():
     assert 0.515 < packed / count["linear"] < 0.517
     unpacked = training_bytes(config, get_profile("t4", quantization=None))
     assert unpacked["weights"] == 2 * (count["linear"] + count["other"])
+
+
+def test_the_fields_that_are_drawn_are_those_of_the_profile():
+    profile = get_profile("smol")
+    assert {name: getattr(profile, name) for name in FOUR_BIT_LORA} == FOUR_BIT_LORA
 
 
 @pytest.mark.parametrize("quantization", [None, "4bit"])

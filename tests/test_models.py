@@ -17,14 +17,8 @@ from toolexpander_lite.method.prompts import gold_completion, render_messages, r
 from toolexpander_lite.method.samples import ToolSample
 from toolexpander_lite.models import files as model_files
 from toolexpander_lite.models import policy as module
-from toolexpander_lite.models.policy import (
-    ModelError,
-    adapters_to_float32,
-    ensure_tool_template,
-    load_policy,
-    model_hash,
-    prepare_tokenizer,
-)
+from toolexpander_lite.models.policy import ModelError, adapters_to_float32, load_policy, model_hash
+from toolexpander_lite.models.templates import TOOL_TEMPLATE, adapt_template, prepare_tokenizer
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.warm_start import IGNORED, encode_row, sft_warm_start
 
@@ -211,17 +205,17 @@ def test_an_adapter_that_changes_nothing_yet_does_not_count(llama):
 
 def test_a_template_that_ignores_tools_is_replaced():
     tokenizer = make_tokenizer()
-    assert ensure_tool_template(tokenizer) is True
+    assert adapt_template(tokenizer) == ["tools"]
     text = render_prompt(SAMPLES[0], tokenizer, demos=[SAMPLES[1]])
     listed = text.split("<tools>\n")[1].split("\n</tools>")[0]
     assert listed.count("\n") == 0 and '"name": "weather"' in listed
     assert gold_completion(SAMPLES[1]) in text
     assert text.startswith("<|im_start|>system\n") and text.endswith("<|im_start|>assistant\n")
-    assert ensure_tool_template(tokenizer) is False  # the second time there is nothing to do
+    assert adapt_template(tokenizer) == []  # the second time there is nothing to do
 
 
 def test_the_standing_in_template_without_tools_or_system_is_plain_chatml():
-    tokenizer = make_tokenizer(module.TOOL_TEMPLATE)
+    tokenizer = make_tokenizer(TOOL_TEMPLATE)
     chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     plain = make_tokenizer().apply_chat_template(chat, tokenize=False)
     assert tokenizer.apply_chat_template(chat, tokenize=False) == plain
@@ -229,18 +223,18 @@ def test_the_standing_in_template_without_tools_or_system_is_plain_chatml():
 
 def test_a_template_with_tools_of_its_own_stays():
     tokenizer = make_tokenizer(WITH_TOOLS)
-    assert ensure_tool_template(tokenizer) is False and tokenizer.chat_template == WITH_TOOLS
+    assert adapt_template(tokenizer) == [] and tokenizer.chat_template == WITH_TOOLS
 
 
 def test_a_base_model_without_template_is_refused():
     with pytest.raises(ModelError, match="has no chat template"):
-        ensure_tool_template(make_tokenizer(None))
+        adapt_template(make_tokenizer(None))
 
 
 @pytest.mark.parametrize("template", ["{{ raise_exception('system first') }}", "{% if %}", "{{ messages[7].content }}"])
 def test_a_template_that_raises_is_one_error(template):
     with pytest.raises(ModelError, match="chat template of .* cannot render a question"):
-        ensure_tool_template(make_tokenizer(template))
+        adapt_template(make_tokenizer(template))
 
 
 def test_a_tokenizer_that_is_larger_than_the_embeddings_is_refused(llama, tmp_path):
@@ -253,15 +247,6 @@ def test_a_tokenizer_that_is_larger_than_the_embeddings_is_refused(llama, tmp_pa
     model.save_pretrained(folder)
     with pytest.raises(ModelError, match=r"writes token \d+ and the model has embeddings for 100"):
         load_policy(profile(folder), device="cpu")
-
-
-def test_no_tools_and_no_chatml_is_refused():
-    template = "{% for m in messages %}{{ m.content }}<s>{% endfor %}"
-    tokenizer = Tokenizer(models.WordLevel({"<s>": 0, "x": 1}, unk_token="x"))
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<s>", unk_token="x")
-    fast.chat_template = template
-    with pytest.raises(ModelError, match="ignores tools and its tokenizer has no ChatML"):
-        ensure_tool_template(fast)
 
 
 def test_the_end_token_becomes_the_one_that_closes_a_turn():

@@ -11,7 +11,8 @@ from toolexpander_lite.base.errors import SettingsError
 from toolexpander_lite.method.prompts import render_prompt
 from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.models.hardware import Hardware
-from toolexpander_lite.models.policy import load_policy, prepare_tokenizer
+from toolexpander_lite.models.policy import load_policy
+from toolexpander_lite.models.templates import prepare_tokenizer
 from toolexpander_lite.training import preflight as module
 from toolexpander_lite.training.preflight import (
     Check,

@@ -1,14 +1,14 @@
-"""The path of real models, end to end and tiny: rows in ToolRL's own format, warm start, then 4-bit QLoRA GRPO."""
+"""The path of real models, end to end and tiny: rows of a file, warm start, then 4-bit QLoRA GRPO."""
 
 import json
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_sources import call_text, toolrl_file, toolrl_row
 
 from toolexpander_lite.base.errors import ModelError
 from toolexpander_lite.base.runs import RunError, read_log
+from toolexpander_lite.data.formats import to_hermes
 from toolexpander_lite.evaluation.accuracy import gold_logprobs
 from toolexpander_lite.method.prompts import gold_completion
 from toolexpander_lite.method.recipes import get_recipe
@@ -19,17 +19,19 @@ from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.splits import load_splits
 from toolexpander_lite.training.train import train
 from toolexpander_lite.training.warm_start import build_warm_start
+from toolexpander_lite.worlds.nano_world import nano_samples
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    rows = [toolrl_row(call_text(("Get News", {"page": n})), query=f"news of page {n}") for n in range(40)]
-    rows.append(toolrl_row(call_text(("Get News", {"page": 1})), query="please " * 400))
-    rows.append(toolrl_row(call_text(*[("Get News", {"page": n}) for n in range(20)]), query="many"))
-    rows.append(toolrl_row("<response> hello </response>", query="no call"))
-    path = toolrl_file(tmp_path_factory.mktemp("data"), rows)
+    samples = nano_samples("train", 40, families=["send_note"])  # in words that the nano policy knows
+    rows = [to_hermes(s.messages[-1]["content"], s.tools, s.calls) for s in samples]
+    rows.append(to_hermes("tell heidi " * 200, samples[0].tools, samples[0].calls))
+    rows.append(to_hermes("many", samples[0].tools, [call for s in samples[:20] for call in s.calls]))
+    path = tmp_path_factory.mktemp("data") / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return get_profile(
-        "nano", data="toolrl", data_path=str(path), max_completion_length=64, warm_start_steps=2, train_prompts=8,
+        "nano", data="hermes", data_path=str(path), max_completion_length=64, warm_start_steps=2, train_prompts=8,
         eval_prompts=4, prompts_per_step=2, micro_batch=8, eval_every=1, steps=2,
     )  # fmt: skip
 
@@ -42,7 +44,7 @@ def test_rows_that_cannot_fit_are_left_out_and_counted(tiny):
     data = load_splits(tiny, 0, tokenizer)
     assert len(data.train) == 8 and len(data.held_out) == 4 and data.hard_families == ()
     assert data.left_out["prompt_too_long"] == 1 and data.left_out["answer_too_long"] == 1
-    assert sum(data.left_out.values()) == 3
+    assert sum(data.left_out.values()) == 2
     assert [s.id for s in load_splits(tiny, 1, tokenizer).held_out] == [s.id for s in data.held_out]
     assert [s.id for s in load_splits(tiny, 1, tokenizer).train] != [s.id for s in data.train]
     with pytest.raises(DataError, match="raise max_prompt_tokens"):

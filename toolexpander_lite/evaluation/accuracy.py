@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from ..base.intervals import mean
-from ..method.calls import judge
+from ..method.calls import judge, whole_answers
 from ..method.prompts import check_invitation, gold_completion, render_prompt
 from ..method.self_examples import judge_examples
 from .answer_kinds import answer_kind
@@ -27,7 +27,9 @@ def _inference(model):
 
 
 def generate(model, tokenizer, prompts, max_new_tokens, temperature=0.0, batch_size=64):
-    """Complete rendered prompts -> list of str, special tokens dropped.
+    """Complete rendered prompts -> the answers, list of str, special tokens dropped.
+
+    A think block that the chat template has opened in a prompt is part of its answer.
 
     Args:
         prompts: strings from `render_prompt`.
@@ -51,7 +53,7 @@ def generate(model, tokenizer, prompts, max_new_tokens, temperature=0.0, batch_s
                 **batch, max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id, **options
             )
             completions += tokenizer.batch_decode(output[:, batch.input_ids.shape[1] :], skip_special_tokens=True)
-    return completions
+    return whole_answers(prompts, completions)
 
 
 def ask_policy(model, tokenizer, max_new_tokens, temperature, batch_size=640):
@@ -95,8 +97,8 @@ def gold_logprobs(model, tokenizer, samples, demos=None, batch_size=64, invite=F
             rows, answers = [], []
             for sample, shown in zip(samples[start : start + batch_size], demos[start : start + batch_size]):
                 prompt = render_prompt(sample, tokenizer, shown, invite)
+                gold = tokenizer(gold_completion(sample, prompt), add_special_tokens=False).input_ids
                 prompt = tokenizer(prompt, add_special_tokens=False).input_ids
-                gold = tokenizer(gold_completion(sample), add_special_tokens=False).input_ids
                 rows.append(prompt + gold + [tokenizer.eos_token_id])
                 answers.append(len(gold) + 1)
             longest = max(map(len, rows))

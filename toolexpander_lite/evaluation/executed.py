@@ -14,6 +14,7 @@ from pathlib import Path
 from jinja2.exceptions import TemplateError
 
 from ..base.files import write_whole
+from ..method import prompts
 from ..method.calls import CALL_OPEN, THINK_CLOSE, parse_completion, same_value
 from ..method.prompts import render_messages
 from ..method.samples import tool_name
@@ -225,7 +226,7 @@ def render_chat(chat, tokenizer):
     messages = chat["messages"]
     if any(m["role"] == "tool" for m in messages) and not _shows_tool_role(tokenizer):
         messages = _as_user_turns(messages)
-    return tokenizer.apply_chat_template(messages, tools=chat["tools"], add_generation_prompt=True, tokenize=False)
+    return prompts.render_chat(messages, chat["tools"], tokenizer)
 
 
 def _shows_tool_role(tokenizer):

@@ -92,6 +92,32 @@ def completion_text(completion):
         raise TypeError(f"not a str or [{{'role', 'content': str}}]: {_short(completion)}") from None
 
 
+def opened_think(prompt):
+    """What of the answer a rendered prompt (str) has written already: "", "<think>", or a think block that is empty.
+
+    Some chat templates open the think block for the model (Qwen3.5, Nemotron 3), or close an empty one where they want
+    no thoughts. That belongs to the answer. A prompt that is given as messages opens nothing.
+    """
+    end = prompt.rstrip() if isinstance(prompt, str) else ""
+    if end.endswith(THINK_CLOSE):
+        return f"{THINK_OPEN}{THINK_CLOSE}\n"
+    return THINK_OPEN if end.endswith(THINK_OPEN) else ""
+
+
+def whole_answer(prompt, completion):
+    """A completion with what its prompt has opened in front, unless it opens a think block itself; of the same type."""
+    opened = opened_think(prompt)
+    text = completion_text(completion) if opened else ""
+    if not opened or text.lstrip().startswith(THINK_OPEN):
+        return completion
+    return opened + text if isinstance(completion, str) else [{**completion[0], "content": opened + text}]
+
+
+def whole_answers(prompts, completions):
+    """`whole_answer` of each pair -> list."""
+    return [whole_answer(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
+
+
 def parse_completion(text):
     """Completion (str) -> `ParsedCompletion`. Never raises on a string; linear time, at most `MAX_CHARS`.
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .calls import judge
+from .calls import judge, whole_answers
 from .samples import from_json
 
 GRID = 2**12  # rewards are multiples of 1/GRID, see `quantise`
@@ -34,7 +34,7 @@ def conjunctive_reward(prompts, completions, calls, tools, log_metric=None, **co
     The reward of the paper (arXiv 2510.07737, as far as second-hand notes tell). It gives nothing for
     being nearly right, so a hard prompt yields groups that fail as a whole and teach nothing.
     """
-    verdicts = judge_and_log(completions, calls, tools, log_metric)
+    verdicts = judge_and_log(whole_answers(prompts, completions), calls, tools, log_metric)
     return [float(verdict.format_ok and verdict.call_ok) for verdict in verdicts]
 
 

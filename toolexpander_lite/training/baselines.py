@@ -22,7 +22,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ..base.errors import PoolError
 from ..base.files import write_whole
-from ..method.calls import same_value
+from ..method.calls import opened_think, same_value, whole_answers
 from ..method.hard_sampling import PromptServer
 from ..method.pool import FALLBACKS, HARD_WINDOW, index_of_ids, read_state
 from ..method.prompts import gold_completion, render_prompt
@@ -253,8 +253,9 @@ class BaselineServer(PromptServer):
             demonstrated, fallback = self.demonstrate(sample, step)
             prompt, mode = (demonstrated, mode) if demonstrated else (prompt, "plain")
         elif mode.startswith("hint-"):
-            prefix = hint_prefix(gold_completion(sample), int(mode.removeprefix("hint-")), self.tokenizer)
-            prompt += prefix
+            given = hint_prefix(gold_completion(sample, prompt), int(mode.removeprefix("hint-")), self.tokenizer)
+            prefix = opened_think(prompt) + given
+            prompt += given
         return {**self.rows[chosen], "scheduled": scheduled, "prompt": prompt, "served": mode,
                 "fallback": fallback, "hint": prefix}  # fmt: skip
 
@@ -303,7 +304,7 @@ def graded_reward(prompts, completions, calls, tools, log_metric=None, **columns
     Simplified: the format is that of `calls.py` for every sample (ToolRL has a response block too), and
     unreadable calls count as no calls.
     """
-    verdicts = judge_and_log(completions, calls, tools, log_metric)
+    verdicts = judge_and_log(whole_answers(prompts, completions), calls, tools, log_metric)
     rewards = []
     for verdict, gold in zip(verdicts, calls, strict=True):
         # Garbage holds no calls, but must not count as the right answer to a sample that wants none.

@@ -23,6 +23,7 @@ from ..method.recipes import get_recipe
 from ..method.self_examples import example_text
 from ..models.hardware import describe_hardware
 from ..models.policy import load_policy
+from ..models.templates import round_trip
 from .profiles import get_profile
 from .splits import load_splits
 from .train import batch_shape, check_fit, grpo_config, recipe_parts
@@ -88,15 +89,15 @@ def check_four_bit(profile, device):
     return Check("4-bit weights", "ok", f"NF4 works on {device}.")
 
 
-def check_prompts(samples, tokenizer, instruction=SYSTEM_PROMPT):
-    """Is the chat template applied, and are instruction, question, tools and turn markers in the prompt?
+def check_prompts(samples, tokenizer, instruction=SYSTEM_PROMPT, invite=False):
+    """Is the chat template applied, are instruction, question, tools and turn markers in it, and gold judged right?
 
-    `instruction`: "" for the nano model, which was trained without one.
+    `instruction`: "" for the nano model, which was trained without one. `invite`: as in `templates.round_trip`.
     """
     if not tokenizer.chat_template:
         return Check("prompts", "refuse", "the tokenizer has no chat template.", "use the instruction-tuned model")
     special = set(tokenizer.all_special_ids)
-    for sample in samples[:PROMPTS_LOOKED_AT]:
+    for sample, demo in zip(samples[:PROMPTS_LOOKED_AT], [*samples[1:], *samples[:1]]):
         prompt = render_prompt(sample, tokenizer)
         wanted = [instruction, sample.messages[-1]["content"], *(t["function"]["name"] for t in sample.tools)]
         if missing := [text for text in wanted if text.strip() not in prompt]:
@@ -105,6 +106,8 @@ def check_prompts(samples, tokenizer, instruction=SYSTEM_PROMPT):
         if not special & set(tokenizer(prompt, add_special_tokens=False).input_ids):
             return Check("prompts", "refuse", f"the prompt of {sample.id} holds no special token that marks a turn.",
                          "use a model whose template has turn markers in its vocabulary")  # fmt: skip
+        if reason := round_trip(sample, tokenizer, [demo] if demo.id != sample.id else [], invite):
+            return Check("prompts", "refuse", f"the gold answer to {sample.id} would not be judged right.", reason)
     looked_at = min(len(samples), PROMPTS_LOOKED_AT)
     return Check("prompts", "ok", f"{looked_at} looked at: template applied, tools and markers there.")
 
@@ -271,7 +274,7 @@ def preflight(profile="nano", recipe="grpo", seed=0, out="out", steps=1):
     except KitError as error:
         return Preflight([*checks, Check("model and data", "refuse", str(error))])
     instruction = "" if profile.data == "nano" else SYSTEM_PROMPT
-    checks += [check_prompts(samples, tokenizer, instruction), check_tokens(model, tokenizer),
+    checks += [check_prompts(samples, tokenizer, instruction, recipe.invite), check_tokens(model, tokenizer),
                check_room(samples, tokenizer, recipe, profile), check_visits(samples, recipe, profile),
                check_disk(model, out, profile)]  # fmt: skip
     if Preflight(checks).refused:

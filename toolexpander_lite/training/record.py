@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 
 from ..base.files import write_whole
 from ..base.runs import read_jsonl
+from ..method.calls import whole_answers
 from ..method.rewards import group_outcomes, judge_all
 from ..method.self_examples import example_reasons
 from .resume import LOGS, step_of
@@ -79,6 +80,7 @@ class RolloutRecorder:
     ):
         if hint:  # the policy was given the beginning of its answer, and is judged on the whole
             completions = [given + written for given, written in zip(hint, completions)]
+        completions = whole_answers(prompts, completions)  # so is a think block that the prompt has opened
         rewards = self.reward(
             prompts=prompts, completions=completions, calls=calls, tools=tools, log_metric=log_metric,
             sample_id=sample_id, served=served, scheduled=scheduled, fallback=fallback, trainer_state=trainer_state,

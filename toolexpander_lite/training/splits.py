@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 from ..base.errors import DataError, SettingsError
 from ..data.sources import load_samples, no_call_sample
-from ..method.prompts import gold_completion, render_prompt
+from ..method.prompts import gold_completion, holds_turn_marker, render_prompt
 from ..method.samples import to_dataset, tool_name
+from ..models.templates import round_trip
 from ..worlds.nano_world import HARD_FAMILIES, nano_samples
 
 
@@ -41,39 +42,11 @@ def load_splits(profile, seed, tokenizer):
     if profile.data == "nano":
         if mixed:
             raise SettingsError("no_call_rows and no_call_eval_rows are for data sets; the nano world has no such rows")
-        train_samples = nano_samples("train", profile.train_prompts, seed)
-        if profile.eval_split == "test":
-            return Splits(train_samples, nano_samples("test", profile.eval_prompts), HARD_FAMILIES, {})
-        trained_on, validation = {s.id for s in train_samples}, defaultdict(list)
-        # Another draw of the training queries, large enough to fill up whatever of it is trained on.
-        for sample in nano_samples("train", profile.train_prompts + profile.eval_prompts, seed=f"{seed}-validation"):
-            if sample.id not in trained_on:
-                validation[sample.family].append(sample)
-        held_out = [s for samples in validation.values() for s in samples[: profile.eval_prompts]]
-        return Splits(train_samples, held_out, HARD_FAMILIES, {})
+        return _nano_splits(profile, seed)
     report = load_samples(profile.data, path=profile.data_path, no_call=mixed)
     if mixed and not any(sample.calls for sample in report.samples):
         raise SettingsError(f"all rows of {profile.data!r} are no-call rows already; leave no_call_rows out")
-    fitting, own, left_out = {"train": [], "test": []}, {"train": [], "test": []}, Counter(report.dropped)
-    longest_answer = profile.max_completion_length - profile.example_room
-
-    def misfit(sample):
-        if len(tokenizer(render_prompt(sample, tokenizer, invite=True)).input_ids) > profile.max_prompt_tokens:
-            return "prompt_too_long"
-        return "answer_too_long" if len(tokenizer(gold_completion(sample)).input_ids) >= longest_answer else None
-
-    for sample in report.samples:
-        sample = fewer_tools(sample, profile.max_tools) if profile.max_tools else sample
-        if reason := misfit(sample):
-            left_out[reason] += 1
-        else:
-            (own if mixed and not sample.calls else fitting)[sample.split].append(sample)
-    for split, samples in fitting.items():
-        if not samples:
-            raise DataError(
-                f"no {split} row of {profile.data!r} has a prompt of at most {profile.max_prompt_tokens} tokens and an "
-                f"answer below {longest_answer}; raise max_prompt_tokens or max_completion_length"
-            )
+    fitting, own, left_out, misfit = _fitting(report, profile, tokenizer, mixed)
     rows, set_aside = fitting["train"], []
     if profile.warm_start_rows:
         random.Random("warm start").shuffle(rows)
@@ -99,6 +72,59 @@ def load_splits(profile, seed, tokenizer):
             left_out[f"{split}: replaced by a no-call row made of it"] += count - from_file
         left_out["no-call row of the file that was not needed"] += len(own["train"] + own["test"])
     return Splits(train_samples, held_out, (), dict(+left_out), set_aside)
+
+
+def _nano_splits(profile, seed):
+    train_samples = nano_samples("train", profile.train_prompts, seed)
+    if profile.eval_split == "test":
+        return Splits(train_samples, nano_samples("test", profile.eval_prompts), HARD_FAMILIES, {})
+    trained_on, validation = {s.id for s in train_samples}, defaultdict(list)
+    # Another draw of the training queries, large enough to fill up whatever of it is trained on.
+    for sample in nano_samples("train", profile.train_prompts + profile.eval_prompts, seed=f"{seed}-validation"):
+        if sample.id not in trained_on:
+            validation[sample.family].append(sample)
+    held_out = [s for samples in validation.values() for s in samples[: profile.eval_prompts]]
+    return Splits(train_samples, held_out, HARD_FAMILIES, {})
+
+
+def _fitting(report, profile, tokenizer, mixed):
+    """The rows of a `LoadReport` that a run can use -> (fitting, own, left_out, misfit).
+
+    `fitting`: {split: samples}; `own`: the same of rows without a call, where those are `mixed` in by number;
+    `left_out`: Counter of reasons; `misfit`: the function of a sample that gives the reason, or None.
+    """
+    fitting, own, left_out = {"train": [], "test": []}, {"train": [], "test": []}, Counter(report.dropped)
+    longest_answer = profile.max_completion_length - profile.example_room
+    unread = []  # why gold answers are not judged right
+
+    def misfit(sample):
+        if holds_turn_marker([sample.messages, sample.tools, sample.calls], tokenizer):
+            return "turn_marker"  # it could forge a turn
+        if reason := round_trip(sample, tokenizer):
+            unread.append(reason)
+            return "gold_not_judged_right"
+        if len(tokenizer(render_prompt(sample, tokenizer, invite=True)).input_ids) > profile.max_prompt_tokens:
+            return "prompt_too_long"
+        return "answer_too_long" if len(tokenizer(gold_completion(sample)).input_ids) >= longest_answer else None
+
+    for sample in report.samples:
+        sample = fewer_tools(sample, profile.max_tools) if profile.max_tools else sample
+        if reason := misfit(sample):
+            left_out[reason] += 1
+        else:
+            (own if mixed and not sample.calls else fitting)[sample.split].append(sample)
+    for split, samples in fitting.items():
+        if not samples and unread:
+            raise DataError(
+                f"no {split} row of {profile.data!r} can be used: in {len(unread)} of {len(report.samples)} rows the "
+                f"gold answer itself would not be judged right: {unread[0]}"
+            )
+        if not samples:
+            raise DataError(
+                f"no {split} row of {profile.data!r} has a prompt of at most {profile.max_prompt_tokens} tokens and an "
+                f"answer below {longest_answer}; raise max_prompt_tokens or max_completion_length"
+            )
+    return fitting, own, left_out, misfit
 
 
 def with_no_call_rows(rows, count, own, others, misfit):

@@ -41,8 +41,9 @@ def encode_row(sample, tokenizer, prompt=None):
     are in sampling, and the completion ends with the end-of-turn token, so that stopping is learnt too. Prompt tokens
     have the label `IGNORED`.
     """
-    prompt = tokenizer(prompt or render_prompt(sample, tokenizer), add_special_tokens=False).input_ids
-    completion = tokenizer(gold_completion(sample), add_special_tokens=False).input_ids
+    prompt = prompt or render_prompt(sample, tokenizer)
+    completion = tokenizer(gold_completion(sample, prompt), add_special_tokens=False).input_ids
+    prompt = tokenizer(prompt, add_special_tokens=False).input_ids
     completion = completion + [tokenizer.eos_token_id]
     return prompt + completion, [IGNORED] * len(prompt) + completion
 

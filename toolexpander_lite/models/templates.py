@@ -1,0 +1,247 @@
+"""Chat templates and tokenizers: what a model is shown and how its answer is read must fit together.
+
+What differs between models and silently breaks training is settled here, once: templates that ignore `tools=`, refuse
+a system turn or two turns of one speaker, tokens that end a turn, a second BOS, and tokenizers whose decoding changes
+an answer. `round_trip` tests all of it: the gold answer, written and read as the trainer does, is judged right.
+"""
+
+import logging
+from pathlib import Path
+
+from jinja2.exceptions import TemplateError
+
+from ..base.errors import ModelError
+from ..method.calls import CALL_CLOSE, CALL_OPEN, THINK_CLOSE, THINK_OPEN, judge, whole_answer
+from ..method.prompts import gold_completion, render_prompt, written_completion
+from ..method.self_examples import EXAMPLE_CLOSE, EXAMPLE_OPEN, example_text, judge_example
+from ..worlds.nano_world import nano_samples
+
+logger = logging.getLogger(__name__)
+
+# ChatML with the tools in the system turn, one JSON schema per line, and calls in <tool_call> tags: the
+# form of Hermes and Qwen2.5, the wording ours.
+TOOL_TEMPLATE = """\
+{%- set system = messages[0].content if messages[0].role == 'system' else '' -%}
+{%- set turns = messages[1:] if messages[0].role == 'system' else messages -%}
+{%- if system or tools -%}
+{{ '<|im_start|>system\\n' + system }}
+{%- if tools -%}
+{{ ('\\n\\n' if system else '') + 'You can call these tools, one JSON schema per line:\\n<tools>' }}
+{%- for tool in tools %}{{ '\\n' + tool | tojson }}{% endfor -%}
+{{ '\\n</tools>\\nWrite each call as a JSON object in tags:\\n<tool_call>\\n' }}
+{{- '{"name": <tool name>, "arguments": <JSON object of arguments>}\\n</tool_call>' }}
+{%- endif -%}
+{{ '<|im_end|>\\n' }}
+{%- endif -%}
+{%- for message in turns -%}
+{%- if message.role == 'tool' -%}
+{{ '<|im_start|>user\\n<tool_response>\\n' + message.content + '\\n</tool_response><|im_end|>\\n' }}
+{%- else -%}
+{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif -%}
+"""
+# What stands in front of a template that cannot do it by itself; saved with the tokenizer, so that a server does alike.
+TOOLS_AS_TEXT = """\
+{%- if tools -%}
+{%- set told = 'You can call these tools, one JSON schema per line:\\n<tools>\\n'
+ + (tools | map('tojson') | join('\\n')) + '\\n</tools>\\nWrite each call as a JSON object in tags:\\n<tool_call>\\n'
+ + '{"name": <tool name>, "arguments": <JSON object of arguments>}\\n</tool_call>' -%}
+{%- if messages[0].role == 'system' -%}
+{%- set messages = [{'role': 'system', 'content': messages[0].content + '\\n\\n' + told}] + messages[1:] -%}
+{%- else -%}
+{%- set messages = [{'role': 'system', 'content': told}] + messages -%}
+{%- endif -%}
+{%- endif -%}
+"""
+SYSTEM_IN_USER = """\
+{%- if messages[0].role == 'system' and messages | length > 1 -%}
+{%- set first = {'role': 'user', 'content': messages[0].content + '\\n\\n' + messages[1].content} -%}
+{%- set messages = [first] + messages[2:] -%}
+{%- endif -%}
+"""
+ONE_TURN_EACH = """\
+{%- set merged = namespace(turns=[]) -%}
+{%- for m in messages -%}
+{%- if merged.turns and merged.turns[-1].role == m.role -%}
+{%- set joined = {'role': m.role, 'content': merged.turns[-1].content + '\\n\\n' + m.content} -%}
+{%- set merged.turns = merged.turns[:-1] + [joined] -%}
+{%- else -%}
+{%- set merged.turns = merged.turns + [m] -%}
+{%- endif -%}
+{%- endfor -%}
+{%- set messages = merged.turns -%}
+"""
+_PROBE_TOOL = {
+    "type": "function",
+    "function": {"name": "probe_tool", "description": "", "parameters": {"type": "object", "properties": {}}},
+}
+_SYSTEM, _USER = {"role": "system", "content": "probe_system"}, {"role": "user", "content": "probe_question"}
+
+
+def adapt_template(tokenizer):
+    """Give `tokenizer` a chat template that shows tools, system text and every turn -> what was changed, a list.
+
+    Tested by rendering small chats. "tools": `TOOL_TEMPLATE` took the place of a template that ignores tools, or, in a
+    tokenizer without ChatML's tokens, `TOOLS_AS_TEXT` went in front of it; "system": `SYSTEM_IN_USER`; "turns":
+    `ONE_TURN_EACH`. A closed vocabulary (the nano policy's) has no words for system text and is left alone there.
+
+    Raises:
+        ModelError: no chat template at all (a base model), or one that shows no question or cannot be rendered.
+    """
+    name = Path(tokenizer.name_or_path).name
+    if not tokenizer.chat_template:
+        raise ModelError(f"the tokenizer of {name!r} has no chat template; use the instruction-tuned model")
+    own, front, changed = tokenizer.get_chat_template(tools=[_PROBE_TOOL]), "", []
+    shown = _render(tokenizer, [_USER], [_PROBE_TOOL])
+    if _USER["content"] not in shown:
+        raise ModelError(
+            f"the chat template of {name!r} does not show a question that is given as text; use a text-only model"
+        )
+    if "probe_tool" not in shown:
+        changed.append("tools")
+        if {"<|im_start|>", "<|im_end|>"} <= set(tokenizer.get_vocab()):
+            own = TOOL_TEMPLATE
+        else:
+            front += TOOLS_AS_TEXT
+    closed_vocabulary = type(tokenizer.backend_tokenizer.model).__name__ == "WordLevel"
+    if not closed_vocabulary and not _shows(tokenizer, [_SYSTEM, _USER], front + own):
+        changed.append("system")
+        front += SYSTEM_IN_USER
+    if not _shows(tokenizer, [_USER, {**_USER, "content": "probe_second"}], front + own):
+        changed.append("turns")
+        front += ONE_TURN_EACH
+    tokenizer.chat_template = front + own
+    if changed:
+        logger.warning("The chat template of %s does without %s; it was adapted.", name, ", ".join(changed))
+    return changed
+
+
+def prepare_tokenizer(tokenizer):
+    """Set pad and end-of-turn tokens and check that a rendered chat is tokenised as the template means it.
+
+    In place: padding on the left (for generation); a missing pad token becomes the unknown token, else the end token;
+    the end token becomes the one with which the template closes the assistant's turn, whether or not it has a role in
+    the tokenizer; decoding leaves blanks alone.
+
+    Raises:
+        ModelError: the template closes a turn with no special token, so nothing would stop an answer; or
+            `tokenizer(text)` differs from the ids of the template, usually by a second BOS.
+    """
+    name = tokenizer.name_or_path
+    tokenizer.padding_side, tokenizer.clean_up_tokenization_spaces = "left", False
+    tokenizer.add_special_tokens({"eos_token": _turn_end(tokenizer)})  # so that decoding drops it
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    text = _render(tokenizer, [_USER], [_PROBE_TOOL])
+    meant = tokenizer(text, add_special_tokens=False).input_ids
+    if tokenizer(text).input_ids != meant:
+        tokenizer.add_bos_token = False  # the template writes the BOS itself, if the model wants one
+    if tokenizer(text).input_ids != meant:
+        raise ModelError(f"the tokenizer of {name!r} adds tokens to a rendered chat, such as a second BOS")
+
+
+def _turn_end(tokenizer):
+    """The token after which a model is to stop: what follows an answer in the rendered chat -> str.
+
+    Of the tokens there the first special one, whether or not it has a role in the tokenizer; else the first that was
+    added to the vocabulary. Where nothing closes a turn, the one that opens the next (GLM's "<|user|>").
+    """
+    added, answer = tokenizer.added_tokens_decoder, {"role": "assistant", "content": "probe_answer"}
+    special = {*tokenizer.all_special_ids, *(i for i, token in added.items() if token.special)}
+    for chat in ([_USER, answer], [_USER, answer, _USER]):
+        closing = _render(tokenizer, chat).rpartition("probe_answer")[2]
+        ids = tokenizer(closing, add_special_tokens=False).input_ids
+        if ends := [i for i in ids if i in special] or [i for i in ids if i in added]:
+            return tokenizer.convert_ids_to_tokens(ends[0])
+    raise ModelError(
+        f"the chat template of {tokenizer.name_or_path!r} closes a turn with {closing.strip()!r}, which is no special "
+        "token to stop at; name the token that ends a turn as eos_token in its tokenizer_config.json"
+    )
+
+
+def round_trip(sample, tokenizer, demos=(), invite=False):
+    """Is the gold answer of `sample` judged right when it is shown, written and read as the trainer does? -> str.
+
+    "" where it is, else the reason and its mend. Through the chat template (with `demos` as earlier turns), the
+    tokenizer, and TRL's decoding, which drops special tokens. `invite`: with an example of the model's own, too.
+    """
+    try:
+        prompt = render_prompt(sample, tokenizer, demos, invite)
+    except (TemplateError, TypeError, ValueError, KeyError) as error:
+        return f"the chat template cannot render it ({type(error).__name__}: {error}); mend it or use another model"
+    for demo in demos:
+        if written_completion(demo).strip() not in prompt:
+            return "the chat template changes or drops the answers of demonstrations; use another model"
+    gold = gold_completion(sample, prompt)
+    read = _read_back(gold, tokenizer)
+    verdict = judge(whole_answer(prompt, read), sample.calls, sample.tools)
+    if verdict.reason != "ok":
+        return _what_is_lost(gold, read, tokenizer)
+    if invite and sample.calls:
+        example = THINK_OPEN + example_text("probe of mine", sample.calls[0], "it shows this")
+        read = _read_back(example + gold.removeprefix(THINK_OPEN), tokenizer)
+        if judge_example(read, prompt, sample.tools).reason != "ok":
+            return _what_is_lost(example, read, tokenizer)
+    return ""
+
+
+def check_round_trip(tokenizer):
+    """Refuse a tokenizer and template with which no answer would ever be judged right; on two nano samples.
+
+    Raises:
+        ModelError: with the reason of `round_trip`.
+    """
+    sample, demo = nano_samples("train", 1)[:2]
+    if reason := round_trip(sample, tokenizer, [demo]):
+        name = Path(tokenizer.name_or_path).name
+        raise ModelError(f"with the tokenizer of {name!r} no answer would be judged right: {reason}")
+
+
+def _read_back(text, tokenizer):
+    return tokenizer.decode(tokenizer(text, add_special_tokens=False).input_ids, skip_special_tokens=True)
+
+
+def _what_is_lost(written, read, tokenizer):
+    tags = [tag for tag in (THINK_OPEN, THINK_CLOSE, CALL_OPEN, CALL_CLOSE, EXAMPLE_OPEN, EXAMPLE_CLOSE)
+            if tag in written and tag not in _read_back(tag, tokenizer)]  # fmt: skip
+    special = {*tokenizer.all_special_tokens, *(str(t) for t in tokenizer.added_tokens_decoder.values() if t.special)}
+    if lost := [tag for tag in tags if tag in special]:
+        return (
+            f"{' and '.join(lost)} {'is' if len(lost) == 1 else 'are'} special in this tokenizer, so decoding removes "
+            'it from every answer, and a warm start cannot help. Set its "special" to false under added_tokens in '
+            "tokenizer.json, and take it out of the special tokens that tokenizer_config.json lists"
+        )
+    start = next((i for i, (a, b) in enumerate(zip(written, read)) if a != b), min(len(written), len(read)))
+    start = max(0, start - 10)
+    return (
+        f"the tokenizer reads {written[start : start + 40]!r} back as {read[start : start + 40]!r}; "
+        "use a tokenizer whose vocabulary covers these words"
+    )
+
+
+def _shows(tokenizer, chat, template):
+    """Does a template render a chat, with all its texts in it?"""
+    try:
+        text = tokenizer.apply_chat_template(chat, chat_template=template, add_generation_prompt=True, tokenize=False)
+    except (TemplateError, TypeError, ValueError, KeyError):
+        return False
+    return all(message["content"] in text for message in chat)
+
+
+def _render(tokenizer, chat, tools=None):
+    """A probing chat, rendered.
+
+    Raises:
+        ModelError: the template refuses it or is broken.
+    """
+    answered = len(chat) > 1
+    try:
+        return tokenizer.apply_chat_template(chat, tools=tools, add_generation_prompt=not answered, tokenize=False)
+    except (TemplateError, TypeError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"the chat template of {tokenizer.name_or_path!r} cannot render a question"
+            f"{' with its answer' * answered} ({type(error).__name__}: {error}); mend its chat_template.jinja, or "
+            "use another model"
+        ) from None
