@@ -406,7 +406,7 @@ def test_a_file_that_cannot_be_had_is_refused_before_the_model_is_loaded(tmp_pat
     monkeypatch.setattr(policy, lambda *a, **o: pytest.fail("the model was loaded"))
     (tmp_path / "old.jsonl").write_text("precious")
     for name, words in [
-        ("old.jsonl", "old.jsonl is there already and would be overwritten; delete it or choose another file"),
+        ("old.jsonl", "old.jsonl is there already and would be overwritten; choose another file"),
         ("", "is a folder; give --out a file in it"),
         ("old.jsonl/new.jsonl", f"cannot write to {tmp_path / 'old.jsonl'}"),
     ]:

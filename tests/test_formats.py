@@ -1,17 +1,22 @@
 """Rows in the native format of each data set -> samples, worked out by hand; and the parsing below them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import datasets
+import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from toolexpander_lite.data.formats import to_hermes, toolace_row
+from toolexpander_lite.base.errors import DataError
+from toolexpander_lite.data.formats import read_calls, to_hermes, toolace_row
 from toolexpander_lite.data.literals import read_literal, read_python_calls
-from toolexpander_lite.data.sources import load_samples
-from toolexpander_lite.data.tool_schemas import RowDropped, json_schema
+from toolexpander_lite.data.row_files import hub_rows
+from toolexpander_lite.data.sources import SOURCES, load_samples
+from toolexpander_lite.data.tool_schemas import RowDropped, json_schema, object_schema, read_tools
 from toolexpander_lite.method.samples import to_dataset, to_samples
 from toolexpander_lite.worlds.tools import ToolRegistry
 
@@ -418,3 +423,341 @@ def test_rows_of_your_own_are_read_back(tmp_path):
     report = load(tmp_path, "hermes", rows)
     assert [s.calls for s in report.samples] == [calls[:1], calls] and report.dropped == {"row without a call": 1}
     assert all(s.tools == tools for s in report.samples) and report.samples[0].messages[0]["content"] == "Weather?"
+
+
+LAMP = {"name": "set_lamp", "description": "A lamp", "parameters": {
+    "type": "object", "required": ["room"],
+    "properties": {"room": {"type": "string"}, "level": {"type": "integer"}}}}  # fmt: skip
+CLOCK = {"name": "clock", "description": "The time"}
+DIM = {"room": "attic", "level": 3}
+
+
+def blocks(*inside):
+    return "\n".join(f"<tool_call>\n{text}\n</tool_call>" for text in inside)
+
+
+def in_source(source, calls, arguments="arguments"):
+    """A row of any source whose gold calls, {"name", arguments} each, stand there as the source has them."""
+    calls = [{("parameters" if k == "arguments" else k): v for k, v in c.items()} if arguments == "parameters" else c
+             for c in calls]  # fmt: skip
+    tools = [{"type": "function", "function": t} for t in (LAMP, CLOCK)]
+    if source == "xlam":
+        return {"query": "Go", "tools": tools, "answers": calls}
+    if source == "toolrl":
+        listing = "\n".join(
+            f"{i}. Name: {t['name']}\nDescription: {t['description']}\nParameters: {json.dumps(parameters)}"
+            for i, t in enumerate((LAMP, CLOCK), start=1) for parameters in [t.get("parameters", {})]
+        )
+        return {
+            "instruction": f"**Available Tools**\n{listing}\n**Steps for Each Turn**", "input": "<user> Go </user>",
+            "output": "<think> t </think>\n" + blocks("\n".join(map(json.dumps, calls))),
+        }  # fmt: skip
+    if source == "toolace":
+        turns = [{"from": "user", "value": "Go"}, {"from": "assistant", "value": json.dumps(calls)}]
+        return {"system": f"functions that you can invoke: {json.dumps([LAMP, CLOCK])}.", "conversations": turns}
+    if source == "openai":
+        called = [{"id": f"c{i}", "type": "function", "function": c} for i, c in enumerate(calls)]
+        turns = [{"role": "user", "content": "Go"}, {"role": "assistant", "content": None, "tool_calls": called}]
+        return {"messages": turns, "tools": tools}
+    return {"tools": tools, "conversations": [
+        {"from": "human", "value": "Go"}, {"from": "gpt", "value": blocks(*map(json.dumps, calls))}]}  # fmt: skip
+
+
+EVERY = "xlam", "toolrl", "toolace", "hermes", "openai"
+
+
+@pytest.mark.parametrize("source", EVERY)
+@pytest.mark.parametrize("word", ["arguments", "parameters"])
+def test_arguments_are_read_alike_in_every_source(tmp_path, source, word):
+    dim = [{"name": "set_lamp", "arguments": a} for a in (DIM, json.dumps(DIM), repr(DIM), f" {json.dumps(DIM)}\n")]
+    clock = [{"name": "clock", "arguments": a} for a in ({}, "", " ", None, "{}", "null")] + [{"name": "clock"}]
+    rows = [in_source(source, [call], word) for call in dim + clock]
+    report = load(tmp_path, source, rows)
+    assert report.dropped == {} and [s.calls for s in report.samples] == (
+        [[{"name": "set_lamp", "arguments": DIM}]] * 4 + [[{"name": "clock", "arguments": {}}]] * 7
+    )
+    broken = [{"name": "set_lamp", "arguments": a} for a in ("", None, "level=3", [], '["attic"]')]
+    rows = [in_source(source, [call], word) for call in [*broken, dim[0]]]
+    report = load(tmp_path, source, rows)
+    assert report.dropped == {"gold that breaks its tool's schema: required": 2, "unparsable row": 3}
+
+
+@pytest.mark.parametrize("source", EVERY)
+def test_several_calls_are_read_alike_in_every_source(tmp_path, source):
+    calls = [{"name": "set_lamp", "arguments": DIM}, {"name": "clock", "arguments": {}}, {"name": "clock"}]
+    (sample,) = load(tmp_path, source, [in_source(source, calls)]).samples
+    assert sample.calls == [*calls[:2], calls[1]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "clock"}\n{"name": "set_lamp", "arguments": {"room": "a"}}',
+        '{"name": "clock"}\n\n  {"name": "set_lamp", "arguments": {"room": "a"}}\n',
+        '[{"name": "clock"}, {"name": "set_lamp", "arguments": {"room": "a"}}]',
+        "[{'name': 'clock'}, {'name': 'set_lamp', 'arguments': {'room': 'a'}}]",
+        "{'name': 'clock'}\n{'name': 'set_lamp', 'arguments': {'room': 'a'}}",
+        '{"name": "clock"}, {"name": "set_lamp", "arguments": {"room": "a"}}',
+        '{"name": "clock"} {"name": "set_lamp", "arguments": {"room": "a"}}',
+        '{\n  "name": "clock"\n}\n{\n  "name": "set_lamp",\n  "arguments": {"room": "a"}\n}',
+        '[{"name": "clock"}]\n[{"name": "set_lamp", "arguments": {"room": "a"}}]',
+        '[clock(), set_lamp(room="a")]',
+        '{"function": {"name": "clock"}}\n{"name": "set_lamp", "arguments": "{\\"room\\": \\"a\\"}"}',
+    ],
+)
+def test_calls_in_one_block(text):
+    assert read_calls(text) == [{"name": "clock", "arguments": {}}, {"name": "set_lamp", "arguments": {"room": "a"}}]
+
+
+@pytest.mark.parametrize("text", ["clock", "clock()", '{"name": "f"} and more', '{"name": "f"', "[1]", '"x"', "{}"])
+def test_what_is_no_block_of_calls_is_refused(text):
+    with pytest.raises((ValueError, SyntaxError, KeyError, AttributeError)):
+        read_calls(text)
+
+
+def chat(*turns, tools=(LAMP, CLOCK), **more):
+    return {"messages": [dict(zip(("role", "content", "tool_calls"), t)) for t in turns],
+            "tools": [{"type": "function", "function": t} for t in tools], **more}  # fmt: skip
+
+
+def tool_calls(*names):
+    return [{"id": n, "type": "function", "function": {"name": n, "arguments": "{}"}} for n in names]
+
+
+def test_openai_chats(tmp_path):
+    legacy = {"role": "assistant", "content": None, "function_call": {"name": "set_lamp", "arguments": json.dumps(DIM)}}
+    asked, called = ("user", "Time?"), ("assistant", None, tool_calls("clock"))
+    rows = [
+        chat(asked, called, ("tool", "12:00"), ("assistant", "Noon.")),
+        chat(("system", "Be brief."), ("developer", "May."), asked, ("assistant", "", tool_calls("clock", "clock"))),
+        chat(asked, ("assistant", "Here or there?", None), ("user", "Here."), called, ("user", "Again."), called),
+        {"messages": [{"role": "user", "content": "Dim"}, legacy], "functions": [LAMP, CLOCK], "tools": None},
+        chat(("user", [{"type": "text", "text": "What"}, {"type": "text", "text": "time?"}]), called),
+        chat(asked, ("assistant", "<think>hm</think>" + blocks('{"name": "clock"}'))),
+        {key: json.dumps(value) for key, value in chat(asked, called).items()},
+        chat(asked, ("assistant", "I cannot.", [])),
+        chat(asked, called, ("tool", "12:00"), called),
+        chat(("assistant", "Hello"), asked, called),
+        chat(asked),
+        chat(("user", [{"type": "image_url", "image_url": "x"}]), called),
+        chat(asked, called, tools=()),
+        chat(asked, ("assistant", None, tool_calls("other"))),
+    ]
+    report = load(tmp_path, "openai", rows)
+    clock = {"name": "clock", "arguments": {}}
+    assert [s.calls for s in report.samples] == [
+        [clock], [clock, clock], [clock], [{"name": "set_lamp", "arguments": DIM}], [clock], [clock], [clock],
+    ]  # fmt: skip
+    time = {"role": "user", "content": "Time?"}
+    assert [s.messages for s in report.samples] == [
+        [time],
+        [{"role": "system", "content": "Be brief."}, {"role": "system", "content": "May."}, time],
+        [time, {"role": "assistant", "content": "Here or there?"}, {"role": "user", "content": "Here."}],
+        [{"role": "user", "content": "Dim"}], [{"role": "user", "content": "What\ntime?"}], [time], [time],
+    ]  # fmt: skip
+    assert report.dropped == {
+        "row without a call": 1, "calls in several steps": 1, "row without tools": 1, "call to an unlisted tool": 1,
+        "chat that does not open with a question and an answer": 2, "unparsable row": 1,
+    }  # fmt: skip
+    assert report.samples[0].split == report.samples[1].split == report.samples[5].split, "by the question alone"
+    with pytest.raises(DataError, match="'openai' is a form for rows of your own; give their file as path="):
+        load_samples("openai")
+
+
+def arrow_rows(folder, rows, way):
+    """The rows, after a way through Arrow -> rows as the kit reads them."""
+    if way == "datasets":
+        datasets.Dataset.from_list(rows).to_parquet(folder / "rows.parquet")
+    elif way == "pyarrow":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "rows.parquet")
+    elif way == "load_dataset":  # mixed objects become its own type "json"
+        (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        read = datasets.load_dataset("json", data_files=str(folder / "rows.jsonl"), split="train")
+        read.to_parquet(folder / "rows.parquet")
+    elif way == "disk":
+        datasets.Dataset.from_list(rows).save_to_disk(folder / "set")
+        (folder / "set" / "data-00000-of-00001.arrow").rename(folder / "rows.arrow")
+    elif way == "exported":  # every absent key is a null in the text
+        datasets.Dataset.from_list(rows).to_json(folder / "rows.jsonl")
+    else:
+        datasets.Dataset.from_list(rows).to_parquet(folder / "data.parquet")
+        return list(hub_rows(str(folder), None))
+    (file,) = folder.glob("rows.*") if way != "load_dataset" else [folder / "rows.parquet"]
+    return file
+
+
+WATER = {"name": "water", "description": "A bed", "parameters": {"type": "object", "properties": {
+    "bed": {"type": "string", "enum": ["roses", None]}, "steps": {"type": "array", "items": {
+        "type": "object", "properties": {"litres": {"type": "integer"}, "pause": {"type": "boolean"}}}}}}}  # fmt: skip
+STEPS = {"bed": "roses", "steps": [{"litres": 2}, {"pause": True}, {"litres": 1, "pause": False}]}
+TEXT, TAG = {"type": "str"}, {"type": "str, optional"}
+NOTE = {"name": "note", "description": "A note", "parameters": {"text": TEXT, "tag": TAG}}
+
+
+@pytest.mark.parametrize("way", ["datasets", "pyarrow", "load_dataset", "disk", "exported", "hub"])
+@pytest.mark.parametrize("source", ["xlam", "openai", "hermes"])
+def test_rows_through_arrow_are_those_of_json_lines(tmp_path, way, source, monkeypatch):
+    def row(tools, name, arguments, question):
+        if source == "xlam":
+            return {"query": question, "tools": tools, "answers": [{"name": name, "arguments": arguments}]}
+        if source == "openai":
+            text = way == "exported"  # that nested gold is a list of structs cannot be told from nulls that are meant
+            called = {"id": "c", "function": {"name": name, "arguments": json.dumps(arguments) if text else arguments}}
+            answer = {"role": "assistant", "content": None, "tool_calls": [called]}
+            turns = [{"role": "user", "content": question}, answer]
+            return {"messages": turns, "tools": [{"type": "function", "function": t} for t in tools]}
+        return to_hermes(question, tools, [{"name": name, "arguments": arguments}]) | {"tools": tools}
+
+    steps = STEPS if way != "exported" or source != "xlam" else {"bed": "roses"}
+    rows = [row([NOTE, WATER], "water", steps, "Water"), row([LAMP], "set_lamp", {"room": "attic"}, "Dim"),
+            row([NOTE], "note", {"text": "x"}, "Note")]  # fmt: skip
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "arrow").mkdir()
+    plain = load(tmp_path / "plain", source, rows)
+    read = arrow_rows(tmp_path / "arrow", rows, way)
+    if way == "hub":
+        monkeypatch.setattr("toolexpander_lite.data.sources.hub_rows", lambda *a: iter(read))
+        monkeypatch.setitem(SOURCES, source, replace(SOURCES[source], hub="any"))
+        through = load_samples(source)
+    else:
+        through = load_samples(source, read)
+    assert plain.dropped == through.dropped == {} and len(plain.samples) == 3
+    assert [s.calls for s in through.samples] == [s.calls for s in plain.samples]
+    assert [s.tools for s in through.samples] == [s.tools for s in plain.samples]
+    assert [s.messages for s in through.samples] == [s.messages for s in plain.samples]
+
+
+def test_null_that_is_meant_survives_in_json_lines(tmp_path):
+    tag = {"type": ["string", "null"], "default": None, "examples": [None], "enum": ["a", None]}
+    tool = LAMP | {"parameters": {"type": "object", "properties": {"tag": tag, "n": {"const": None}}}}
+    row = to_hermes("Go", [tool], [{"name": "set_lamp", "arguments": {"tag": None, "n": None}}])
+    (sample,) = load(tmp_path, "hermes", [row]).samples
+    assert sample.tools[0]["function"]["parameters"]["properties"] == {"tag": tag, "n": {"const": None}}
+    assert sample.calls[0]["arguments"] == {"tag": None, "n": None}
+    row = xlam([{"name": "add", "arguments": {"a": 1}}], tools=[flat(a={"type": "int", "default": None, "enum": [1]})])
+    (sample,) = load(tmp_path, "xlam", [row]).samples
+    shown = sample.tools[0]["function"]["parameters"]
+    assert shown["properties"]["a"] == {"type": "integer", "default": None, "enum": [1]} and "required" not in shown
+
+
+@pytest.mark.parametrize(
+    "written, schema",
+    [
+        ({"type": "string", "nullable": True}, {"type": ["string", "null"]}),
+        ({"type": "STRING", "nullable": "true"}, {"type": ["string", "null"]}),
+        ({"type": "string", "nullable": False}, {"type": "string"}),
+        ({"type": "string", "enum": ["a"], "nullable": True}, {"type": ["string", "null"], "enum": ["a", None]}),
+        ({"type": "string", "enum": ["a", None], "nullable": True}, {"type": ["string", "null"], "enum": ["a", None]}),
+        ({"$ref": "#/$defs/d", "nullable": True, "description": "A d"},
+         {"description": "A d", "anyOf": [{"$ref": "#/$defs/d"}, {"type": "null"}]}),
+        ({"anyOf": [{"type": "int"}], "nullable": True},
+         {"anyOf": [{"anyOf": [{"type": "integer"}]}, {"type": "null"}]}),
+        ({"const": 1, "nullable": True}, {"anyOf": [{"const": 1}, {"type": "null"}]}),
+        ({"enum": ["a"], "nullable": True}, {"anyOf": [{"enum": ["a"]}, {"type": "null"}]}),
+        ({"nullable": True}, {}),
+        ({"type": "array", "items": {"type": "INTEGER", "nullable": True}},
+         {"type": "array", "items": {"type": ["integer", "null"]}}),
+        ({"type": "number", "minimum": 0, "exclusiveMinimum": True}, {"type": "number", "exclusiveMinimum": 0}),
+        ({"type": "number", "maximum": 1, "exclusiveMaximum": False}, {"type": "number", "maximum": 1}),
+        ({"type": "array", "items": [{"type": "int"}, {"type": "str"}]},
+         {"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string"}]}),
+        ({"type": "string", "examples": "a", "format": "date", "pattern": "^a", "x-note": 1},
+         {"type": "string", "examples": ["a"], "format": "date", "pattern": "^a", "x-note": 1}),
+        ({"type": ["STRING", "NULL"]}, {"type": ["string", "null"]}),
+        ({"if": {"type": "int"}, "patternProperties": {"type": {"type": "float"}}},
+         {"if": {"type": "integer"}, "patternProperties": {"type": {"type": "number"}}}),
+    ],
+)  # fmt: skip
+def test_dialects_become_json_schema(written, schema):
+    assert json_schema(written) == schema
+    Draft202012Validator.check_schema(schema)
+    properties = object_schema({"type": "OBJECT", "properties": {"nullable": written}})["properties"]
+    assert properties == {"nullable": schema}, "and a parameter may be called like a keyword"
+    assert json_schema(json_schema(written)) == json_schema(written), "read again, it stays"
+
+
+@pytest.mark.parametrize(
+    "tool, parameters",
+    [
+        ({}, {"type": "object", "properties": {}}),
+        ({"parameters": None}, {"type": "object", "properties": {}}),
+        ({"parameters": ""}, {"type": "object", "properties": {}}),
+        ({"parameters": {}}, {"type": "object", "properties": {}}),
+        ({"parameters": {"type": "object"}}, {"type": "object", "properties": {}}),
+        ({"parameters": '{"type": "object", "properties": {"a": {"type": "int"}}}'},
+         {"type": "object", "properties": {"a": {"type": "integer"}}}),
+        ({"input_schema": {"type": "object", "properties": {"a": {}}}}, {"type": "object", "properties": {"a": {}}}),
+        ({"parameters": {"properties": {"a": {"type": "int"}}, "required": ["a"]}},
+         {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}),
+        ({"parameters": {"type": "object", "properties": {"a": {}}}, "required": ["a"]},
+         {"type": "object", "properties": {"a": {}}, "required": ["a"]}),
+        ({"parameters": {"$ref": "#/$defs/A", "$defs": {"A": {"required": ["a"]}}}},
+         {"type": "object", "properties": {}, "$ref": "#/$defs/A", "$defs": {"A": {"required": ["a"]}}}),
+        ({"parameters": {"a": {"type": "int"}, "b": {"type": "str"}, "required": ["b"]}},
+         {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "string"}}, "required": ["b"]}),
+        ({"parameters": {"type": {"type": "str"}, "properties": {"type": "dict"}, "required": {"type": "bool"}}},
+         {"type": "object", "properties": {"type": {"type": "string"}, "properties": {"type": "object"},
+          "required": {"type": "boolean"}}, "required": ["type", "properties", "required"]}),
+        ({"parameters": {"a": {"type": "int", "required": True}, "b": {"type": "int"}}},
+         {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}, "required": ["a"]}),
+        ({"parameters": {"a": {"type": "int", "required": False}, "b": {"type": "int"}}},
+         {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}, "required": ["b"]}),
+        ({"parameters": {"a": {"type": "int", "required": False}, "b": None}},
+         {"type": "object", "properties": {"a": {"type": "integer"}}}),
+        ({"parameters": {"a": {"type": "dict", "properties": {"b": {"type": "int", "required": True},
+                                                              "c": {"type": "int", "required": False}}}}},
+         {"type": "object", "properties": {"a": {"type": "object", "properties": {
+             "b": {"type": "integer"}, "c": {"type": "integer"}}, "required": ["b"]}}, "required": ["a"]}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("wrapped", [dict, lambda t: {"type": "function", "function": t}, json.dumps])
+def test_tools_are_read_in_every_form(tool, parameters, wrapped):
+    (read,) = read_tools([wrapped({"name": "f"} | tool)])
+    assert read == {"type": "function", "function": {"name": "f", "description": "", "parameters": parameters}}
+    assert read_tools(json.dumps([wrapped({"name": "f"} | tool)])) == [read]
+    assert read_tools(wrapped({"name": "f"} | tool)) == [read] and read_tools([read]) == [read]
+
+
+def test_an_argument_is_listed_wherever_its_schema_lists_it(tmp_path):
+    parts = {"$ref": "#/$defs/A", "$defs": {"A": {"properties": {"a": {}}}}, "anyOf": [{"properties": {"b": {}}}]}
+    free = {"type": "object", "additionalProperties": {"type": "string"}}
+    rows = [
+        to_hermes("Go", [LAMP | {"parameters": schema}], [{"name": "set_lamp", "arguments": arguments}])
+        for schema, arguments in [
+            (parts, {"a": 1, "b": 2}), (free, {"any": "x"}), ({"patternProperties": {"^x": {}}}, {"x1": 1}),
+            (parts, {"c": 1}), (free, {"any": 1}), ({"patternProperties": {"^x": {}}}, {"y": 1}),
+            ({"type": "object", "properties": {}, "additionalProperties": False}, {"y": 1}),
+        ]
+    ]  # fmt: skip
+    report = load(tmp_path, "hermes", rows)
+    assert [s.calls[0]["arguments"] for s in report.samples] == [{"a": 1, "b": 2}, {"any": "x"}, {"x1": 1}]
+    assert report.dropped == {
+        "argument its tool does not list": 2, "gold that breaks its tool's schema: type": 1,
+        "gold that breaks its tool's schema: additionalProperties": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl"])
+@pytest.mark.parametrize("mark", ["", "\ufeff", "\n\n  "])
+@pytest.mark.parametrize("end", ["", "\n", "\r\n\r\n"])
+def test_lists_and_lines_are_read_whatever_the_file_is_called(tmp_path, name, mark, end):
+    rows = [xlam([ADD], query=f"Sum\u2028 {i}") for i in range(3)]
+    texts = (json.dumps(rows), json.dumps(rows, indent=1), "\n".join(map(json.dumps, rows)),
+             "\r\n\r\n".join(json.dumps(r, ensure_ascii=False) for r in rows))  # fmt: skip
+    for text in texts:
+        file = tmp_path / name
+        file.write_bytes((mark + text + end).encode())
+        assert [s.messages[0]["content"] for s in load_samples("xlam", file).samples] == [r["query"] for r in rows]
+    file.write_text(json.dumps(rows[0]))
+    assert len(load_samples("xlam", file).samples) == 1, "one line is lines, too"
+
+
+@pytest.mark.parametrize(
+    "text", ['{"query": "cut', '[{"query": ', '{"a": 1}\n{"query": ', "\x00\x01", '{\n"rows": [\n1\n]\n']
+)
+def test_nobody_is_told_to_delete_a_file_of_his_own(tmp_path, text):
+    for name in ("rows.json", "rows.jsonl"):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(DataError, match=f"{name} .*get a whole copy of it") as error:
+            load_samples("xlam", tmp_path / name)
+        assert "delete" not in str(error.value).replace(str(tmp_path), "")

@@ -317,18 +317,18 @@ def test_a_damaged_file_is_one_clear_error(tmp_path, kind, damage):
 
 
 @pytest.mark.parametrize("name", ["rows.json", "rows.jsonl"])
-def test_an_integer_beyond_pythons_limit_costs_its_row_only(tmp_path, name):
-    long = json.dumps(GOOD)[:-1] + ', "id": ' + "9" * 5000 + "}"
-    rows = [long, json.dumps(GOOD), "7" * 5000, json.dumps(GOOD | {"id": 10**4000}), long]
+def test_an_integer_beyond_pythons_limit_costs_its_row_at_most(tmp_path, name):
+    unused = json.dumps(GOOD)[:-1] + ', "id": ' + "9" * 5000 + "}"
+    used = json.dumps(seal_row()).replace('"parameters": {}', '"parameters": {"n": ' + "9" * 5000 + "}")
+    rows = [unused, json.dumps(GOOD), "7" * 5000, json.dumps(GOOD | {"id": 10**4000}), "-" + "7" * 5000]
     text = "[" + ", ".join(rows) + "]" if name == "rows.json" else "\n".join(rows)
     report = load_samples("toolrl", write(tmp_path, name, text))
-    assert [s.id for s in report.samples] == ["toolrl-000001", "toolrl-000003"]
-    assert report.dropped == {"unparsable row": 3}
+    assert [s.id for s in report.samples] == ["toolrl-000000", "toolrl-000001", "toolrl-000003"]
+    assert report.dropped == {"unparsable row": 2}
+    assert load_samples("seal-tools", seal_files(tmp_path, [used, seal_row(x="1")])).dropped == {"unparsable row": 1}
 
 
-def test_a_long_integer_alone_is_no_list_and_after_a_broken_line_no_end(tmp_path):
-    with pytest.raises(DataError, match="no usable row of 1"):
-        load_samples("toolrl", write(tmp_path, "rows.json", "7" * 5000))
+def test_a_long_integer_after_a_broken_line_is_no_end(tmp_path):
     lines = write(tmp_path, "rows.jsonl", "\n".join(["{broken", "7" * 5000, json.dumps(GOOD), "{broken", "7" * 5000]))
     assert load_samples("toolrl", lines).dropped == {"unparsable row": 4}
 

@@ -23,7 +23,7 @@ def check_new_file(path):
     if path.is_dir():
         raise RunError(f"{path} is a folder; give --out a file in it, {path / 'episodes.jsonl'} for example")
     if path.exists():
-        raise RunError(f"{path} is there already and would be overwritten; delete it or choose another file with --out")
+        raise RunError(f"{path} is there already and would be overwritten; choose another file with --out")
     check_writable(path.parent)
 
 

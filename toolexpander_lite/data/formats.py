@@ -37,7 +37,8 @@ def read_calls(written, names=()):
         names: tools on offer, see `read_python_calls`.
     """
     if not isinstance(written, str):
-        return [read_call(call) for call in (written if isinstance(written, list) else [written] if written else [])]
+        written = [] if written is None else written if isinstance(written, list) else [written]
+        return [read_call(call) for call in written]
     readers = (read_if_text, lambda t: read_python_calls(t, names), _line_by_line, _one_after_the_other)
     for number, read in enumerate(readers, start=1):
         try:
@@ -184,7 +185,10 @@ def _calls_in_blocks(text, tools):
     """The gold calls in the `<tool_call>` blocks of an answer -> list of `{"name", "arguments"}`."""
     if "<tool_call>" in _CALL_BLOCK.sub("", text):
         raise RowDropped("call that is not closed")
-    return [call for block in _CALL_BLOCK.findall(text) for call in read_calls(block, _names(tools))]
+    blocks = _CALL_BLOCK.findall(text)
+    if not all(map(str.strip, blocks)):
+        raise ValueError("a block without a call")
+    return [call for block in blocks for call in read_calls(block, _names(tools))]
 
 
 def to_hermes(question, tools, calls):

@@ -46,12 +46,10 @@ def _text_rows(file):
                 yield None
             first = False
             try:
-                row, cut = json.loads(line), False
+                row, cut = json.loads(line, parse_int=_integer), False
             except (json.JSONDecodeError, RecursionError):
                 cut = True
                 continue
-            except ValueError:  # an integer of more digits than Python reads
-                row, cut = None, False
             yield row
     if cut:  # a broken line among others is a bad row, but the last one tells of a file that was cut
         raise _damaged(file, "ends in a line that is not JSON: it is cut short, or holds neither a list nor lines")
@@ -59,38 +57,14 @@ def _text_rows(file):
 
 def _list_rows(file, text):
     try:
-        rows = json.loads(text)
+        yield from json.loads(text, parse_int=_integer)
     except (json.JSONDecodeError, RecursionError):
-        rows = None
-    except ValueError:
-        rows = _rows_without_long_integers(text)
-    if not isinstance(rows, list):
-        raise _damaged(file, "is not a JSON list of rows; it may be cut short")
-    yield from rows
-
-
-def _rows_without_long_integers(text):
-    """A JSON list in which an integer has more digits than Python reads (4,300); a row with such a one becomes None."""
-    try:
-        rows = json.loads(text, parse_int=_integer)
-    except (json.JSONDecodeError, RecursionError):  # cut short on top of that
-        return None
-    return [row if _is_json(row) else None for row in rows]
+        raise _damaged(file, "is not a JSON list of rows; it may be cut short") from None
 
 
 def _integer(digits):
-    try:
-        return int(digits)
-    except ValueError:
-        return object()  # which is no JSON data
-
-
-def _is_json(row):
-    try:
-        json.dumps(row)
-    except TypeError:
-        return False
-    return True
+    """An integer, or what is no JSON data where it has more digits than Python reads (4,300)."""
+    return int(digits) if len(digits) < 4_300 else float("nan")
 
 
 def _parquet_rows(file):

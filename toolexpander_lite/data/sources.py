@@ -214,16 +214,25 @@ def _check_calls(tools, calls, wanted, no_call):
     for call in calls:
         if call["name"] not in parameters:
             raise RowDropped("call to an unlisted tool")
-        # Unless the schema says otherwise, an argument that no part of it lists is none of the tool's.
-        schema = {"unevaluatedProperties": False} | parameters[call["name"]]
-        try:
-            keyword = broken_keyword(schema, call["arguments"])
-        except SchemaFault:
-            raise RowDropped(NO_SCHEMA) from None
+        schema = parameters[call["name"]]
+        if "additionalProperties" not in schema:  # then an argument that no part of it lists is none of the tool's
+            schema = {"unevaluatedProperties": False} | schema
+        keyword = _broken(schema, call["arguments"])
+        if keyword == "unevaluatedProperties":
+            # Arrow's rows, exported as JSON, give every call the arguments of all others, as null.
+            listed = {n: v for n, v in call["arguments"].items() if v is not None or n in schema["properties"]}
+            call["arguments"], keyword = listed, _broken(schema, listed)
         if keyword == "unevaluatedProperties":
             raise RowDropped("argument its tool does not list")
         if keyword:
             raise RowDropped(f"gold that breaks its tool's schema: {keyword}")
+
+
+def _broken(schema, arguments):
+    try:
+        return broken_keyword(schema, arguments)
+    except SchemaFault:
+        raise RowDropped(NO_SCHEMA) from None
 
 
 def _fetch(source):

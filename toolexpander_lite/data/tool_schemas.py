@@ -30,6 +30,9 @@ def read_tools(written):
     return [read_tool(tool) for tool in (written if isinstance(written, list) else [written] if written else [])]
 
 
+_PARAMETERS = ("parameters", "input_schema", "inputSchema")  # the last two: Anthropic's and MCP's word
+
+
 def read_tool(written, types=TYPES):
     """One tool, `{"name", "description", "parameters"}`, wrapped in "function" or not -> tool schema.
 
@@ -40,8 +43,9 @@ def read_tool(written, types=TYPES):
     written = read_if_text(written)
     written = written["function"] if isinstance(written.get("function"), dict) else written
     name, description = written["name"], written.get("description") or ""
+    parameters = next((written[key] for key in _PARAMETERS if written.get(key) is not None), None)
     try:
-        schema = object_schema(read_if_text(written.get("parameters")) or {}, written.get("required"), types)
+        schema = object_schema(read_if_text(parameters) or {}, written.get("required"), types)
     except (AttributeError, TypeError, ValueError, SyntaxError):
         raise RowDropped(NO_SCHEMA) from None
     named = name and isinstance(name, str) and isinstance(description, str)
@@ -73,9 +77,9 @@ def object_schema(parameters, required=None, types=TYPES):
 
 def _is_flat(parameters):
     """Are these parameters by name, with a description each? A parameter may be called like a keyword."""
-    properties = parameters.get("properties")
-    if isinstance(properties, dict) and all(isinstance(spec, (dict, bool)) for spec in properties.values()):
-        return False
+    for part in (parameters[key] for key in NAMED if isinstance(parameters.get(key), dict)):
+        if all(isinstance(spec, (dict, bool)) for spec in part.values()):
+            return False
     return all(isinstance(spec, dict) for spec in parameters.values())
 
 
@@ -140,7 +144,7 @@ def json_schema(written, types=TYPES):
             schema[key] = [_inner(part, types) for part in value]
         else:
             schema[key] = {name: _inner(spec, types) for name, spec in value.items() if spec is not None}
-    return _or_null(schema) if written.get("nullable") is True else schema
+    return _or_null(schema) if str(written.get("nullable")).lower() == "true" else schema
 
 
 _DIALECT = ("type", "nullable", "optional")  # read, and not left in the schema
