@@ -49,6 +49,28 @@ def set_up():
     stamp.write_text(wanted)
 
 
+def set_up_notebook(folder=HERE):
+    """The first cell of every notebook: on Colab the packages, everywhere quiet libraries and pictures with alt text.
+
+    Colab keeps its own torch and its own Jupyter. Packages that are there already are not asked for again, so that a
+    second run of the cell is quick.
+    """
+    if "google.colab" in sys.modules:
+        stamp = folder / "installed-on-colab.txt"
+        lines = (folder / "requirements.txt").read_text().splitlines()
+        wanted = [line for line in lines if line and not line.startswith(("#", "torch", "jupyterlab"))]
+        if not stamp.exists() or stamp.read_text() != "\n".join(wanted):
+            subprocess.run([sys.executable, "-m", "pip", "install", "-q", *wanted], check=True)
+            # peft refuses the old one that Colab brings.
+            subprocess.run([sys.executable, "-m", "pip", "uninstall", "-q", "-y", "torchao"])
+            stamp.write_text("\n".join(wanted))
+        os.chdir(folder / "notebooks")
+    from toolexpander_lite.studies.notebooks import describe_pictures, quiet
+
+    quiet()
+    describe_pictures()
+
+
 def main():
     command = sys.argv[1] if len(sys.argv) > 1 else ""
     if command not in ("reproduce", "test"):

@@ -5,6 +5,7 @@ import re
 import textwrap
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
 
@@ -12,6 +13,7 @@ from toolexpander_lite.__main__ import main
 from toolexpander_lite.studies.notebooks import (
     NOTEBOOKS,
     NotebookError,
+    alt_text,
     found_lines,
     run_notebook,
     run_notebooks,
@@ -44,7 +46,7 @@ def with_solutions(path, folder):
     assert len(cells) > len(book.cells)
     book.cells = cells
     (folder / "notebooks").mkdir(parents=True)
-    for name in ("assets", "toolexpander_lite"):  # a notebook finds them beside its own folder
+    for name in ("assets", "kit.py", "toolexpander_lite"):  # a notebook finds them beside its own folder
         (folder / name).symlink_to(NOTEBOOKS.parent / name)
     nbformat.write(book, folder / "notebooks" / path.name)
     return folder / "notebooks" / path.name
@@ -122,3 +124,14 @@ def test_report_executes_the_notebooks_only_when_asked(words, executed, monkeypa
 def test_command_line_reports_a_missing_notebook(capsys):
     assert main(["notebooks", "--only", "99"]) == 2
     assert "no notebook" in capsys.readouterr().err
+
+
+def test_a_picture_is_described_by_what_it_shows():
+    figure, (left, right) = plt.subplots(1, 2)
+    left.plot([0, 1], label="plain GRPO")
+    left.set(title="hard questions", xlabel="rollouts", ylabel="share right")
+    right.bar([0, 1], [1, 2])
+    right.set_ylabel("advantage $A_i$")
+    assert alt_text(figure) == "hard questions; share right over rollouts; showing plain GRPO. advantage A_i"
+    assert alt_text(plt.figure()) == "a drawing without axis labels"
+    plt.close("all")

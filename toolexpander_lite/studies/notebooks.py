@@ -34,6 +34,44 @@ def quiet():
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+def describe_pictures():
+    """From here on every matplotlib picture of this notebook carries an alt text, for readers who do not see it."""
+    import matplotlib.pyplot as plt
+    from IPython import get_ipython
+    from matplotlib.figure import Figure
+    from matplotlib_inline.backend_inline import configure_inline_support
+
+    if (shell := get_ipython()) is None:
+        return
+    configure_inline_support(shell, plt.get_backend())  # now, so that it does not replace what is set below
+    png = shell.display_formatter.formatters["image/png"]
+    draw = png.lookup_by_type(Figure)
+
+    def with_alt(figure):
+        picture = draw(figure)
+        data, size = picture if isinstance(picture, tuple) else (picture, {})
+        return data, {**(size or {}), "alt": alt_text(figure)}
+
+    png.for_type(Figure, with_alt)
+
+
+def alt_text(figure):
+    """A matplotlib figure in words: of each panel its title, its axes and what is drawn, by label -> str."""
+    panels = []
+    for axes in figure.axes:
+        if not axes.get_visible() or axes.get_label() == "<colorbar>":
+            continue
+        title = " ".join(axes.get_title(loc).strip() for loc in ("left", "center", "right")).split()
+        across, up = axes.get_xlabel().strip(), axes.get_ylabel().strip()
+        drawn = f"{up} over {across}" if across and up else up or across
+        labels = [text for text in axes.get_legend_handles_labels()[1] if not text.startswith("_")]
+        parts = [" ".join(title), drawn, f"showing {', '.join(labels)}" if labels else ""]
+        panels.append("; ".join(part for part in parts if part))
+    heading = figure._suptitle.get_text() if figure._suptitle else ""
+    words = ". ".join(part for part in [heading, *dict.fromkeys(filter(None, panels))] if part)
+    return " ".join(words.replace("$", "").split())[:600] or "a drawing without axis labels"
+
+
 def quick_mode():
     """True when the notebooks are run small, as CI does."""
     return os.environ.get(QUICK_SWITCH) == "1"
