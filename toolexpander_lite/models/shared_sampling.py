@@ -1,0 +1,201 @@
+"""Answers to one prompt, sampled together: the prompt is read once, and its keys and values serve all its rows.
+
+Stands in for `generate`. Rows of one prompt are put into bins; a bin is one row of the model's batch with one query per
+row of ours, and a mask (bins, 1, rows of a bin, keys) lets each see the prompt and its own tokens only. So a prompt's
+keys lie in memory once per bin and not once per row, no step copies the cache, and rows that have ended leave their
+bins. Logits go through transformers' own processors and one `torch.multinomial` over all rows in their old order: the
+same seed draws the same tokens as `generate` does, but for rounding.
+"""
+
+import copy
+from types import SimpleNamespace
+
+import torch
+from transformers import (
+    Cache,
+    DynamicCache,
+    GenerationConfig,
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)  # fmt: skip
+from transformers.cache_utils import DynamicLayer
+
+# What is understood, with what `generate` takes for None; with any other setting it is left to `generate`.
+DEFAULTS = {"max_length": 20, "max_new_tokens": None, "do_sample": False, "temperature": 1.0, "top_k": 50, "top_p": 1.0,
+            "min_p": None, "eos_token_id": None, "pad_token_id": None}  # fmt: skip
+NEUTRAL = {"num_beams": 1, "num_return_sequences": 1, "min_length": 0, "typical_p": 1.0, "length_penalty": 1.0,
+           "no_repeat_ngram_size": 0,
+           "repetition_penalty": 1.0, "use_cache": True, "disable_compile": True}  # fmt: skip
+UNUSED = ("bos_token_id", "decoder_start_token_id", "transformers_version", "_from_model_config")
+SQUEEZE = 0.75  # bins are made smaller when so few of their places are in use
+
+
+def may_share(decoder, ids, mask):
+    """Is the attention one that takes any mask, and are ids and mask plain (rows, columns)?"""
+    plain = torch.is_tensor(mask) and ids.ndim == 2 and mask.shape == ids.shape
+    return plain and decoder.config._attn_implementation in ("sdpa", "eager")
+
+
+def attention_masks(decoder, sees, columns, key_columns):
+    """Who sees whom, as `decoder` takes it.
+
+    Args:
+        sees: (batch, queries, keys) booleans. columns: (batch, queries) and key_columns: (batch, keys), positions.
+
+    Returns:
+        additive (batch, 1, queries, keys), or {kind of layer: such a mask} when some layers have a sliding window.
+    """
+    masks = {"full_attention": sees}
+    if "sliding_attention" in (getattr(decoder.config, "layer_types", None) or ()):
+        near = columns[:, :, None] - key_columns[:, None] < decoder.config.sliding_window
+        masks["sliding_attention"] = sees & near
+    dtype = decoder.get_input_embeddings().weight.dtype
+    for kind, seen in masks.items():
+        none = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+        masks[kind] = none.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
+    return masks if len(masks) > 1 else masks["full_attention"]
+
+
+def generate(model, inputs=None, generation_config=None, **options):
+    """In place of `generate` of a model that shares; what cannot be shared is still left to that."""
+    other = {name: value for name, value in options.items() if name not in ("input_ids", "attention_mask")}
+    asked, ids = _understood(model, generation_config, other), options.get("input_ids", inputs)
+    if asked is not None and ids is not None:
+        real = options.get("attention_mask", torch.ones_like(ids))
+        if may_share(model.get_decoder(), ids, real) and real[:, -1].all():
+            keys = torch.where(real.bool(), ids, -1)
+            distinct, prompt = keys.unique(dim=0, return_inverse=True)
+            if len(distinct) < len(ids):
+                return sample(model, ids, real, prompt, asked)
+    return model.unshared_generate(inputs, generation_config, **options)
+
+
+def _understood(model, config, options):
+    """The settings of a call of `generate` as a namespace with the names of `DEFAULTS`, or None."""
+    config = copy.deepcopy(config) if config is not None else GenerationConfig()
+    config.update(**model.generation_config.to_dict(), defaults_only=True, allow_custom_entries=True)
+    left = config.update(**options)
+    asked = {name: value for name, value in config.to_dict().items() if value is not None and name not in UNUSED}
+    for name in asked.keys() - DEFAULTS.keys():
+        if asked[name] is not False and (name not in NEUTRAL or asked[name] != NEUTRAL[name]):
+            return None
+    asked = SimpleNamespace(**{name: asked.get(name, default) for name, default in DEFAULTS.items()})
+    if left or asked.pad_token_id is None or asked.eos_token_id is None:
+        return None
+    return asked
+
+
+def _processors(asked):
+    """What shapes the distribution, in the order of `generate`."""
+    found = LogitsProcessorList()
+    if asked.do_sample and asked.temperature != 1.0:
+        found.append(TemperatureLogitsWarper(asked.temperature))
+    if asked.do_sample and asked.top_k:
+        found.append(TopKLogitsWarper(asked.top_k))
+    if asked.do_sample and asked.top_p < 1.0:
+        found.append(TopPLogitsWarper(asked.top_p))
+    if asked.do_sample and asked.min_p is not None:
+        found.append(MinPLogitsWarper(asked.min_p))
+    return found
+
+
+class _Places(DynamicLayer):
+    """Keys and values of one layer, with room for what is still to come: (bins, heads, places, width of a head)."""
+
+    def __init__(self, keys, values, room):
+        super().__init__()
+        self.filled, self.is_initialized = keys.shape[2], True
+        shape = (*keys.shape[:2], keys.shape[2] + room, keys.shape[3])
+        self.all_keys, self.all_values = keys.new_empty(shape), values.new_empty((*shape[:3], values.shape[3]))
+        self.all_keys[:, :, : self.filled], self.all_values[:, :, : self.filled] = keys, values
+
+    def update(self, keys, values, *args, **kwargs):
+        begin, self.filled = self.filled, self.filled + keys.shape[2]
+        self.all_keys[:, :, begin : self.filled], self.all_values[:, :, begin : self.filled] = keys, values
+        self.keys, self.values = self.all_keys[:, :, : self.filled], self.all_values[:, :, : self.filled]
+        return self.keys, self.values
+
+    def keep(self, bins):
+        self.all_keys, self.all_values = self.all_keys[bins], self.all_values[bins]
+
+
+@torch.no_grad()
+def sample(model, ids, real, prompt, asked):
+    """Prompts and answers (rows, columns + new), as `generate` returns them.
+
+    Args:
+        ids, real: (rows, columns) prompts, padded left, and their mask. prompt: (rows,) which of the distinct ones.
+        asked: settings from `_understood`.
+    """
+    rows, columns = ids.shape
+    new = asked.max_new_tokens if asked.max_new_tokens is not None else asked.max_length - columns
+    stops = torch.as_tensor(asked.eos_token_id, device=ids.device).view(-1)
+    out = torch.cat([ids, ids.new_full((rows, new), asked.pad_token_id)], 1)
+    ended = torch.zeros(rows, dtype=torch.bool, device=ids.device)
+    process, bins = _processors(asked), _Bins(model, ids, real, prompt, new)
+    logits = bins.logits
+    for column in range(columns, columns + new):
+        scores = process(out[:, :column], logits)
+        tokens = torch.multinomial(scores.softmax(-1), 1)[:, 0] if asked.do_sample else scores.argmax(-1)
+        out[:, column] = tokens.masked_fill_(ended, asked.pad_token_id)
+        ended |= torch.isin(tokens, stops)
+        if column + 1 == columns + new or ended.all():
+            return out[:, : column + 1]
+        bins.leave(ended)
+        bins.read(out[:, column])
+    return out
+
+
+class _Bins:
+    """Rows of one prompt side by side.
+
+    Attributes:
+        row, used: (bins, width) which row is at a place, and whether one is.
+        sees: (bins, width, keys) which keys it sees, `at`: (bins, keys) the keys' positions.
+        logits: (rows, vocabulary) of the next token; those of rows that have left are old.
+    """
+
+    def __init__(self, model, ids, real, prompt, new):
+        self.model, columns = model, ids.shape[1]
+        groups = [(prompt == n).nonzero()[:, 0] for n in range(int(prompt.max()) + 1)]
+        first, position = torch.stack([group[0] for group in groups]), (real.cumsum(-1) - 1).clamp(min=0)
+        cache = DynamicCache()  # made without the configuration, it keeps what a sliding window would drop
+        call = {"input_ids": ids[first], "attention_mask": real[first], "position_ids": position[first], "cache": cache}
+        self.logits = model(**call, use_cache=True, logits_to_keep=1).logits[:, -1].float()[prompt]
+        size = max(1, min(max(map(len, groups)), round(columns / new)))  # answers of a bin: about as long as the prompt
+        bins = [piece for group in groups for piece in group.tensor_split(-(-len(group) // size))]
+        bins = torch.nn.utils.rnn.pad_sequence(bins, batch_first=True, padding_value=-1)
+        self.row, self.used = bins.clamp(min=0), bins >= 0
+        owner, room = prompt[self.row[:, 0]], bins.shape[1] * new
+        self.cache = Cache(layers=[_Places(layer.keys[owner], layer.values[owner], room) for layer in cache.layers])
+        self.sees = torch.zeros(*bins.shape, columns + room, dtype=torch.bool, device=ids.device)
+        self.sees[..., :columns] = real[self.row[:, 0], None].bool()
+        self.at = torch.cat([position[self.row[:, 0]], position.new_zeros(len(bins), room)], 1)
+        self.next, self.filled = position[:, -1] + 1, columns  # each row's next position
+
+    def leave(self, ended):
+        """Without the rows that have ended, bins are fewer and narrower; not at once, since it moves keys."""
+        alive = self.used & ~ended[self.row]
+        width, some = int(alive.sum(1).max()), alive.any(1)
+        if int(some.sum()) * width > SQUEEZE * alive.numel():
+            return
+        alive, order = alive[some], alive[some].int().argsort(dim=1, descending=True, stable=True)[:, :width]
+        self.used, self.row = alive.gather(1, order), self.row[some].gather(1, order)
+        self.sees = self.sees[some.nonzero(), order]
+        self.at = self.at[some]
+        for layer in self.cache.layers if not some.all() else ():
+            layer.keep(some)
+
+    def read(self, tokens):
+        """One more token of each row -> `logits`. `tokens`: (rows,)."""
+        begin, self.filled = self.filled, self.filled + self.row.shape[1]
+        now = self.next[self.row]
+        self.next = self.next + 1
+        self.sees[..., begin : self.filled].diagonal(dim1=1, dim2=2).fill_(True)
+        self.at[:, begin : self.filled] = now
+        seen = attention_masks(self.model.get_decoder(), self.sees[..., : self.filled], now, self.at[:, : self.filled])
+        call = {"input_ids": tokens[self.row], "attention_mask": seen, "position_ids": now, "cache": self.cache}
+        self.logits[self.row[self.used]] = self.model(**call, use_cache=True).logits[self.used].float()
