@@ -235,9 +235,10 @@ def model_answers(files):
 def compare(answers, most=EXAMPLES):
     """(question, kind, calls) -> counts, causes and disagreements, `most` of each spelled out, for the JSON."""
     counts, causes, examples, apart = defaultdict(Counter), Counter(), defaultdict(list), defaultdict(list)
-    asked = set()
+    asked, readable = set(), 0
     for question, kind, calls in answers:
         asked.add(question.sample.id)
+        readable += bool(calls)
         ours = match_calls(calls, question.sample.calls, question.sample.tools)
         official, error = check_calls(question, calls)
         counts[kind][f"ours {'right' if ours.ok else 'wrong'}, official {'right' if official else 'wrong'}"] += 1
@@ -254,7 +255,7 @@ def compare(answers, most=EXAMPLES):
     total = sum((counter for counter in counts.values()), Counter())
     agreed = sum(n for outcome, n in total.items() if outcome.count("right") != 1)
     return {
-        "answers": total.total(), "questions": len(asked), "agreed": agreed,
+        "answers": total.total(), "with_a_readable_call": readable, "questions": len(asked), "agreed": agreed,
         "agreement": round(agreed / total.total(), 4), "outcomes": total,
         "causes": {name: {"answers": causes[name], "explanation": CAUSES[name]} for name in CAUSES if causes[name]},
         "by_kind": counts, "examples": examples,

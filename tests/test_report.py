@@ -154,14 +154,14 @@ def test_a_run_that_was_resumed_to_another_score_is_told(tmp_path):
 
 def test_answers_that_models_wrote_stand_beside_the_mutated_ones(tmp_path):
     found = json.loads((RUNS.parent / "benchmarks" / "bfcl_agreement.json").read_text())
-    for models, words in (("not run", None), ({"answers": 1200, "agreed": 1190, "causes": {
+    for models, words in (("not run", None), ({"answers": 1200, "with_a_readable_call": 900, "agreed": 1190, "causes": {
             "loose_text": {"answers": 10, "explanation": ""}}, "by_kind": {"a": {}, "b": {}}, "questions": 600,
             "disagreements": {"a: loose_text": "q1 q2 q3 q4 q5", "b: loose_text": "q1 q2 q3 q4 q6"}},
-            "Of 1,200 answers that 2 models wrote to 600 questions the two judge 10 differently (loose text 10), on 6 "
-            "of the questions.")):  # fmt: skip
+            "2 models answered 600 questions; of their 900 answers with a call that can be read (of 1,200; the others "
+            "are wrong to both) the two judge 10 differently (loose text 10), on 6 of the questions.")):  # fmt: skip
         (tmp_path / "bfcl_agreement.json").write_text(json.dumps(found | {"models": models}))
         line = agreement_line(tmp_path)
-        assert words in line if words else "models wrote" not in line
+        assert words in line if words else "models answered" not in line
 
 
 def test_one_setting_per_variant():

@@ -12,7 +12,7 @@ from toolexpander_lite.studies.scoreboard import (
     load_scores,
     over_warm_start,
     plot_scoreboard,
-    scoreboard,
+    score_table,
     scoreboard_lines,
 )
 
@@ -54,7 +54,7 @@ def test_what_earned_a_score_stands_beside_it(tmp_path):
     """Of two models that BFCL credits alike where no tool fits one abstains and one has fallen apart."""
     put(tmp_path, "grpo-seed-0", right=IDS[:2], irrelevance={"abstained": IDS[:9], "cut": IDS[9:]}, formed=0.9)
     put(tmp_path, "grpo-seed-1", right=(), irrelevance={"unreadable": IDS[:4], "garbage": IDS[4:]}, formed=0.05)
-    table = scoreboard(load_scores(tmp_path)).set_index("model")
+    table = score_table(load_scores(tmp_path)).set_index("model")
     assert list(table["well formed"]) == ["90%", "5%"]
     assert list(table["BFCL irrelevance"]) == [
         "10 of 10 (0.72-1.00): 9 abstained, 1 cut", "10 of 10 (0.72-1.00): 0 abstained, 4 unreadable, 6 garbage"
@@ -97,7 +97,7 @@ def test_a_score_without_a_record_of_what_earned_it_says_so(tmp_path):
         del scores["irrelevance"]["earned"]  # as the kit wrote it before
         file.write_text(json.dumps(scores))
     scores = load_scores(tmp_path)
-    assert set(scoreboard(scores)["BFCL irrelevance"]) == {"5 of 10 (0.24-0.76): what earned it is not on record"}
+    assert set(score_table(scores)["BFCL irrelevance"]) == {"5 of 10 (0.24-0.76): what earned it is not on record"}
     with pytest.raises(RunError, match="not earned by readable calls alone"):
         difference(scores, "BFCL irrelevance", "toolexpander", "grpo")
     assert not any("irrelevance" in line for line in scoreboard_lines(tmp_path)[:2])
@@ -117,7 +117,7 @@ def test_other_credit_without_a_call_is_split_too(tmp_path):
     episodes = [{"id": f"t{n}", "reason": "ok", "messages": said, "calls": calls}
                 for n, calls in enumerate(([{"reason": "ok"}], []))]  # fmt: skip
     (place / "executed.jsonl").write_text("".join(json.dumps(episode) + "\n" for episode in episodes))
-    (row,) = scoreboard(load_scores(tmp_path)).to_dict("records")
+    (row,) = score_table(load_scores(tmp_path)).to_dict("records")
     assert row["held out"].endswith(": 2 called, 3 abstained")
     assert row["BFCL live_relevance"].endswith(": 2 called, 1 unknown tool")
     assert row["executed"].endswith(": 1 called, 1 abstained")
@@ -139,7 +139,7 @@ def test_names_tell_arm_seed_and_invitation(folder):
 
 
 def test_the_table_has_every_model_in_order_and_says_what_was_not_run(folder):
-    table = scoreboard(load_scores(folder)).set_index("model")
+    table = score_table(load_scores(folder)).set_index("model")
     assert list(table.index[:3]) == ["base", "warm-start-seed-0", "grpo-seed-0"] and len(table) == 7
     assert table.loc["grpo-seed-0", "executed"] == "not run"
     assert table.loc["toolexpander-seed-0", "BFCL simple_python"] == "8 of 10 (0.49-0.94)"

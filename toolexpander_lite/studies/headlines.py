@@ -173,8 +173,9 @@ def agreement_line(benchmarks):
         apart = ", ".join(f"{name.replace('_', ' ')} {cause['answers']:,}" for name, cause in models["causes"].items())
         asked = {id for ids in models["disagreements"].values() for id in ids.split()}
         written = (
-            f" Of {models['answers']:,} answers that {len(models['by_kind'])} models wrote to {models['questions']:,} "
-            f"questions the two judge {models['answers'] - models['agreed']:,} differently"
+            f" {len(models['by_kind'])} models answered {models['questions']:,} questions; of their "
+            f"{models['with_a_readable_call']:,} answers with a call that can be read (of {models['answers']:,}; the "
+            f"others are wrong to both) the two judge {models['answers'] - models['agreed']:,} differently"
             f"{f' ({apart})' if apart else ''}, on {len(asked)} of the questions."
         )
     return (

@@ -99,7 +99,7 @@ READERS = {
 }  # fmt: skip
 
 
-def scoreboard(scores):
+def score_table(scores):
     """`load_scores`'s rows -> DataFrame of texts, a row per model and a column per part: "12 of 400 (0.02-0.05)".
 
     Where anything but readable calls earned a score, the split follows it: ": 0 abstained, 8 unreadable, 4 cut". The
@@ -257,7 +257,7 @@ def scoreboard_lines(folder):
             "seeds, and in brackets points above the warm start, with the 95 % interval over questions where they are "
             "on record. `toolexpander` is asked with its invitation, all others without."
         )
-    return [*told, "", *([words, "", *_markdown(gains), ""] if len(gains) else []), *_markdown(scoreboard(scores)), ""]
+    return [*told, "", *([words, "", *_markdown(gains), ""] if len(gains) else []), *_markdown(score_table(scores)), ""]
 
 
 def abstention_lines(folder, scores=None):
