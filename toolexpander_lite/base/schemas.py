@@ -46,8 +46,11 @@ def _is_schema(text):
         return False
 
 
-def broken_keyword(schema, arguments):
-    """The first keyword of a JSON Schema that arguments (dict) break, in the schema's order -> str, or None.
+def fault(schema, arguments, choose=lambda errors: next(errors, None)):
+    """What arguments (dict) break in a JSON Schema -> `jsonschema`'s error, the first in the schema's order; or None.
+
+    Args:
+        choose: another choice among the errors, `jsonschema.exceptions.best_match` for instance.
 
     Raises:
         SchemaFault: the schema is none, a reference leads nowhere or to another document, or the bounds above are met.
@@ -58,9 +61,15 @@ def broken_keyword(schema, arguments):
     try:
         # An empty registry: a "$ref" to another document fails instead of being fetched from the network.
         validator = _Validator(_without_patterns(schema, arguments), registry=Registry())
-        return next((str(error.validator) for error in validator.iter_errors(arguments)), None)
+        return choose(validator.iter_errors(arguments))
     except (Unresolvable, RecursionError, OverflowError, TimeoutError, regex.error, re.error) as error:
         raise SchemaFault(f"{type(error).__name__}: {error}") from None
+
+
+def broken_keyword(schema, arguments):
+    """The first keyword of a JSON Schema that arguments break -> str, or None. Raises as `fault` does."""
+    error = fault(schema, arguments)
+    return error and error.validator
 
 
 _followed = ContextVar("references followed in this check")

@@ -22,10 +22,12 @@ def read_call(written):
     Its arguments may be called "parameters" and be JSON text, as OpenAI sends them; none, null or "" is {}.
     """
     written = written["function"] if isinstance(written.get("function"), dict) else written
-    arguments = read_if_text(written.get("arguments", written.get("parameters")))
+    arguments = written.get("arguments", written.get("parameters"))
+    while isinstance(arguments, str):
+        arguments = read_if_text(arguments)
     if not isinstance(arguments, dict | None):
         raise ValueError(f"arguments that are no object: {arguments!r:.80}")
-    return {"name": written["name"], "arguments": arguments or {}}
+    return {"name": written["name"], "arguments": plain(arguments or {})}
 
 
 def read_calls(written, names=()):
@@ -129,9 +131,10 @@ def openai_row(row):
     The gold answer is the first that calls something. What was said before it, system text included, is the question.
     """
     turns = _turns(row["messages"])
-    asked, answer = _asked_and_answer(turns, lambda turn: turn.calls or "<tool_call>" in turn.text, opening=False)
+    asked, answer = _asked_and_answer(turns, lambda turn: any(turn.calls) or "<tool_call>" in turn.text, opening=False)
     tools = read_tools(row.get("tools") or row.get("functions"))
-    calls = read_calls(answer.calls, _names(tools)) if answer.calls else _calls_in_blocks(answer.text, tools)
+    calls = [call for written in answer.calls for call in read_calls(written, _names(tools))]
+    calls = calls or _calls_in_blocks(answer.text, tools)
     system = [turn for turn in turns if turn.role == "system" and turn.text]
     return [{"role": turn.role, "content": turn.text} for turn in [*system, *asked]], tools, calls
 
@@ -140,20 +143,27 @@ def _names(tools):
     return [tool["function"]["name"] for tool in tools]
 
 
-Turn = namedtuple("Turn", "role text calls")  # calls: what a message holds beside its text
+Turn = namedtuple("Turn", "role text calls")  # calls: what its messages hold of them beside their text
 _ROLES = {"human": "user", "gpt": "assistant", "developer": "system", "function": "tool"}
 _THOUGHT = re.compile(r"<(scratch_pad|think)>.*?(?:</\1>|\Z)", re.DOTALL)
 
 
 def _turns(written):
-    """A chat of `{"role", "content"}` or `{"from", "value"}` -> `Turn`s; the assistant's without thoughts."""
+    """A chat of `{"role", "content"}` or `{"from", "value"}` -> `Turn`s; the assistant's without thoughts.
+
+    Messages of the assistant that follow each other are one turn: nothing that came between could be waited for.
+    """
     turns = []
     for turn in map(read_if_text, read_if_text(written)):
         role, text = turn.get("role") or turn["from"], turn.get("content", turn.get("value")) or ""
         if isinstance(text, list):
             text = "\n".join(part["text"] for part in text)
         role, text = _ROLES.get(role, role), (_THOUGHT.sub("", text) if role in ("assistant", "gpt") else text).strip()
-        turns.append(Turn(role, text, turn.get("tool_calls") or turn.get("function_call")))
+        calls = [turn.get("tool_calls") or turn.get("function_call") or []]
+        if turns and turns[-1].role == role == "assistant":
+            before = turns.pop()
+            text, calls = f"{before.text}\n{text}".strip(), [*before.calls, *calls]
+        turns.append(Turn(role, text, calls))
     return turns
 
 

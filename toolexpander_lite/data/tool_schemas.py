@@ -108,7 +108,7 @@ def flat_schema(parameters, required=None, types=TYPES):
 
 def _is_optional(spec):
     """ "str, optional" and "Optional[str]" are; "List[Optional[str]]" is not, only its items are."""
-    if spec.get("required") is False or spec.get("optional") is True:
+    if _switch(spec.get("required")) is False or _switch(spec.get("optional")):
         return True
     text = str(spec.get("type")).lower()
     return text.startswith("optional[") or "optional" in text.rpartition("]")[2]
@@ -118,8 +118,8 @@ def json_schema(written, types=TYPES):
     """A schema that is JSON Schema but for its dialect -> JSON Schema (draft 2020-12), level by level.
 
     Translated are type names ("dict", "List[int]", "OBJECT"; one with no counterpart, "any", is left out), OpenAPI's
-    `nullable`, `"required": true` and `"optional": true` inside a property, limits that are exclusive by a switch, and
-    lists of `items`. Keywords and properties that are null are left out, where null is not the value meant.
+    `nullable`, `"required": true` and `"optional": true` inside a property, and what older drafts write otherwise
+    (exclusive limits, lists of `items`, `dependencies`). Keywords and properties that are null are left out, where null is not the value meant.
     """
     schema = {k: v for k, v in written.items() if k not in _DIALECT and (v is not None or k in ("const", "default"))}
     if written.get("type") is not None:
@@ -127,13 +127,18 @@ def json_schema(written, types=TYPES):
         before = {key: schema[key] for key in itertools.takewhile(lambda key: key != "type", written) if key in schema}
         schema = before | kind | schema
     for limit in ("minimum", "maximum"):
-        switch = f"exclusive{limit.capitalize()}"
-        if isinstance(schema.get(switch), bool) and schema.pop(switch) and limit in schema:
-            schema[switch] = schema.pop(limit)
+        name = f"exclusive{limit.capitalize()}"
+        if _switch(schema.get(name)) is not None and _switch(schema.pop(name)) and limit in schema:
+            schema[name] = schema.pop(limit)
     if not isinstance(schema.get("examples", []), list):
         schema["examples"] = [schema["examples"]]
     if isinstance(schema.get("items"), list):
         schema["prefixItems"] = schema.pop("items")
+        if "additionalItems" in schema:
+            schema["items"] = schema.pop("additionalItems")
+    for name, needed in schema.pop("dependencies", {}).items():
+        key = "dependentRequired" if isinstance(needed, list) else "dependentSchemas"
+        schema[key] = schema.get(key, {}) | {name: needed}
     if isinstance(schema.get("properties"), dict):
         schema = _required_listed(schema)
     for key in schema.keys() & {*ONE, *LISTED, *NAMED}:
@@ -144,24 +149,29 @@ def json_schema(written, types=TYPES):
             schema[key] = [_inner(part, types) for part in value]
         else:
             schema[key] = {name: _inner(spec, types) for name, spec in value.items() if spec is not None}
-    return _or_null(schema) if str(written.get("nullable")).lower() == "true" else schema
+    return _or_null(schema) if _switch(written.get("nullable")) else schema
 
 
 _DIALECT = ("type", "nullable", "optional")  # read, and not left in the schema
+
+
+def _switch(value):
+    """True and false, also as text -> bool; None for anything else."""
+    return {"true": True, "false": False}.get(str(value).lower()) if isinstance(value, (bool, str)) else None
 
 
 def _inner(written, types):
     """A schema inside another: true (anything), false (nothing), or one that may say of itself that it is required."""
     if isinstance(written, bool):
         return written
-    if isinstance(written.get("required"), bool):
+    if _switch(written.get("required")) is not None:
         written = {key: value for key, value in written.items() if key != "required"}
     return json_schema(written, types)
 
 
 def _required_listed(schema):
     """`"required": true` inside a property -> the object's list."""
-    told = [n for n, spec in schema["properties"].items() if isinstance(spec, dict) and spec.get("required") is True]
+    told = [n for n, spec in schema["properties"].items() if isinstance(spec, dict) and _switch(spec.get("required"))]
     required = schema.get("required", [])
     if not told or not isinstance(required, list):
         return schema

@@ -14,8 +14,8 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, best_match
-from referencing import Registry
 
+from ..base.schemas import fault
 from ..method.samples import tool_name
 
 MAX_ERROR_CHARS = 300  # our assumption: enough for a message, too little to flood a context
@@ -39,7 +39,7 @@ class ToolRegistry:
     """Functions that a model may call, each with its JSON Schema."""
 
     def __init__(self):
-        self._tools = {}  # name -> (function, schema, validator of its parameters)
+        self._tools = {}  # name -> (function, schema)
 
     def register(self, function, schema):
         """Offer `function` under the name and parameters that `schema` gives.
@@ -60,14 +60,11 @@ class ToolRegistry:
             Draft202012Validator.check_schema(schema["function"].get("parameters", {}))
         except SchemaError as error:
             raise ValueError(f"tool {name!r}: parameters are no valid JSON Schema: {error.message}") from None
-        schema = copy.deepcopy(schema)
-        # An empty registry: a "$ref" to another document fails instead of being fetched from the network.
-        validator = Draft202012Validator(schema["function"].get("parameters", {}), registry=Registry())
-        self._tools[name] = (function, schema, validator)
+        self._tools[name] = (function, copy.deepcopy(schema))
 
     def schemas(self):
         """The registered schemas in order of registration, ready for `ToolSample.tools` (copies)."""
-        return [copy.deepcopy(schema) for _, schema, _ in self._tools.values()]
+        return [copy.deepcopy(schema) for _, schema in self._tools.values()]
 
     def execute(self, call, timeout=1.0):
         """Run one call, `{"name": str, "arguments": dict}` -> `ToolResult`. Never raises on model output.
@@ -75,9 +72,9 @@ class ToolRegistry:
         The call is checked and run in a worker thread, which works on every platform and inside
         notebooks, where signals do not. A worker that overruns is stopped between two Python
         instructions; one that sleeps in C code is left to finish by itself. One that computes in C code without
-        letting go of the interpreter (a huge power, a schema `pattern` that backtracks) blocks this call too, however
-        long it takes. This is a guard against slow tools, not a sandbox: register no function that may do harm, bound
-        the numbers and texts in its schema, and give no `pattern` that backtracks.
+        letting go of the interpreter (a huge power) blocks this call too, however long it takes. This is a guard
+        against slow tools, not a sandbox: register no function that may do harm, and bound the numbers and texts in
+        its schema.
 
         Args:
             timeout: seconds.
@@ -118,8 +115,8 @@ class ToolRegistry:
             return problem
         if call["name"] not in self._tools:
             return failure("unknown_tool", f"unknown tool {call['name']!r:.60}; choose one of {', '.join(self._tools)}")
-        function, _, validator = self._tools[call["name"]]
-        problem = best_match(validator.iter_errors(call["arguments"]))
+        function, schema = self._tools[call["name"]]
+        problem = fault(schema["function"].get("parameters", {}), call["arguments"], best_match)
         if problem is not None:
             return failure("bad_arguments", f"bad arguments at {problem.json_path}: {problem.message}")
         # A copy: the call may be logged or scored after the tool has changed its arguments.
