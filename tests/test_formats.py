@@ -469,7 +469,8 @@ EVERY = "xlam", "toolrl", "toolace", "hermes", "openai"
 @pytest.mark.parametrize("source", EVERY)
 @pytest.mark.parametrize("word", ["arguments", "parameters"])
 def test_arguments_are_read_alike_in_every_source(tmp_path, source, word):
-    dim = [{"name": "set_lamp", "arguments": a} for a in (DIM, json.dumps(DIM), repr(DIM), f" {json.dumps(DIM)}\n")]
+    dim = [{"name": "set_lamp", "arguments": a} 
+           for a in (DIM, json.dumps(DIM), repr(DIM), json.dumps(f" {json.dumps(DIM)}\n"))]  # fmt: skip
     clock = [{"name": "clock", "arguments": a} for a in ({}, "", " ", None, "{}", "null")] + [{"name": "clock"}]
     rows = [in_source(source, [call], word) for call in dim + clock]
     report = load(tmp_path, source, rows)
@@ -535,6 +536,7 @@ def test_openai_chats(tmp_path):
         chat(("user", [{"type": "text", "text": "What"}, {"type": "text", "text": "time?"}]), called),
         chat(asked, ("assistant", "<think>hm</think>" + blocks('{"name": "clock"}'))),
         {key: json.dumps(value) for key, value in chat(asked, called).items()},
+        chat(asked, ("assistant", "I look."), called, called, ("tool", "12"), ("tool", "12")),
         chat(asked, ("assistant", "I cannot.", [])),
         chat(asked, called, ("tool", "12:00"), called),
         chat(("assistant", "Hello"), asked, called),
@@ -547,6 +549,7 @@ def test_openai_chats(tmp_path):
     clock = {"name": "clock", "arguments": {}}
     assert [s.calls for s in report.samples] == [
         [clock], [clock, clock], [clock], [{"name": "set_lamp", "arguments": DIM}], [clock], [clock], [clock],
+        [clock, clock],
     ]  # fmt: skip
     time = {"role": "user", "content": "Time?"}
     assert [s.messages for s in report.samples] == [
@@ -554,6 +557,7 @@ def test_openai_chats(tmp_path):
         [{"role": "system", "content": "Be brief."}, {"role": "system", "content": "May."}, time],
         [time, {"role": "assistant", "content": "Here or there?"}, {"role": "user", "content": "Here."}],
         [{"role": "user", "content": "Dim"}], [{"role": "user", "content": "What\ntime?"}], [time], [time],
+        [time],
     ]  # fmt: skip
     assert report.dropped == {
         "row without a call": 1, "calls in several steps": 1, "row without tools": 1, "call to an unlisted tool": 1,
@@ -659,6 +663,12 @@ def test_null_that_is_meant_survives_in_json_lines(tmp_path):
          {"type": "array", "items": {"type": ["integer", "null"]}}),
         ({"type": "number", "minimum": 0, "exclusiveMinimum": True}, {"type": "number", "exclusiveMinimum": 0}),
         ({"type": "number", "maximum": 1, "exclusiveMaximum": False}, {"type": "number", "maximum": 1}),
+        ({"type": "array", "items": [{"type": "int"}], "additionalItems": False},
+         {"type": "array", "items": False, "prefixItems": [{"type": "integer"}]}),
+        ({"dependencies": {"a": ["b"], "c": {"properties": {"d": {"type": "int"}}}}},
+         {"dependentRequired": {"a": ["b"]}, "dependentSchemas": {"c": {"properties": {"d": {"type": "integer"}}}}}),
+        ({"properties": {"a": {"type": "str", "required": "True"}, "b": {"optional": True}}},
+         {"properties": {"a": {"type": "string"}, "b": {}}, "required": ["a"]}),
         ({"type": "array", "items": [{"type": "int"}, {"type": "str"}]},
          {"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string"}]}),
         ({"type": "string", "examples": "a", "format": "date", "pattern": "^a", "x-note": 1},

@@ -5,6 +5,7 @@ import random
 
 import pytest
 from test_sources import write
+from test_templates import FOLDER, loaded, make_tokenizer
 
 from toolexpander_lite.base.errors import DataError, SettingsError
 from toolexpander_lite.data.formats import to_hermes
@@ -12,7 +13,6 @@ from toolexpander_lite.data.sources import load_samples, no_call_sample
 from toolexpander_lite.method.calls import judge
 from toolexpander_lite.method.prompts import gold_completion
 from toolexpander_lite.method.samples import to_dataset, to_samples
-from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.splits import load_splits
 
@@ -39,11 +39,13 @@ def lines(folder, rows):
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return load_policy(get_profile("nano"), device="cpu")[1]
+    bytewise = make_tokenizer((FOLDER / "qwen3.jinja").read_text())
+    loaded(bytewise)
+    return bytewise
 
 
 def splits(folder, rows, tokenizer, **changes):
-    sizes = {"max_prompt_tokens": 5000, "max_completion_length": 500, "train_prompts": 20, "eval_prompts": 10}
+    sizes = {"max_prompt_tokens": 5000, "max_completion_length": 900, "train_prompts": 20, "eval_prompts": 10}
     profile = get_profile("nano", data="hermes", data_path=str(lines(folder, rows)), **{**sizes, **changes})
     return load_splits(profile, 0, tokenizer)
 

@@ -119,7 +119,8 @@ def json_schema(written, types=TYPES):
 
     Translated are type names ("dict", "List[int]", "OBJECT"; one with no counterpart, "any", is left out), OpenAPI's
     `nullable`, `"required": true` and `"optional": true` inside a property, and what older drafts write otherwise
-    (exclusive limits, lists of `items`, `dependencies`). Keywords and properties that are null are left out, where null is not the value meant.
+    (exclusive limits, lists of `items`, `dependencies`). Keywords and properties that are null are left out, where null
+    is not the value meant.
     """
     schema = {k: v for k, v in written.items() if k not in _DIALECT and (v is not None or k in ("const", "default"))}
     if written.get("type") is not None:
