@@ -84,7 +84,7 @@ def read_answers(file):
                 break
             row = None
         if not _is_answer(row):
-            raise RunError(f"{file}: line {number} is no answer; move the file away or mend the line")
+            raise RunError(f"{file}: line {number} is no answer; move the file away or repair the line")
         if row["id"] in rows:
             raise RunError(
                 f"{file}: {row['id']} is answered twice; one try counts, so remove the answer that came second"

@@ -219,7 +219,7 @@ def evaluate_api_bank(
     asked = {f"level {level}": questions_of(report) for level, report in reports.items()}
     before = _read_object(Path(out, "config.json")).get("questions", asked)
     # A level that is asked again must have the same rows; one that is new joins the others.
-    known = before | {level: told for level, told in asked.items() if level in before}
+    known = before | {level: rows for level, rows in asked.items() if level in before}
     claim_folder(out, model, name, benchmark="API-Bank", questions=known, **settings)
     if new := asked.keys() - known.keys():
         config = _read_object(Path(out, "config.json"))
@@ -227,8 +227,8 @@ def evaluate_api_bank(
     scores = _read_object(Path(out, "scores.json"))
     for level, report in reports.items():
         file = Path(out, f"api-bank-{level}.jsonl")
-        tell = progress and (lambda *state, level=level: progress(f"level {level}", *state))
-        answer_samples(model, tokenizer, report.samples, file, max_new_tokens, batch_size, tell, invite)
+        shown = progress and (lambda *state, level=level: progress(f"level {level}", *state))
+        answer_samples(model, tokenizer, report.samples, file, max_new_tokens, batch_size, shown, invite)
         found = score_api_bank(report.samples, file)
         scores |= {part: s | {"questions": asked[f"level {level}"]} for part, s in found.items()}
     scores = dict(sorted(scores.items()))

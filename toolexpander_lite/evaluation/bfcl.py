@@ -147,15 +147,15 @@ def check_categories(categories):
 
 def _read_lines(file, count):
     """The rows of one of BFCL's files, which has `count` -> list of dicts."""
-    mend = f"delete the folder (or uninstall the package) and run again with version {VERSION}"
+    redo = f"delete the folder (or uninstall the package) and run again with version {VERSION}"
     try:
         rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, ValueError) as error:
         raise DataError(
-            f"cannot read {file} ({error}); this bfcl-eval is damaged or not of version 4: {mend}"
+            f"cannot read {file} ({error}); this bfcl-eval is damaged or not of version 4: {redo}"
         ) from None
     if len(rows) != count:
-        raise DataError(f"{file} has {len(rows)} rows, not {count}; it was cut short or is of another version: {mend}")
+        raise DataError(f"{file} has {len(rows)} rows, not {count}; it was cut short or is of another version: {redo}")
     return rows
 
 
@@ -275,8 +275,8 @@ def evaluate_bfcl(
     asked = {category: [q.sample for q in load_questions(category, limit)] for category in categories}
     claim_folder(out, model, name, benchmark="BFCL v4", bfcl_eval=find_package()[1], **settings)
     for category, samples in asked.items():
-        tell = progress and (lambda *state, category=category: progress(category, *state))
-        answer_samples(model, tokenizer, samples, result_file(out, category), max_new_tokens, batch_size, tell, invite)
+        shown = progress and (lambda *state, category=category: progress(category, *state))
+        answer_samples(model, tokenizer, samples, result_file(out, category), max_new_tokens, batch_size, shown, invite)
     scores = score_bfcl(out)
     write_json(Path(out, "scores.json"), scores)
     return scores

@@ -106,16 +106,17 @@ def score_table(scores):
     last column, where it is on record, is the share of well-formed answers over all benchmark questions.
     """
     scores = scores[~scores.part.str.endswith(ABSTAINED)]
-    told = scores.assign(
+    table = scores.assign(
         text=[f"{s.correct} of {s.asked} ({s.low:.2f}-{s.high:.2f}){_split(s)}" for s in scores.itertuples()]
     ).pivot(index="model", columns="part", values="text")
-    told = told.reindex(index=_ordered(scores), columns=scores.part.unique()).fillna("not run")
+    table = table.reindex(index=_ordered(scores), columns=scores.part.unique()).fillna("not run")
     # A part "without searches" is a part of another one, and would count twice.
     formed = scores[scores.well_formed.notna() & ~scores.part.str.endswith("without searches")]
     if len(formed):
         counts = formed.assign(formed=formed.well_formed * formed.asked).groupby("model")[["formed", "asked"]].sum()
-        told["well formed"] = (counts.formed / counts.asked).map("{:.0%}".format).reindex(told.index).fillna("not run")
-    return told.reset_index()
+        shares = (counts.formed / counts.asked).map("{:.0%}".format)
+        table["well formed"] = shares.reindex(table.index).fillna("not run")
+    return table.reset_index()
 
 
 def _split(row):
@@ -240,16 +241,16 @@ def scoreboard_lines(folder):
     if scores is None:
         return []
     speed = scores.items_per_second.dropna()
-    told = [
-        f"- **A real LLM on the benchmarks** (`{Path(folder).name}`; a single small model, {_runs_told(folder)})."
+    lines = [
+        f"- **A real LLM on the benchmarks** (`{Path(folder).name}`; a single small model, {_runs_text(folder)})."
         + _compared(scores, "BFCL simple_python", *ARMS, "the aim was +5")
         + (_compared(scores, WHOLE, *ARMS, "the number before is a draw of them") if WHOLE in set(scores.part) else "")
         + " `toolexpander` is asked with the invitation it was trained with; other seeds may differ by more."
         + (f" Answered: {speed.min():.2f} to {speed.max():.2f} questions a second." if len(speed) else "")
     ]
-    told += abstention_lines(folder, scores)
+    lines += abstention_lines(folder, scores)
     file = Path(folder) / "contamination.json"
-    told += [_twins_told(json.loads(file.read_text()))] if file.is_file() else []
+    lines += [_twins_line(json.loads(file.read_text()))] if file.is_file() else []
     gains = over_warm_start(scores)
     if len(gains):
         words = (
@@ -257,7 +258,8 @@ def scoreboard_lines(folder):
             "seeds, and in brackets points above the warm start, with the 95 % interval over questions where they are "
             "on record. `toolexpander` is asked with its invitation, all others without."
         )
-    return [*told, "", *([words, "", *_markdown(gains), ""] if len(gains) else []), *_markdown(score_table(scores)), ""]
+        lines += ["", words, "", *_markdown(gains)]
+    return [*lines, "", *_markdown(score_table(scores)), ""]
 
 
 def abstention_lines(folder, scores=None):
@@ -265,7 +267,7 @@ def abstention_lines(folder, scores=None):
 
     `scores`: of `load_scores`, if they have been read.
     """
-    scores, told = _scores(folder) if scores is None else scores, []
+    scores, lines = _scores(folder) if scores is None else scores, []
     if scores is None:
         return []
     for part in [part.removesuffix(ABSTAINED) for part in scores.part.unique() if part.endswith(ABSTAINED)]:
@@ -283,11 +285,11 @@ def abstention_lines(folder, scores=None):
             title = "The warm start costs the ability to call nothing"
             ending = f" {shares['base']:.0%} abstain before the warm start, {shares['warm-start']:.0%} after it"
             ending += f", {max(trained):.0%} in the best trained arm." if trained else "."
-        told.append(
+        lines.append(
             f"- **{title}** (`{Path(folder).name}`, {part}: no tool fits). BFCL credits every answer from which no "
             f"call can be read; only those that *abstained* make no attempt at one: {'; '.join(arms)}.{ending}"
         )
-    return told
+    return lines
 
 
 def _scores(folder):
@@ -302,18 +304,18 @@ def _markdown(table):
     return lines + ["| " + " | ".join([f"`{row[0]}`", *row[1:]]) + " |" for row in table.itertuples(index=False)]
 
 
-def _twins_told(found):
+def _twins_line(found):
     """How many evaluation questions have a twin among the rows of the training source, in words."""
     twins = {pair.removeprefix("all rows against "): n for pair, n in found["twins"].items()}
     some = [f"{pair}: {n['exact'][1]} exact, {n['near'][1]} near of {n['rows'][1]}"
             for pair, n in twins.items() if n["exact"][1] or n["near"][1]]  # fmt: skip
-    none = [pair for pair in twins if not any(told.startswith(f"{pair}: ") for told in some)]
+    none = [pair for pair in twins if not any(text.startswith(f"{pair}: ") for text in some)]
     if none:
         some.append(f"none, exact or near, of {sum(twins[pair]['rows'][1] for pair in none)} of {', '.join(none)}")
     return f"- Questions with a twin among the rows of `{found['source']}`: {'; '.join(some)}."
 
 
-def _runs_told(folder):
+def _runs_text(folder):
     """The trained runs behind the scores, in words."""
     runs = load_study(folder) if find_runs(folder) else pd.DataFrame()
     runs = runs[runs.variant != "warm-start"] if len(runs) else runs
