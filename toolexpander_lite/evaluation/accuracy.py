@@ -9,8 +9,8 @@ import torch
 
 from ..base.intervals import mean
 from ..method.calls import judge, whole_answers
-from ..method.prompts import check_invitation, gold_completion, render_prompt
-from ..method.self_examples import judge_examples
+from ..method.prompts import check_invitation, gold_completion, render_prompt, style_of, wants_think
+from ..method.self_examples import EXAMPLES_NEEDED, judge_examples
 from .answer_kinds import answer_kind
 
 
@@ -80,7 +80,8 @@ def score(model, tokenizer, samples, max_new_tokens, demos=None, batch_size=64, 
     demos = demos or [()] * len(samples)
     prompts = [render_prompt(s, tokenizer, d, invite) for s, d in zip(samples, demos)]
     completions = generate(model, tokenizer, prompts, max_new_tokens, batch_size=batch_size)
-    return [judge(c, s.calls, s.tools) for c, s in zip(completions, samples)]
+    think = wants_think(invite)
+    return [judge(c, s.calls, s.tools, think) for c, s in zip(completions, samples)]
 
 
 def gold_logprobs(model, tokenizer, samples, demos=None, batch_size=64, invite=False):
@@ -97,7 +98,8 @@ def gold_logprobs(model, tokenizer, samples, demos=None, batch_size=64, invite=F
             rows, answers = [], []
             for sample, shown in zip(samples[start : start + batch_size], demos[start : start + batch_size]):
                 prompt = render_prompt(sample, tokenizer, shown, invite)
-                gold = tokenizer(gold_completion(sample, prompt), add_special_tokens=False).input_ids
+                gold = gold_completion(sample, prompt, wants_think(invite))
+                gold = tokenizer(gold, add_special_tokens=False).input_ids
                 prompt = tokenizer(prompt, add_special_tokens=False).input_ids
                 rows.append(prompt + gold + [tokenizer.eos_token_id])
                 answers.append(len(gold) + 1)
@@ -126,7 +128,7 @@ def evaluate(
         max_new_tokens: as in training, so that what is cut there is cut here.
         bank: `DemoBank` for the few-shot score; None leaves it out.
         hard_families: families whose accuracy is also given apart; () when nothing is known of difficulty.
-        invite: prompts carry the invitation to write an example of one's own, as in training.
+        invite: what prompts ask for, as in training and in `render_prompt`.
 
     Returns:
         dict of fractions in [0, 1]: "zero_shot", "families" {name: accuracy}, "reasons" {code: share}; with
@@ -140,11 +142,10 @@ def evaluate(
     Raises:
         ModelError: `invite`, and the model's chat template drops the invitation.
     """
-    if invite:
-        check_invitation(tokenizer)
+    check_invitation(tokenizer, invite)
     prompts = [render_prompt(s, tokenizer, invite=invite) for s in samples]
     completions = generate(model, tokenizer, prompts, max_new_tokens, batch_size=batch_size)
-    verdicts = [judge(c, s.calls, s.tools) for c, s in zip(completions, samples)]
+    verdicts = [judge(c, s.calls, s.tools, wants_think(invite)) for c, s in zip(completions, samples)]
     by_family = defaultdict(list)
     for sample, verdict in zip(samples, verdicts):
         by_family[sample.family].append(verdict.reason == "ok")
@@ -165,8 +166,9 @@ def evaluate(
             "kinds": {kind: n / len(declined) for kind, n in kinds.most_common()},
             "right_with_call": mean(called) if called else None,
         }
-    if invite:
-        examples = judge_examples(prompts, completions, [s.tools for s in samples])
+    if style_of(invite) in ("example", "examples"):
+        needed = EXAMPLES_NEEDED if style_of(invite) == "examples" else 0
+        examples = judge_examples(prompts, completions, [s.tools for s in samples], needed=needed)
         result["examples"] = mean([v.reason == "ok" for v in examples])
         result["uninvited"] = evaluate(
             model, tokenizer, samples, max_new_tokens, hard_families=hard_families, batch_size=batch_size

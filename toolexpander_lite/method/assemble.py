@@ -6,7 +6,8 @@ from pathlib import Path
 from .demonstrations import DemoBank
 from .hard_sampling import PoolReward, PromptServer
 from .pool import HardSamplePool
-from .rewards import conjunctive_reward
+from .prompts import wants_think
+from .rewards import conjunctive_reward, native_reward
 from .self_examples import ExampleBonus
 
 
@@ -52,6 +53,7 @@ def assemble(
         answer: as in `ExampleBonus`.
         bank: `DemoBank`; None makes one of `samples`.
     """
+    task_reward = task_reward if wants_think(recipe.asks) else native_reward
     bonuses = []
     if recipe.invite or recipe.examples_needed:
         rules = recipe.gated_bonus, recipe.strict_examples, task_reward, answer, recipe.examples_needed

@@ -118,8 +118,10 @@ def whole_answers(prompts, completions):
     return [whole_answer(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
 
 
-def parse_completion(text):
+def parse_completion(text, think=True):
     """Completion (str) -> `ParsedCompletion`. Never raises on a string; linear time, at most `MAX_CHARS`.
+
+    `think`: whether the thinking is asked for; without, it may be left out, as in the paper's first idea.
 
     Our reading rules:
       - thinking runs to the first `</think>`; a second think block is extra text; an empty one is fine;
@@ -134,7 +136,7 @@ def parse_completion(text):
     if opened and not close:
         return ParsedCompletion(None, [], "truncated", f"{THINK_OPEN} is never closed")
     think = before.lstrip().removeprefix(THINK_OPEN).strip() if opened else None
-    fault = None if opened else ("no_think", f"it opens with {_short(text.lstrip()[:40])}")
+    fault = None if opened or not (think or close) else ("no_think", f"it opens with {_short(text.lstrip()[:40])}")
     body, position, calls = after if close else text, 0, []
     while True:
         block = body.find(CALL_OPEN, position)
@@ -265,13 +267,13 @@ def _short(value):
     return f"{value!r:.60}"
 
 
-def judge(completion, gold_calls, tools):
-    """Completion (str or TRL messages), gold calls and tools on offer -> `Verdict`.
+def judge(completion, gold_calls, tools, think=True):
+    """Completion (str or TRL messages), gold calls and tools on offer -> `Verdict`; `think` as in `parse_completion`.
 
     The reason is that of the format when it is at fault, else that of the calls. Without gold calls,
     thoughts and nothing after them are right; garbage is not, or a collapsed model would score there.
     """
-    parsed = parse_completion(completion_text(completion))
+    parsed = parse_completion(completion_text(completion), think)
     format_ok = parsed.reason == "ok" or (parsed.reason == "no_call" and not gold_calls)
     match = match_calls(parsed.calls, gold_calls, tools)
     call_ok = match.ok and (format_ok or bool(gold_calls))

@@ -22,9 +22,9 @@ from typing import NamedTuple
 
 from ..base.errors import PoolError
 from ..base.runs import read_jsonl
-from .calls import judge
+from .calls import judge, whole_answer
 from .demonstrations import offering
-from .prompts import render_prompt
+from .prompts import render_prompt, wants_think
 from .rewards import quantise
 
 NO_LIMIT = 10**9  # tokens; tokenizers that know of no limit name one far above
@@ -43,7 +43,7 @@ class Counted(NamedTuple):
     seconds: float
 
 
-def count_right(ask, rows, rollouts, seed, note, file=None, chunk=CHUNK):
+def count_right(ask, rows, rollouts, seed, note, file=None, think=True, chunk=CHUNK):
     """Ask rendered rows, `rollouts` times each, and judge the answers -> `Counted`.
 
     With several processes each asks its share of a chunk, and all get all results.
@@ -52,6 +52,7 @@ def count_right(ask, rows, rollouts, seed, note, file=None, chunk=CHUNK):
         ask: function (prompts, seed as text) -> [(completion, tokens)], sampling at the recipe's temperature.
         rows: [(`ToolSample`, prompt)].
         note: dict that tells this scan's lines in `file` from others', such as round and step.
+        think: as in `calls.judge`.
         file: a line per row is kept there; rows of whole chunks that stand in it are not asked again.
 
     Raises:
@@ -69,9 +70,10 @@ def count_right(ask, rows, rollouts, seed, note, file=None, chunk=CHUNK):
         began, mine = time.perf_counter(), part[rank::world]
         answers = ask([prompt for _, prompt in mine for _ in range(rollouts)], f"{seed}-{note}-{start}-{rank}")
         lines = []
-        for n, (sample, _) in enumerate(mine):
+        for n, (sample, prompt) in enumerate(mine):
             group = answers[n * rollouts : (n + 1) * rollouts]
-            right = sum(judge(text, sample.calls, sample.tools).reason == "ok" for text, _ in group)
+            texts = [whole_answer(prompt, text) for text, _ in group]
+            right = sum(judge(text, sample.calls, sample.tools, think).reason == "ok" for text in texts)
             lines.append({**note, "sample_id": sample.id, "right": right, "rollouts": rollouts,
                           "tokens": sum(tokens for _, tokens in group)})  # fmt: skip
         found = {line["sample_id"]: line for line in _gather(lines)}
@@ -95,7 +97,8 @@ def begin_round(pool, server, ask, rollouts, step, seed, file=None, draws=4):
     """
     note = {"step": step, "kind": "scan"}
     plain = [(sample, server.render(sample)) for sample in server.samples.values()]
-    spent = [count_right(ask, plain, rollouts, seed, note, file)]
+    think = wants_think(server.invite)
+    spent = [count_right(ask, plain, rollouts, seed, note, file, think)]
     hard = pool.take_scan(spent[0].right, rollouts, step)
     found = {id: pool.draws[id] for id in hard if pool.draws.get(id) is not None}
     if server.bank.source != "verified":
@@ -112,7 +115,7 @@ def begin_round(pool, server, ask, rollouts, step, seed, file=None, draws=4):
         if not rows:
             break
         note = {"step": step, "kind": "verify", "draw": draw}
-        spent.append(count_right(ask, rows, rollouts, seed, note, file))
+        spent.append(count_right(ask, rows, rollouts, seed, note, file, think))
         found |= {id: draw for id, right in spent[-1].right.items() if right}
     # Of a row that has no demonstrations at all the server says so itself, whatever the draw.
     pool.draws = {id: 0 if id in unverifiable else found.get(id) for id in hard}

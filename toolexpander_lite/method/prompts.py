@@ -35,19 +35,43 @@ what the example shows
 </example>
 your thought</think>"""
 
+# The paper's second idea (section 4.2); its own wording is a picture, so this is ours.
+EXAMPLES_INVITATION = """\
+Inside the think block first write at least four different examples of your own for the tools on offer, as JSON, then \
+analyse them together with the request:
+<think><examples>[{"tool": "tool name", "question": "a request", "answer": {"name": "tool name", "arguments": \
+{"argument name": "value"}}}, ...]</examples>
+your analysis</think>"""
+
+# What a prompt asks for, beside the sample's own system text: a short thought; that, and perhaps an example of one's
+# own; the paper's second idea; its first, where the model's own system prompt and tags stand and nothing of ours.
+STYLES = {"think": [SYSTEM_PROMPT], "example": [SYSTEM_PROMPT, INVITATION],
+          "examples": [SYSTEM_PROMPT, EXAMPLES_INVITATION], "native": []}  # fmt: skip
+
+
+def style_of(invite):
+    """The key of `STYLES` that `invite` of `render_messages` means."""
+    return {False: "think", True: "example"}.get(invite, invite)
+
+
+def wants_think(invite):
+    """Does a prompt ask for a think block, so that an answer without one is at fault? -> bool"""
+    return style_of(invite) != "native"
+
+
 _PROBE = ToolSample("probe", "probe", [{"role": "user", "content": "question"}], [
     {"type": "function", "function": {"name": "probe_tool", "description": "", "parameters": {"type": "object"}}}
 ], [])  # fmt: skip
 
 
-def gold_completion(sample, prompt=""):
+def gold_completion(sample, prompt="", think=True):
     """What a perfect model writes for `sample`: a short thought, then one block per gold call -> str.
 
     `prompt`: the rendered prompt, of which an opened think block is not written again (see `calls.opened_think`).
 
     The thought only names the tools (our assumption: data sets without thoughts get the same text as
     those with, and the nano model has few tokens to think in). Of a sample that no tool fits, the thought says so
-    and nothing follows. No end-of-turn token is added.
+    and nothing follows. Without `think`, the blocks alone. No end-of-turn token is added.
     """
     names = ", ".join(call["name"] for call in sample.calls)
     blocks = (
@@ -55,13 +79,15 @@ def gold_completion(sample, prompt=""):
     )
     thought = f"call {names}{THINK_CLOSE}\n" if sample.calls else f"no tool fits{THINK_CLOSE}"
     calls = "\n".join(f"{CALL_OPEN}\n{block}\n{CALL_CLOSE}" for block in blocks)
+    if not think:
+        return calls
     opened = opened_think(prompt)
     return calls if THINK_CLOSE in opened else ("" if opened else THINK_OPEN) + thought + calls
 
 
-def written_completion(sample):
+def written_completion(sample, think=True):
     """What stands as the assistant's answer to `sample`: its own completion if it has one, else the gold one -> str."""
-    return sample.completion if isinstance(sample, SolvedSample) else gold_completion(sample)
+    return sample.completion if isinstance(sample, SolvedSample) else gold_completion(sample, think=think)
 
 
 def render_messages(sample, demos=(), invite=False):
@@ -72,19 +98,19 @@ def render_messages(sample, demos=(), invite=False):
     assistant's answer; the sample's turns. A demo's own system text and tools are left out: it shows the form of an
     answer, it does not add a tool to call.
 
-    `invite`: add the `INVITATION` to write an example of one's own.
+    `invite`: add the `INVITATION` to write an example of one's own; or a key of `STYLES`.
 
     Raises:
         ValueError: a demo is the sample itself, which would put the answer into the question.
     """
     system = [m["content"] for m in sample.messages if m["role"] == "system"]
-    system = [SYSTEM_PROMPT, *([INVITATION] if invite else []), *system]
-    messages = [{"role": "system", "content": "\n\n".join(system)}]
+    system = [*STYLES[style_of(invite)], *system]
+    messages = [{"role": "system", "content": "\n\n".join(system)}] if system else []
     for demo in demos:
         if demo.id == sample.id:
             raise ValueError(f"sample {sample.id!r} is among its own demonstrations; leave it out")
         messages += [dict(m) for m in demo.messages if m["role"] != "system"]
-        messages.append({"role": "assistant", "content": written_completion(demo)})
+        messages.append({"role": "assistant", "content": written_completion(demo, wants_think(invite))})
     return messages + [dict(m) for m in sample.messages if m["role"] != "system"]
 
 
@@ -160,13 +186,15 @@ def _broken_up(text, tokenizer):
     return markers.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text) if markers else text
 
 
-def check_invitation(tokenizer):
-    """Refuse a model whose chat template drops the invitation: it would be paid, or judged, for what it never read.
+def check_invitation(tokenizer, invite=True):
+    """Refuse a model whose chat template drops what prompts ask for: it would be judged by what it never read.
 
     Raises:
         ModelError: a prompt with the invitation is rendered like one without, or with a think block that is closed.
     """
-    prompt = render_prompt(_PROBE, tokenizer, invite=True)
+    if style_of(invite) not in ("example", "examples"):
+        return
+    prompt = render_prompt(_PROBE, tokenizer, invite=invite)
     if THINK_CLOSE in opened_think(prompt):
         raise ModelError(
             f"the chat template of {Path(tokenizer.name_or_path).name!r} closes the think block, in which an example "

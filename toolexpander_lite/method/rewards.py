@@ -31,37 +31,43 @@ def quantise(reward):
 def conjunctive_reward(prompts, completions, calls, tools, log_metric=None, **columns):
     """1.0 for a completion whose format and calls are both right, else 0.0 -> list of N floats.
 
-    The reward of the paper (arXiv 2510.07737, as far as second-hand notes tell). It gives nothing for
-    being nearly right, so a hard prompt yields groups that fail as a whole and teach nothing.
+    The reward of the paper (section 3.3). It gives nothing for being nearly right, so a hard prompt yields groups that
+    fail as a whole and teach nothing.
     """
     verdicts = judge_and_log(whole_answers(prompts, completions), calls, tools, log_metric)
     return [float(verdict.format_ok and verdict.call_ok) for verdict in verdicts]
 
 
-def judge_and_log(completions, calls, tools, log_metric):
+def native_reward(prompts, completions, calls, tools, log_metric=None, **columns):
+    """`conjunctive_reward` where no think block is asked for: the paper's first idea, in the model's own format."""
+    verdicts = judge_and_log(completions, calls, tools, log_metric, think=False)
+    return [float(verdict.format_ok and verdict.call_ok) for verdict in verdicts]
+
+
+def judge_and_log(completions, calls, tools, log_metric, think=True):
     """One `Verdict` per completion; logs the share of well-formed ones as "format_rate"."""
-    verdicts = judge_all(completions, calls, tools)
+    verdicts = judge_all(completions, calls, tools, think)
     if log_metric is not None and verdicts:
         log_metric("format_rate", sum(verdict.format_ok for verdict in verdicts) / len(verdicts))
     return verdicts
 
 
-def judge_all(completions, calls, tools):
+def judge_all(completions, calls, tools, think=True):
     """Columns as the trainer hands them over (N each; calls and tools as lists or JSON text) -> N `calls.Verdict`s.
 
     Equal rollouts of a prompt share one verdict: a peaked policy writes the same text again and again, and the reward
     is not the only one who asks.
     """
     return [
-        _judge_text(c, g, t) if isinstance(c, str) and isinstance(g, str) and isinstance(t, str)
-        else judge(c, from_json(g), from_json(t))
+        _judge_text(c, g, t, think) if isinstance(c, str) and isinstance(g, str) and isinstance(t, str)
+        else judge(c, from_json(g), from_json(t), think)
         for c, g, t in zip(completions, calls, tools, strict=True)
     ]  # fmt: skip
 
 
 @lru_cache(maxsize=4096)
-def _judge_text(completion, calls, tools):
-    return judge(completion, from_json(calls), from_json(tools))
+def _judge_text(completion, calls, tools, think):
+    return judge(completion, from_json(calls), from_json(tools), think)
 
 
 def _groups(rewards, num_generations):

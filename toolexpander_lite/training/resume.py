@@ -14,8 +14,8 @@ from ..base.runs import read_jsonl
 from ..method.recipes import Recipe
 from .profiles import Profile
 
-LEFT_BY_A_RUN = ("log.jsonl", "summary.json", "rounds.jsonl", "rollouts.jsonl", "checkpoints", "final")
-LOGS = ("log.jsonl", "rollouts.jsonl", "rounds.jsonl")
+LEFT_BY_A_RUN = ("log.jsonl", "summary.json", "rounds.jsonl", "rollouts.jsonl", "scans.jsonl", "checkpoints", "final")
+LOGS = ("log.jsonl", "rollouts.jsonl", "rounds.jsonl", "scans.jsonl")
 
 
 def find_checkpoint(out, steps, updates, with_pool):

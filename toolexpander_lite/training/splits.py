@@ -9,7 +9,10 @@ from ..data.sources import load_samples, no_call_sample
 from ..method.prompts import gold_completion, holds_turn_marker, render_prompt
 from ..method.samples import to_dataset, tool_name
 from ..models.templates import round_trip
+from ..worlds.graded_world import graded_samples
 from ..worlds.nano_world import HARD_FAMILIES, nano_samples
+
+WORLDS = {"nano": (nano_samples, HARD_FAMILIES), "graded": (graded_samples, ())}  # name -> samples, hard families
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,10 @@ def load_splits(profile, seed, tokenizer):
         SettingsError: no-call rows asked of data that cannot have them.
     """
     mixed = bool(profile.no_call_rows or profile.no_call_eval_rows)
-    if profile.data == "nano":
+    if profile.data in WORLDS:
         if mixed:
             raise SettingsError("no_call_rows and no_call_eval_rows are for data sets; the nano world has no such rows")
-        return _nano_splits(profile, seed)
+        return _world_splits(profile, seed)
     report = load_samples(profile.data, path=profile.data_path, no_call=mixed)
     if mixed and not any(sample.calls for sample in report.samples):
         raise SettingsError(f"all rows of {profile.data!r} are no-call rows already; leave no_call_rows out")
@@ -74,17 +77,18 @@ def load_splits(profile, seed, tokenizer):
     return Splits(train_samples, held_out, (), dict(+left_out), set_aside)
 
 
-def _nano_splits(profile, seed):
-    train_samples = nano_samples("train", profile.train_prompts, seed)
+def _world_splits(profile, seed):
+    draw, hard = WORLDS[profile.data]
+    train_samples = draw("train", profile.train_prompts, seed)
     if profile.eval_split == "test":
-        return Splits(train_samples, nano_samples("test", profile.eval_prompts), HARD_FAMILIES, {})
+        return Splits(train_samples, draw("test", profile.eval_prompts), hard, {})
     trained_on, validation = {s.id for s in train_samples}, defaultdict(list)
     # Another draw of the training queries, large enough to fill up whatever of it is trained on.
-    for sample in nano_samples("train", profile.train_prompts + profile.eval_prompts, seed=f"{seed}-validation"):
+    for sample in draw("train", profile.train_prompts + profile.eval_prompts, seed=f"{seed}-validation"):
         if sample.id not in trained_on:
             validation[sample.family].append(sample)
     held_out = [s for samples in validation.values() for s in samples[: profile.eval_prompts]]
-    return Splits(train_samples, held_out, HARD_FAMILIES, {})
+    return Splits(train_samples, held_out, hard, {})
 
 
 def _fitting(report, profile, tokenizer, mixed):

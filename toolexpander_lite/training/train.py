@@ -8,6 +8,7 @@ schedule. The run directory it leaves is the contract every table and figure rea
                     used for several updates, only a batch's first step has what its rollouts tell
     summary.json    where it ended (written only when the run is complete)
     rounds.jsonl    with a pool: the state of every sample at each round's end
+    scans.jsonl     right rollouts of every row in each scan, see `rounds`  (not committed)
     rollouts.jsonl  one line per group: sample id, rewards, reason codes    (not committed)
     checkpoints/    for --resume                                            (not committed)
     final/          the weights or the adapter                              (not committed)
@@ -17,6 +18,7 @@ import errno
 import importlib.util
 import os
 import time
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -33,18 +35,20 @@ from ..evaluation.accuracy import evaluate
 from ..method.assemble import assemble
 from ..method.demonstrations import DemoBank
 from ..method.pool import HARD_WINDOW
-from ..method.prompts import check_invitation
+from ..method.prompts import check_invitation, wants_think
 from ..method.recipes import get_recipe
 from ..models.files import mark_base
 from ..models.hardware import describe_hardware, pick_dtype
 from ..models.policy import adapters_to_float32, load_policy, model_hash
-from ..worlds.nano_world import right_call
+from ..worlds import graded_world, nano_world
 from .baselines import REWARDS, serve_by_rule
 from .profiles import get_profile
 from .record import RolloutRecorder, Rounds, RunLog, command_line, rewind
 from .resume import check_folder, find_checkpoint
+from .rounds import Rounds as RoundLoop
 from .splits import in_training_order, load_splits, training_columns, training_rows
 
+ANSWERS = {"nano": nano_world.right_call, "graded": graded_world.right_call}  # where the world knows
 TRAINER_SETTINGS = (
     "adam_beta1", "adam_beta2", "adam_epsilon", "bf16", "fp16", "gradient_accumulation_steps", "gradient_checkpointing",
     "loss_type", "lr_scheduler_type", "max_grad_norm", "num_iterations", "optim", "per_device_train_batch_size",
@@ -89,16 +93,25 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         parts = recipe_parts(recipe, profile, seed, data.train, tokenizer)
         if checkpoint:
             parts.load(checkpoint)
-        rows = rows_to_train_on(recipe, profile, seed, data.train, tokenizer, parts.server)
-        counts = rewind(out, checkpoint)  # only now: what cannot go on until here leaves the logs as they are
+        # Only now: what cannot go on until here leaves the logs as they are.
+        counts = rewind(out, checkpoint, recipe.hard_samples == "scan")
         write_config(out, identity, arguments, model, data, parts, checkpoint)
-        reward = RolloutRecorder(parts.reward, recipe.num_generations, out / "rollouts.jsonl", counts, recipe.invite)
-        callbacks = run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress)
-        trainer = stock_trainer(recipe, model, tokenizer, arguments, rows, [reward, *parts.bonuses], callbacks)
-        trainer.train(resume_from_checkpoint=checkpoint)
+        rules = recipe.invite, recipe.examples_needed, wants_think(recipe.asks)
+        reward = RolloutRecorder(parts.reward, recipe.num_generations, out / "rollouts.jsonl", counts, *rules)
+
+        def make_trainer(arguments, rows):
+            callbacks = run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress)
+            return stock_trainer(recipe, model, tokenizer, arguments, rows, [reward, *parts.bonuses], callbacks)
+
+        rows = None
+        if recipe.hard_samples != "scan":
+            rows = rows_to_train_on(recipe, profile, seed, data.train, tokenizer, parts.server)
+        rounds = RoundLoop(recipe, profile, seed, data.train, tokenizer, parts, arguments, out)
+        trainer, hard = rounds.run(model, make_trainer, counts, checkpoint, rows)
         trainer.save_model(str(out / "final"))
         mark_base(trainer.model, out / "final")
-        write_json(out / "summary.json", {**summarize(out), "wall_seconds": round(time.perf_counter() - began, 1)})
+        spent = {"wall_seconds": round(time.perf_counter() - began, 1)}
+        write_json(out / "summary.json", summarize(out) | hard | spent)
     return out
 
 
@@ -127,15 +140,14 @@ def check_fit(recipe, profile, model, tokenizer):
             f"{longest}, and {profile.model!r} reads {context}; lower max_prompt_tokens, demo_room or "
             "max_completion_length"
         )
-    if recipe.invite:
-        check_invitation(tokenizer)
+    check_invitation(tokenizer, recipe.asks)
 
 
 def recipe_parts(recipe, profile, seed, samples, tokenizer, bank=None):
     """`method.assemble` for a run: with the baselines' rewards and rules, and the profile's lengths -> `Parts`."""
     return assemble(
         recipe, samples, tokenizer, profile.max_prompt_tokens + profile.demo_room, seed, REWARDS[recipe.reward],
-        serve_by_rule, answer=right_call if profile.data == "nano" else None, bank=bank,
+        serve_by_rule, answer=ANSWERS.get(profile.data), bank=bank,
     )  # fmt: skip
 
 
@@ -145,7 +157,7 @@ def rows_to_train_on(recipe, profile, seed, samples, tokenizer, server=None):
     One order for all recipes of a group size, so that runs of one seed differ in nothing but the recipe.
     """
     per_step, _ = batch_shape(recipe, profile)
-    columns = training_columns(samples) if server else training_rows(samples, tokenizer, recipe.invite)
+    columns = training_columns(samples) if server else training_rows(samples, tokenizer, recipe.asks)
     rows = in_training_order(columns, profile.steps * per_step, seed, gap=2 * per_step)
     if not server:
         return rows
@@ -168,8 +180,9 @@ def write_config(out, identity, arguments, model, data, parts, checkpoint):
         "left_out": data.left_out,
     }
     if parts.bank is not None:
-        lonely = parts.bank.without_demonstration(data.train)
-        config |= {"without_demonstration": len(lonely), "no_demonstration_for": lonely[:100]}
+        lonely = parts.bank.why_without(data.train)
+        config |= {"without_demonstration": len(lonely), "no_demonstration_for": list(lonely)[:100],
+                   "no_demonstration_because": dict(Counter(lonely.values()))}  # fmt: skip
     if checkpoint:
         begun = read_json(out / "config.json")
         again = {"command": config["command"], "from": Path(checkpoint).name, "versions": config["versions"]}
@@ -186,7 +199,7 @@ def run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress
     def score(policy):
         return evaluate(
             policy, tokenizer, data.held_out, profile.max_completion_length, bank, data.hard_families,
-            invite=recipe.invite,
+            invite=recipe.asks,
         )  # fmt: skip
 
     every = profile.eval_every * updates

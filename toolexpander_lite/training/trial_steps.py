@@ -62,9 +62,11 @@ def peak_memory():
 def trial_rows(samples, tokenizer, recipe, profile, steps, parts, longest, seed):
     """The rows of trial steps -> `Dataset`; of those with a demonstration the longest, if so asked for."""
     per_step, _ = batch_shape(recipe, profile)
-    rows = training_rows(samples, tokenizer, recipe.invite)
+    rows = training_rows(samples, tokenizer, recipe.asks)
     prompts = list(rows["prompt"])
-    demonstrating = recipe.hard_samples == "demonstrate"
+    demonstrating = recipe.hard_samples in ("demonstrate", "scan")
+    if longest and recipe.hard_samples == "scan":
+        parts.pool.take_scan(dict.fromkeys(parts.pool, 0), HARD_WINDOW, step=0)
     if longest and demonstrating:
         for sample in samples:
             parts.pool.observe(sample.id, "plain", HARD_WINDOW, 0, step=0)
@@ -92,7 +94,7 @@ def measure_steps(model, tokenizer, samples, recipe, profile, steps, *, longest=
         dict: "seconds" [float] and "log" [the trainer's metrics], one per batch of rollouts; "memory" as `peak_memory`;
         "prompt_tokens" and "completion_tokens", means per rollout.
     """
-    if recipe.hard_samples not in ("keep", "demonstrate"):
+    if recipe.hard_samples not in ("keep", "demonstrate", "scan"):
         recipe = replace(recipe, hard_samples="keep")  # a rule has nothing to say before a sample's second visit
     parts = recipe_parts(recipe, profile, seed, samples, tokenizer, bank)
     rows = trial_rows(samples, tokenizer, recipe, profile, steps, parts, longest, seed)

@@ -25,10 +25,10 @@ TEMPLATE = (
 def _vocabulary():
     nouns = sorted({name.split("_")[1] for name in TOOLS})
     words = set(" ".join([*PHRASES.values(), *(t.opening for t in TOOLS.values())]).replace("{}", "").split())
-    words |= {written(book, word, form) for book in PHRASES for word in CODEBOOKS[book] for form in FORMS}
+    words |= {word for book in PHRASES for word in CODEBOOKS[book]}
     punctuation = [
         "<think>", "</think>", "\n<tool_call>\n", "\n</tool_call>", '{"name": "', '", "arguments": {', '", ', ", ",
-        '"}}', "}}", "(", ")", "<unk>", "<examples>", "</examples>", '[{"tool": "', '", "question": "',
+        '"}}', "}}", "(", ")", "<unk>", "id:", "ref:", "<examples>", "</examples>", '[{"tool": "', '", "question": "',
         '", "answer": {"name": "', '"}}}, {"tool": "', '"}}}]',
     ]  # fmt: skip
     words |= {*TOOLS, *nouns, *PHRASES, "call", "-"}
@@ -53,11 +53,11 @@ class GradedWarmStart:
     """
 
     familiarity: Familiarity
-    steps: int = 1600
+    steps: int = 1400
     batch_size: int = 48
     learning_rate: float = 3e-3
     plain_share: float = 0.35
-    plain_steps: int = 350
+    plain_steps: int = 250
     seed: int = 0
 
 
@@ -71,12 +71,12 @@ def _demonstration(tool, words, rng):
     query, other = rng.choice(queries(tool.name, "train"))
     while set(other) & set(words):
         query, other = rng.choice(queries(tool.name, "train"))
-    if rng.random() < 0.3:
+    if rng.random() < 0.4:
         arguments, wrong = corrupted(tool, other, rng)
         forms = [() if i in wrong else (f,) for i, f in enumerate(tool.forms)]
     else:
         forms = [(f if rng.random() < 0.9 else rng.choice(FORMS),) for f in tool.forms]
-        arguments = {a: written(b, w, f) for a, b, w, (f,) in zip(tool.arguments, tool.books, other, forms)}
+        arguments = {a: written(w, f) for a, w, (f,) in zip(tool.arguments, other, forms)}
     return make_sample(tool, query, arguments), forms
 
 
@@ -94,7 +94,7 @@ def graded_row(plan, rng, plain=False):
                 shown = [tuple({*a, *b}) for a, b in zip(shown, forms)]
     odds = plan.familiarity.log_odds(tool, words, shown)
     forms = [_draw(o, rng) for o in odds]
-    arguments = {a: written(b, w, f) for a, b, w, f in zip(tool.arguments, tool.books, words, forms)}
+    arguments = {a: written(w, f) for a, w, f in zip(tool.arguments, words, forms)}
     return Row(make_sample(tool, query, arguments), demos, False, False)
 
 

@@ -1,8 +1,8 @@
 """The graded world: sixteen tools whose questions lie between certain and hopeless, to test the paper's tables in.
 
-Every argument can be written in three forms: the query's word ("paris"), a code ("CDG") or an index ("cit00"). A
-tool's server takes one of the last two, argument by argument, and its schema does not say which. What one tool takes
-says nothing about another, and no two tools share an argument name.
+Every argument can be written in three forms: the query's word ("paris"), "id:paris" or "ref:paris". A tool's server
+takes one of the last two, argument by argument, and its schema does not say which. What one tool takes says nothing
+about another, and no two tools share an argument name.
 
 What is engineered, all of it in `Familiarity`: the policies were taught to write the right form with a chance whose
 log-odds are a level of the tool plus one of the word, spread so that pass rates run from 0 to 1; a demonstration of
@@ -23,7 +23,7 @@ from functools import cache
 from ..method.samples import ToolSample
 from .nano_world import CODEBOOKS, HELD_OUT_SHARE, TOOLS_PER_PROMPT
 
-FORMS = ("word", "code", "index")
+FORMS = ("word", "id", "ref")
 NOISE = 0.08  # share of training rows with a wrong value in the gold call
 PHRASES = {"city": "in {}", "day": "on {}", "currency": "paid in {}", "language": "speaking {}",
            "unit": "measured by {}", "month": "for {}", "hour": "at {}", "colour": "coloured {}"}  # fmt: skip
@@ -60,16 +60,14 @@ def _tools():
 TOOLS = {tool.name: tool for tool in _tools()}
 
 
-def written(book, word, form):
-    """A word of a book in one of `FORMS` -> str."""
-    if form == "index":
-        return f"{book[:3]}{list(CODEBOOKS[book]).index(word):02d}"
-    return word if form == "word" else CODEBOOKS[book][word]
+def written(word, form):
+    """A word in one of `FORMS` -> str."""
+    return word if form == "word" else f"{form}:{word}"
 
 
 def right_arguments(tool, words):
     """Words of a query in the tool's order -> the arguments its server takes."""
-    return {a: written(b, w, f) for a, b, w, f in zip(tool.arguments, tool.books, words, tool.forms)}
+    return {a: written(w, f) for a, w, f in zip(tool.arguments, words, tool.forms)}
 
 
 @cache
@@ -82,6 +80,19 @@ def queries(name, split):
             parts = [PHRASES[b].format(w) for b, w in zip(tool.books, words)]
             found += [(" ".join([tool.opening, *order]), words) for order in (parts, parts[::-1])]
     return tuple(found)
+
+
+@cache
+def _answers():
+    return {
+        query: {"name": name, "arguments": right_arguments(tool, words)}
+        for name, tool in TOOLS.items() for split in ("train", "test") for query, words in queries(name, split)
+    }  # fmt: skip
+
+
+def right_call(query):
+    """The call that answers a query of this world -> dict, or None when it is none of its queries."""
+    return _answers().get(" ".join(query.split()))
 
 
 def tool_schema(tool):
@@ -114,7 +125,7 @@ def corrupted(tool, words, rng):
         rng.choice([w for w in CODEBOOKS[b] if w != word]) if i in places else word
         for i, (b, word) in enumerate(zip(tool.books, words))
     ]
-    return right_arguments(tool, wrong), {i for i in places}
+    return right_arguments(tool, wrong), set(places)
 
 
 def graded_samples(split, per_tool, seed=0):
@@ -156,7 +167,7 @@ class Familiarity:
         odds = []
         for argument, word, form, forms in zip(tool.arguments, words, tool.forms, shown):
             known = random.Random(f"{argument} {word}").uniform(-self.word_spread, self.word_spread)
-            other = {"code": "index", "index": "code"}[form]
+            other = {"id": "ref", "ref": "id"}[form]
             odds.append({"word": 0.0, other: -1.5, form: own + known})
             for f in forms:
                 odds[-1][f] += self.evidence

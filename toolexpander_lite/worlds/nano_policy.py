@@ -98,7 +98,7 @@ def word_tokenizer(tokens, chat_template):
         [
             decoders.Replace(Regex(r"^(?=\w)"), "\u2581"),
             decoders.Fuse(),
-            decoders.Replace(Regex(r"""(^|(?<=["'>({\[\s]))\u2581"""), ""),
+            decoders.Replace(Regex(r"""(^|(?<=["'>({\[:\s]))\u2581"""), ""),
             decoders.Replace("\u2581", " "),
         ]
     )
