@@ -255,7 +255,7 @@ class ExampleBonus:
 def judge_examples(prompts, completions, tools, strict=False, needed=0):
     """Columns as the trainer hands them over (N each; tools as lists or JSON text) -> N `ExampleVerdict`s."""
     if needed:
-        return [judge_examples_block(c, needed) for c in completions]
+        return [judge_examples_block(whole_answer(p, c), needed) for p, c in zip(prompts, completions)]
     return [
         judge_example(c, p if isinstance(p, str) else _prompt_text(p), from_json(t), strict)
         for p, c, t in zip(prompts, completions, tools, strict=True)

@@ -68,8 +68,8 @@ class Rounds:
             rows: of a recipe that does not train by rounds.
 
         Returns:
-            The summary's part is {} for a recipe that does not scan, else "hard_rows_before" and "hard_rows_after": rows
-            of the training set without a right one in `scan_rollouts` rollouts.
+            The summary's part is {} for a recipe that does not scan, else "hard_rows_before" and "hard_rows_after":
+            rows of the training set without a right one in `scan_rollouts` rollouts.
         """
         scans, hard = self.recipe.scan_rollouts > 0, {}
         if scans:
