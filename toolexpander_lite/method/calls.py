@@ -135,8 +135,8 @@ def parse_completion(text, think=True):
     before, close, after = text.partition(THINK_CLOSE)
     if opened and not close:
         return ParsedCompletion(None, [], "truncated", f"{THINK_OPEN} is never closed")
-    think = before.lstrip().removeprefix(THINK_OPEN).strip() if opened else None
     fault = None if opened or not (think or close) else ("no_think", f"it opens with {_short(text.lstrip()[:40])}")
+    think = before.lstrip().removeprefix(THINK_OPEN).strip() if opened else None
     body, position, calls = after if close else text, 0, []
     while True:
         block = body.find(CALL_OPEN, position)

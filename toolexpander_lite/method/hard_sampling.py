@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..base.errors import PoolError
+from ..base.files import write_whole
 from ..base.runs import read_jsonl
 from .calls import judge, whole_answer
 from .demonstrations import offering
@@ -63,9 +64,13 @@ def count_right(ask, rows, rollouts, seed, note, file=None, think=True, chunk=CH
     logged = read_jsonl(file) if file and Path(file).exists() else []
     known = {line["sample_id"]: line for line in logged if note.items() <= line.items()}
     rank, world = _processes()
-    for start in range(0, len(rows), chunk):
-        part = rows[start : start + chunk]
-        if all(sample.id in known for sample, _ in part):
+    parts = {start: rows[start : start + chunk] for start in range(0, len(rows), chunk)}
+    whole = {s.id for part in parts.values() if all(s.id in known for s, _ in part) for s, _ in part}
+    if rank == 0 and known.keys() - whole:  # a chunk that was cut while it was written
+        kept = [line for line in logged if not note.items() <= line.items() or line["sample_id"] in whole]
+        write_whole(file, "".join(json.dumps(line) + "\n" for line in kept))
+    for start, part in parts.items():
+        if part[0][0].id in whole:
             continue
         began, mine = time.perf_counter(), part[rank::world]
         answers = ask([prompt for _, prompt in mine for _ in range(rollouts)], f"{seed}-{note}-{start}-{rank}")
