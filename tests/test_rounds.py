@@ -98,7 +98,8 @@ def test_a_cut_scan_goes_on_and_finds_the_same(tmp_path):
             return random_policy(prompts, seed)
 
         again = count_right(counting, rendered(ROWS), 10, 0, NOTE, file, chunk=2)
-        assert len(read_jsonl(file)) == 4 and again.right == whole.right and (again.rollouts, again.tokens) == (whole.rollouts, whole.tokens)
+        assert len(read_jsonl(file)) == 4
+        assert again.right == whole.right and (again.rollouts, again.tokens) == (whole.rollouts, whole.tokens)
         assert len(asked) == {1: 40, 2: 20, 3: 20, 4: 0}[kept], "chunks that were cut are asked again as a whole"
     count_right(random_policy, rendered(ROWS), 10, 0, {**NOTE, "step": 20}, file, chunk=2)
     assert len(read_jsonl(file)) == 8, "another round is another scan"
