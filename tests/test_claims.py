@@ -9,9 +9,9 @@ from test_studies import fake_run
 
 from toolexpander_lite.__main__ import _parser, main
 from toolexpander_lite.base.runs import REPOSITORY, find_runs
-from toolexpander_lite.studies.ablation import ROLLOUTS
 from toolexpander_lite.studies.claims import CLAIMS, Claim, claims_table
 from toolexpander_lite.studies.plan import has_plan, read_plan
+from toolexpander_lite.studies.statistics import ROLLOUTS
 
 
 def test_claims_are_judged_by_their_comparison_and_only_when_it_was_run(tmp_path):

@@ -5,7 +5,9 @@ import json
 import pytest
 
 from toolexpander_lite.base.errors import RunError
-from toolexpander_lite.studies.difficulty_map import map_cells, map_lines, map_table, plot_map
+from toolexpander_lite.studies.report import map_lines
+from toolexpander_lite.studies.statistics import map_cells, map_table
+from toolexpander_lite.studies.study_figures import plot_map
 
 
 def a_run(folder, variant, seed, alone, helped, hard):
@@ -49,9 +51,9 @@ def test_the_picture_puts_each_base_where_it_was_measured(drawn):
 
 def test_markdown_has_a_row_per_base_and_says_what_was_not_run(drawn):
     lines = map_lines(drawn)
-    assert lines[1].endswith("| grpo | hard_sampling |")
-    assert lines[3] == "| `code0.2-follow0.9` | 1e-02 | 0.9 | 8 | 1.00 (1.00-1.00) | not run |"
-    assert lines[4] == "| `code0.02-follow0.9` | 1e-03 | 0.8 | 0.8 | 0.00 (0.00-0.00) | 0.50 (0.00-1.00) |"
+    assert lines[0].endswith("| grpo | hard_sampling |")
+    assert lines[2] == "| `code0.2-follow0.9` | 1e-02 | 0.9 | 8 | 1.00 (1.00-1.00) | not run |"
+    assert lines[3] == "| `code0.02-follow0.9` | 1e-03 | 0.8 | 0.8 | 0.00 (0.00-0.00) | 0.50 (0.00-1.00) |"
 
 
 def test_a_map_without_runs_is_an_error(tmp_path):

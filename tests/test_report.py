@@ -6,37 +6,49 @@ import json
 import re
 import shutil
 
+import pandas as pd
 import pytest
 
 from toolexpander_lite.base.runs import REPOSITORY, evaluations, find_runs, load_study, read_json, read_log, summarize
-from toolexpander_lite.studies.front_page import verdicts_markdown
-from toolexpander_lite.studies.headlines import (
+from toolexpander_lite.studies.report import (
+    BEGIN,
+    END,
     agreement_line,
     demonstration_lines,
-    hits,
     precision_lines,
     reading_lines,
+    rebuild,
     resume_line,
 )
-from toolexpander_lite.studies.report import BEGIN, END, arms_table, rebuild, results_markdown
+from toolexpander_lite.studies.statistics import arms_table, hits
 
 RUNS = REPOSITORY / "assets" / "runs"
 STUDIES = sorted(folder.name for folder in RUNS.iterdir())
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
-def test_readme_table_follows_from_the_committed_logs():
-    assert f"{BEGIN}\n{verdicts_markdown(RUNS)}\n{END}" in README
-    assert (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8") == results_markdown(RUNS.parent)
+def test_runs_csv_has_a_row_per_run():
+    table = pd.read_csv(RUNS.parent / "runs.csv")
+    assert len(table) == sum(len(runs) for study in STUDIES for runs in find_runs(RUNS / study).values())
+    row = table[(table.study == "nano-ablation") & (table.arm == "set") & (table.seed == 3)].iloc[0]
+    run = RUNS / "nano-ablation" / "set" / "seed-3"
+    last, told = read_log(run)[-1], read_json(run / "summary.json")
+    assert row.tokens == last["prompt_tokens"] + last["completion_tokens"] and row.rollouts == last["rollouts"]
+    assert row.few_shot_hard == last["eval"]["few_shot_hard"] and row.zero_shot_hard == told["zero_shot_hard"]
+    assert (row.collapsed, row.profile, row.seconds) == (told["collapsed"], "nano-invited", told["seconds"])
+    warm = table[table.arm == "warm-start"]
+    assert len(warm) == 4 and warm.rollouts.isna().all() and warm.zero_shot.notna().all()
+    assert "unknown" not in set(table.commit) and table.commit.notna().all()
 
 
-def test_report_rebuilds_what_was_there(tmp_path):
-    shutil.copytree(RUNS.parent, tmp_path / "assets")
-    shutil.rmtree(tmp_path / "assets" / "figures")
-    (tmp_path / "README.md").write_text(README.replace(verdicts_markdown(RUNS), "an old table"))
+def test_readme_results_and_runs_csv_follow_from_the_committed_logs(tmp_path):
+    for folder in ("runs", "benchmarks"):
+        shutil.copytree(RUNS.parent / folder, tmp_path / "assets" / folder)
+    head, tail = README.split(BEGIN)[0], README.split(END)[1]
+    (tmp_path / "README.md").write_text(f"{head}{BEGIN}\nan old table\n{END}{tail}", encoding="utf-8")
     written = rebuild(tmp_path)
-    assert (tmp_path / "docs" / "results.md").read_text() == results_markdown(RUNS.parent)
-    assert (tmp_path / "README.md").read_text() == README
+    for page in ("README.md", "docs/results.md", "assets/runs.csv"):
+        assert (tmp_path / page).read_bytes() == (REPOSITORY / page).read_bytes(), f"{page}: run `report`"
     assert all(path.stat().st_size > 5000 for path in written if path.suffix == ".png")
     pages = [README, *(page.read_text(encoding="utf-8") for page in (REPOSITORY / "docs").glob("*.md"))]
     for name in re.findall(r"\]\((?:\.\./)?(assets/figures/[^)]+)\)", "\n".join(pages)):
@@ -122,8 +134,8 @@ def test_what_a_demonstration_does_is_told_by_hand_made_numbers(tmp_path):
     (tmp_path / "demonstrations.json").write_text(json.dumps({"rows": rows}))
     plain, demonstrated = reading_lines(tmp_path)[0].split(" Warm-started on rows with a demonstration, too: ")
     assert plain.endswith(
-        "Warm-started on rows asked alone: with a demonstration 18 of 20 rollouts call a tool that the row does not "
-        "have and 2 are right; asked alone again 0 and 1."
+        "Warm-started on zero-shot rows: with a demonstration 18 of 20 rollouts call a tool that the row does not "
+        "have and 2 are right; zero-shot again 0 and 1."
     )
     assert demonstrated.startswith("with a demonstration 0 of 10 rollouts") and demonstrated.endswith("again 10 and 0.")
 
@@ -139,7 +151,7 @@ def test_what_became_of_demonstrated_rollouts_is_counted_by_hand(tmp_path):
     (run / "rollouts.jsonl").write_text("\n".join(rows) + "\n")
     (line,) = demonstration_lines(tmp_path / "arms")
     assert "2 of 20 are right, and 18 of 20 call a tool that is not on offer" in line
-    assert "hard samples asked alone 1 of 20 do" in line
+    assert "of zero-shot rollouts of hard samples 1 of 20 do" in line
 
 
 def test_a_run_that_was_resumed_to_another_score_is_told(tmp_path):

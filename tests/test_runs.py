@@ -16,16 +16,16 @@ from toolexpander_lite.base.runs import (
 )
 from toolexpander_lite.evaluation.executed import EPISODE_REASONS
 from toolexpander_lite.method.calls import REASONS
-from toolexpander_lite.studies.plots import (
+from toolexpander_lite.studies.run_figures import (
     REASON_COLOURS,
     curve,
     on_one_grid,
     plot_families,
     plot_groups,
-    plot_race,
     plot_training,
     smooth,
 )
+from toolexpander_lite.studies.study_figures import plot_race
 from toolexpander_lite.training.resume import LEFT_BY_A_RUN, check_folder
 
 

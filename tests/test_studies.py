@@ -15,8 +15,9 @@ from toolexpander_lite.base.runs import REPOSITORY, find_runs, has_seeds, read_j
 from toolexpander_lite.method.recipes import Recipe, get_recipe, parse_settings
 from toolexpander_lite.studies import runner as studies
 from toolexpander_lite.studies.plan import PLANS, chosen_rates, plan_names, read_plan, search_table
-from toolexpander_lite.studies.report import arms_table, time_to
+from toolexpander_lite.studies.report import time_to
 from toolexpander_lite.studies.runner import reproduce_command, study_plan
+from toolexpander_lite.studies.statistics import arms_table
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.resume import check_folder
 

@@ -10,7 +10,7 @@ import torch
 from toolexpander_lite.base.runs import REPOSITORY
 from toolexpander_lite.method.prompts import gold_completion
 from toolexpander_lite.models.policy import load_policy
-from toolexpander_lite.studies.plots import LivePlot, plot_seeds
+from toolexpander_lite.studies.run_figures import LivePlot, plot_seeds
 from toolexpander_lite.studies.tables import (
     bonus_only,
     completions_table,

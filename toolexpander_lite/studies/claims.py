@@ -1,4 +1,4 @@
-"""The paper's claims, each with the comparison that tests it here and the verdict that `ablation.verdict` gives.
+"""The paper's claims, each with the comparison that tests it here and the verdict that `statistics.verdict` gives.
 
 The abstract reports two effects: vanilla GRPO fails and collapses on weak models, ToolExpander helps. Of the parts it
 only says that they were chosen, so a row that tests one of them says so in its source.
@@ -12,9 +12,9 @@ import pandas as pd
 
 from ..base.intervals import share_interval
 from ..base.runs import find_runs, load_study
-from .ablation import FEW, LITTLE, ROLLOUTS, effects_table
 from .plan import has_plan
 from .runner import reproduce_command
+from .statistics import FEW, LITTLE, ROLLOUTS, effects_table
 
 AGAIN = "out/again"  # where the commands of a table write a second set of runs
 MEASURED_BY = {
@@ -32,7 +32,7 @@ class Claim:
         text, source: what is said, and where: "abstract" (an effect it reports), "the abstract's choice, our test",
             "second-hand" (notes on the paper), or "our question".
         study, ours, theirs: the two variants compared, by their paired difference.
-        value: what is compared, see `ablation.seed_values`.
+        value: what is compared, see `statistics.seed_values`.
         expects: "gain"; "little": hardly any difference; "often": `value`, a yes or no, is yes in more than `LITTLE` of
             all runs whose variant is called `ours` or begins with it and "-". Then `theirs` is empty.
     """
@@ -55,10 +55,10 @@ def claims_table(runs, claims=CLAIMS, again=AGAIN):
     """Each claim with its comparison and our verdict -> DataFrame, one row per claim.
 
     Columns: claim, source, measured by, with, against; rates, the learning rates of the two sides, one if they are the
-    same; seeds (of "often": runs), ours, theirs, gain, low, high, verdict, see `ablation.effects_table`; command, which
-    makes the row's runs once more below the folder `again`, "" if none is known. Of "often": gain is the share of such
-    runs and low, high its Wilson interval, which takes runs of one seed at several rates for independent, as they are
-    not; "seen" if it lies above `LITTLE`, "leaning" if the share does. A run that a longer one of its seed and rate
+    same; seeds (of "often": runs), ours, theirs, gain, low, high, verdict, see `statistics.effects_table`; command,
+    which makes the row's runs once more below the folder `again`, "" if none is known. Of "often": gain is the share of
+    such runs and low, high its Wilson interval, which takes runs of one seed at several rates for independent, as they
+    are not; "seen" if it lies above `LITTLE`, "leaning" if the share does. A run that a longer one of its seed and rate
     goes on from counts as the longer one.
 
     `runs`: the folder that holds the studies.

@@ -5,7 +5,7 @@ from matplotlib.patches import FancyBboxPatch
 
 from ..base.runs import find_runs
 from .claims import CLAIMS, claims_table
-from .plots import curve, on_one_grid
+from .run_figures import curve, on_one_grid
 from .scoreboard import ABSTAINED, load_scores
 
 RIGHT, WRONG, PLAIN, SHOWN = "#4a9d5f", "#c44e52", "#eef2f7", "#fdf0d5"

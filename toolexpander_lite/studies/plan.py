@@ -24,7 +24,7 @@ BASELINES = ("exclude_hard", "rollouts_32", "difficulty_filter", "greso", "icl_s
 # What an arm may say, and what a plan may say for all its arms; the options go to the train command in this order.
 OPTIONS = ("learning_rate", "model", "steps", "eval_every", "eval_split")
 ARM_KEYS = {*OPTIONS, "recipe", "set", "seeds", "profile", "search", "rate_of", "base"} - {"model"}
-PLAN_KEYS = ARM_KEYS | {"title", "about", "arms", "bases", "base_folder", "rates", "name", "compare"}
+PLAN_KEYS = ARM_KEYS | {"title", "about", "main", "words", "arms", "bases", "base_folder", "rates", "name", "compare"}
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class Plan:
     Attributes:
         name: of the study and its folder: the file's own, without .toml.
         title, about: heading and words of its table in docs/results.md; "" for a study that has none there.
+        main, words: a sentence and {arm: what it is} for a table of the main arms there; "" and {} without one.
         arms: tuple of `Arm`.
         rates: learning rates as text, where each arm is run at each of them (a search).
         compare: [(field, title, [(value as text, study, variant), ...]), ...] of arms that differ in one field.
@@ -73,6 +74,8 @@ class Plan:
     name: str
     title: str
     about: str
+    main: str
+    words: dict
     arms: tuple
     rates: tuple
     compare: list
@@ -129,13 +132,15 @@ def _plan(name, plan, folder):
         raise SettingsError("no arm below [arms]; each is a line such as grpo = {}")
     variants = [arm.variant for arm in arms]
     _refuse({v for v in variants if variants.count(v) > 1}, "is the name of two arms; see the key `name`")
+    _refuse(set(plan.get("words", {})) - set(variants), "stands in [words] and is no arm", variants)
     compare = [
         (part["field"], part.get("title", part["field"]), [
             (value, *(arm.split("/") if "/" in arm else (name, arm))) for value, arm in part["arms"]
         ])
         for part in plan.get("compare", [])
     ]  # fmt: skip
-    return Plan(name, plan.get("title", ""), plan.get("about", ""), tuple(arms), rates, compare)
+    texts = (plan.get(key, "") for key in ("title", "about", "main"))
+    return Plan(name, *texts, plan.get("words", {}), tuple(arms), rates, compare)
 
 
 def _arm(variant, name, values, plan, searches, folder):

@@ -5,6 +5,7 @@ is the mean over the last END_STEPS optimizer steps.
 """
 
 import html
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,13 @@ from ..evaluation.accuracy import generate
 from ..method.calls import judge
 from ..method.prompts import render_prompt
 from ..method.self_examples import EXAMPLE_CLOSE, EXAMPLE_OPEN, judge_example, judge_examples
-from .headlines import hits
+from .statistics import hits
 
 END_STEPS = 10
+RUN_COLUMNS = (
+    "study", "arm", "seed", "profile", "rollouts", "tokens", "seconds", "zero_shot", "zero_shot_easy",
+    "zero_shot_hard", "few_shot_hard", "hard_rows_before", "hard_rows_after", "stalled", "collapsed", "commit",
+)  # fmt: skip
 WRITES = 0.1  # a run whose example rate at the end is above this writes examples (our line; runs are far from it)
 
 
@@ -189,6 +194,29 @@ def real_model_table(folder):
             "cut at the cap": mean(r["completions/clipped_ratio"] for r in steps),
         })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def runs_table(runs):
+    """Every complete run of every study -> DataFrame, one row per run, for spreadsheets and R; see assets/README.md.
+
+    Yes and no are the texts "true" and "false". Empty: not measured in that run, or not asked of such a run.
+
+    `runs`: the folder that holds the studies.
+    """
+    rows = []
+    for study in sorted(folder for folder in Path(runs).iterdir() if folder.is_dir()):
+        for arm, folders in find_runs(study).items():
+            for run in folders:
+                config, summary = read_json(run / "config.json"), read_json(run / "summary.json")
+                known = last_scores(run) | summary | {
+                    "study": study.name, "arm": arm, "seed": config["seed"], "profile": config["profile"]["name"],
+                    "commit": config["versions"]["git_commit"],
+                }  # fmt: skip
+                if "rollouts" in summary:  # a warm start has none, and counts no tokens
+                    known["tokens"] = summary["prompt_tokens"] + summary["completion_tokens"]
+                values = (known.get(name) for name in RUN_COLUMNS)
+                rows.append([str(value).lower() if isinstance(value, bool) else value for value in values])
+    return pd.DataFrame(rows, columns=list(RUN_COLUMNS), dtype=object)
 
 
 def _median(values):

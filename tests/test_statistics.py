@@ -8,18 +8,16 @@ from test_studies import fake_run
 
 from toolexpander_lite.base.errors import RunError
 from toolexpander_lite.base.runs import find_runs
-from toolexpander_lite.studies.ablation import (
+from toolexpander_lite.studies.statistics import (
     EDGE,
-    IN_WORDS,
     LITTLE,
     ROLLOUTS,
     effects_table,
-    effects_told,
+    effects_with_costs,
     endings_table,
-    plot_effects,
-    plot_panels,
     verdict,
 )
+from toolexpander_lite.studies.study_figures import IN_WORDS, plot_effects, plot_panels
 
 
 def test_an_effect_is_the_mean_of_paired_differences(tmp_path):
@@ -48,7 +46,7 @@ def test_a_row_is_told_with_its_price_and_a_command_that_names_both_sides(tmp_pa
         summary = fake_run(tmp_path / "study" / "part", seed, 0.5) / "summary.json"
         summary.write_text(json.dumps(json.loads(summary.read_text()) | {"completion_tokens": 40}))
     fake_run(tmp_path / "study" / "part", 7, 0.9)  # no partner: its 30 tokens do not count
-    told = effects_told(tmp_path / "study", [("grpo", ["part", "not there"]), ("nowhere", ["part"])])
+    told = effects_with_costs(tmp_path / "study", [("grpo", ["part", "not there"]), ("nowhere", ["part"])])
     row = told.iloc[0]
     assert len(told) == 1 and (row.arm, row.against, row.seeds) == ("part", "grpo", 3)
     assert row.tokens == 2.0, "20 + 40 against 20 + 10"

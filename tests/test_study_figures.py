@@ -6,11 +6,8 @@ from test_studies import fake_run
 
 from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.studies.plan import read_plan
-from toolexpander_lite.studies.sensitivity import (
-    assumption_figures,
-    plot_sensitivity,
-    sensitivity_table,
-)
+from toolexpander_lite.studies.statistics import sensitivity_table
+from toolexpander_lite.studies.study_figures import assumption_figures, plot_sensitivity
 
 WORKS = "hard_sampling-kl0"  # what the switches of nano-hard-sampling are switches of
 SET = read_plan("nano-sensitivity")

@@ -1,4 +1,4 @@
-"""Pictures of run directories. Each function draws from logs alone, so it works on a run that is still going.
+"""Pictures of single runs and of arms: each draws from logs alone, so it works on a run that is still going.
 
 `runs` is always a dict {label: [run directory, ...]}, one directory per seed; curves show the mean over seeds with
 a band from the lowest to the highest, and every seed as a thin line. Functions return the matplotlib figure.
@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import ListedColormap
 
-from ..base.intervals import bootstrap_interval
-from ..base.runs import evaluations, read_jsonl, read_log, rollouts_to
+from ..base.runs import evaluations, read_jsonl, read_log
 from ..training.record import STATE_LETTERS
 
 # What a pool's states look like, from bad to good.
@@ -268,63 +267,6 @@ def plot_seeds(runs, panels, x="rollouts", window=1):
     figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False, fontsize=9)
     figure.tight_layout(rect=(0, 0.3 / size[1], 1, 1))
     return figure
-
-
-def plot_arms(table, value, title):
-    """Every seed a dot, the mean a bar with its 95 % bootstrap interval; one line per arm, best on top.
-
-    `table`: DataFrame with columns "variant" and `value`, one row per run.
-    """
-    order = table.groupby("variant")[value].mean().sort_values(kind="stable").index
-    figure, axis = plt.subplots(figsize=(8.5, 0.34 * len(order) + 1.2))
-    for place, variant in enumerate(order):
-        values = table[table.variant == variant][value].to_numpy(float)
-        low, high = bootstrap_interval(values)
-        axis.plot([low, high], [place, place], color="#4c72b0", linewidth=6, alpha=0.35, solid_capstyle="butt")
-        axis.plot([values.mean()] * 2, [place - 0.32, place + 0.32], color="#4c72b0", linewidth=2.5)
-        jitter = np.linspace(-0.22, 0.22, len(values)) if len(values) > 1 else [0]
-        axis.plot(values, place + np.array(jitter), "o", color="#222222", markersize=3.5, alpha=0.7)
-    axis.set_yticks(range(len(order)), [f"{v} ({(table.variant == v).sum()} seeds)" for v in order], fontsize=9)
-    figure.suptitle(title, fontsize=11)
-    axis.set_xlabel("accuracy")
-    axis.set_xlim(-0.03, 1.03)
-    axis.grid(axis="x", alpha=0.25)
-    figure.tight_layout()
-    return figure
-
-
-def plot_race(runs, accuracy=0.9):
-    """Who gets there first? Rollouts until `accuracy` on the hard families, a dot per seed; a cross: never.
-
-    Dots that would lie on one another are set apart upwards.
-    """
-    figure, axis = plt.subplots(figsize=(8.5, 0.42 * len(runs) + 1))
-    draw_race(axis, runs, accuracy)
-    figure.tight_layout()
-    return figure
-
-
-def draw_race(axis, runs, accuracy=0.9):
-    """`plot_race` on a matplotlib axis."""
-    spent = {label: [rollouts_to(run, accuracy) for run in folders] for label, folders in runs.items()}
-    most = max(read_log(run)[-1]["rollouts"] for folders in runs.values() for run in folders)
-    for place, seeds in enumerate(reversed(spent.values())):
-        found = sorted(n for n in seeds if n is not None)
-        never = len(seeds) - len(found)
-        heights = [place + height for value in dict.fromkeys(found) for height in _spread(found.count(value))]
-        axis.plot(found, heights, "o", color="#4c72b0", alpha=0.7, markersize=5)
-        axis.plot([1.07 * most] * never, place + _spread(never), "x", color="#c44e52", markersize=5)
-        axis.axhline(place - 0.5, color="#dddddd", linewidth=0.8)
-    axis.set_yticks(range(len(runs)), list(reversed(spent)), fontsize=9)
-    axis.set(xlabel=f"rollouts until {accuracy} on the hard families", xlim=(0, 1.12 * most))
-    axis.set_ylim(-0.5, len(runs) - 0.5)
-    axis.locator_params(axis="x", nbins=6)
-    axis.grid(axis="x", alpha=0.25)
-
-
-def _spread(count):
-    """Where `count` equal marks go above and below the middle of their row; a single one stays there."""
-    return np.linspace(-0.35, 0.35, count) if count > 1 else np.zeros(count)
 
 
 def plot_reasons(reasons, title, xlabel="share"):

@@ -1,36 +1,26 @@
-"""What does each part do? Effects and endings, computed from run logs, and the rule by which an effect is judged.
+"""What came of a study, in numbers over its seeds: means, intervals, effects, and the rule by which one is judged.
 
 An effect is a paired difference: runs of one seed see the same questions in the same order, with the part and without.
 """
 
 import shlex
-import textwrap
+from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.lines import Line2D
 from scipy.stats import binomtest
 
 from ..base.errors import RunError
-from ..base.intervals import bootstrap_interval, paired_difference
-from ..base.runs import evaluations, has_collapsed, load_study, read_log, rollouts_to
-from .plots import curve, draw_curves
+from ..base.intervals import bootstrap_interval, paired_difference, share_interval
+from ..base.runs import evaluations, find_runs, has_collapsed, load_study, read_log, rollouts_to
+from ..worlds.nano_world import FAMILIES, HARD_FAMILIES
+from .plan import plan_names, read_plan
 
 # The rule of `verdict`, all of it ours.
 FEW = 3  # seeds: with fewer there is no verdict
 CHANCE = 1 / 16  # how often coin flips may agree as well as the seeds do: five of five (or nine of ten) pass
 LITTLE = 0.1  # of accuracy: what "hardly" means in a claim
 EDGE = 0.05  # both sides this near to 0, or to 1: a floor or a ceiling, and no verdict
-VERDICT_COLOURS = {
-    "seen": "#2a8c4a", "leaning": "#8fce9f", "not seen": "#777777", "leaning against": "#e7a3a5", "reversed": "#c44e52",
-    "could not be tested here": "#bbbbbb", "too few seeds": "#bbbbbb",
-}  # fmt: skip
-# A verdict on a difference without taking sides: in a picture of parts taken away, a part that helps lies below 0.
-IN_WORDS = {
-    "seen": "above 0", "leaning": "above 0, not surely", "not seen": "0 not ruled out",
-    "leaning against": "below 0, not surely", "reversed": "below 0",
-}  # fmt: skip
 
 ROLLOUTS = "rollouts_to_0.9"  # not in summary.json: rollouts until 0.9 on the hard families
 FEWER = (ROLLOUTS, "stalled", "collapsed")  # values of which less is better
@@ -126,7 +116,7 @@ def effects_table(folder, baseline, variants=None, value="zero_shot_hard", expec
     return table.sort_values("gain", ascending=False, kind="stable").reset_index(drop=True)
 
 
-def effects_told(folder, panels, again="out/again"):
+def effects_with_costs(folder, panels, again="out/again"):
     """The rows of forest plots, each with its price and its command -> DataFrame.
 
     Columns: arm, against; seeds, ours, theirs, gain, low, high, verdict, see `effects_table`; tokens, what a run of the
@@ -150,78 +140,63 @@ def effects_told(folder, panels, again="out/again"):
     return pd.DataFrame(rows, columns=columns)
 
 
-def plot_effects(tables, xlabel="paired difference in hard-family accuracy, held out"):
-    """Forest plot: every seed's difference a small dot, their mean a large one, the 95 % interval a bar.
+def arms_table(folder, baseline="grpo"):
+    """One row per variant of a study of arms, best first -> DataFrame.
 
-    `tables`: {title: table of `effects_table`}, a panel each. The colour is the verdict, in the words of `IN_WORDS`; a
-    hollow mean has none.
+    `hard` is the mean of the seeds' last zero-shot accuracies on the hard families, `low` and `high` its 95 % bootstrap
+    interval, `worst` the worst seed, `solved` the number of seeds at 0.95 or more. `to_0.9` is the median of the
+    rollouts until 0.9 over the `reached` seeds that got there. `uninvited`: the hard families without the invitation
+    that the arm trains with (NaN if it has none). `gain` (with `gain_low`, `gain_high`) is the mean paired
+    difference to the baseline, seed by seed. Costs are means over seeds.
     """
-    heights = [max(1, len(table)) for table in tables.values()]
-    figure, axes = plt.subplots(
-        len(tables), 1, figsize=(8.5, 0.36 * sum(heights) + 1.1 * len(tables) + 0.4), squeeze=False, sharex=True,
-        height_ratios=heights,
+    study = load_study(folder)
+    base = study[study.variant == baseline].set_index("seed")["zero_shot_hard"].to_dict()
+    rows = []
+    for variant, runs in study.groupby("variant"):
+        hard = runs.set_index("seed")["zero_shot_hard"].to_dict()
+        low, high = bootstrap_interval(hard.values())
+        nothing = (float("nan"),) * 4  # no seed in common with the baseline
+        gain, gain_low, gain_high, _ = paired_difference(hard, base) if set(hard) & set(base) else nothing
+        reached = [n for n in (rollouts_to(run, 0.9) for run in runs["run"]) if n is not None]
+        last = [evaluations(read_log(run))[-1][1] for run in runs["run"]]
+        few_shot = [scores["few_shot_hard"] for scores in last]
+        uninvited = [scores["uninvited"]["zero_shot_hard"] for scores in last if "uninvited" in scores]
+        rows.append({
+            "variant": variant, "learning_rate": runs.learning_rate.iloc[0], "seeds": len(runs),
+            "rollouts": int(runs.rollouts.mean()),
+            "tokens": int((runs.prompt_tokens + runs.completion_tokens).mean()), "seconds": runs.seconds.mean(),
+            "easy": runs.zero_shot_easy.mean(), "hard": runs.zero_shot_hard.mean(), "low": low, "high": high,
+            "worst": runs.zero_shot_hard.min(), "solved": int((runs.zero_shot_hard >= 0.95).sum()),
+            "few_shot": sum(few_shot) / len(few_shot), "to_0.9": pd.Series(reached, dtype=float).median(),
+            "reached": len(reached), "uninvited": pd.Series(uninvited, dtype=float).mean(),
+            "gain": gain, "gain_low": gain_low, "gain_high": gain_high,
+        })  # fmt: skip
+    return pd.DataFrame(rows).sort_values(["hard", "variant"], ascending=[False, True]).reset_index(drop=True)
+
+
+def study_table(folder):
+    """One row per variant of a study -> DataFrame: how it was run, what became of its seeds.
+
+    `easy`, `hard` and `few_shot` are mean accuracies of the last evaluation (`few_shot`: hard families with one
+    demonstration), with the worst or best seed beside them. `lost` counts the seeds whose few-shot accuracy ended
+    below half of its own peak: collapse, by the same rule, of what a demonstration can bring out.
+    """
+    study = load_study(folder)
+    few_shot = [[e["few_shot_hard"] for _, e in evaluations(read_log(run))] for run in study["run"]]
+    study["few_shot"] = [scores[-1] for scores in few_shot]
+    study["lost"] = [has_collapsed(scores) for scores in few_shot]
+    return (
+        study.groupby("variant")
+        .agg(
+            learning_rate=("learning_rate", "first"), steps=("steps", "first"), seeds=("seed", "count"),
+            rollouts=("rollouts", "first"), stalled=("stalled", "sum"), collapsed=("collapsed", "sum"),
+            easy=("zero_shot_easy", "mean"), easy_worst=("zero_shot_easy", "min"),
+            hard=("zero_shot_hard", "mean"), hard_best=("zero_shot_hard", "max"),
+            few_shot=("few_shot", "mean"), few_shot_worst=("few_shot", "min"), lost=("lost", "sum"),
+        )
+        .sort_values(["steps", "learning_rate"])
+        .reset_index()
     )  # fmt: skip
-    shown = set()
-    for axis, (title, table) in zip(axes[:, 0], tables.items()):
-        places = np.arange(len(table))[::-1]
-        for place, row in zip(places, table.itertuples()):
-            colour = VERDICT_COLOURS[row.verdict]
-            shown.add(row.verdict)
-            axis.axhline(place - 0.5, color="#eeeeee", linewidth=0.8, zorder=0)
-            axis.plot([row.low, row.high], [place, place], color=colour, linewidth=7, alpha=0.4, solid_capstyle="butt")
-            axis.plot(row.gain, place, "o", color=colour, markersize=8, markerfacecolor=_fill(row.verdict))
-            spread = place + (np.linspace(-0.25, 0.25, row.seeds) if row.seeds > 1 else np.zeros(1))
-            axis.plot(row.differences, spread, ".", color="#222222", markersize=4)
-        axis.axvline(0, color="black", linewidth=0.8)
-        axis.set_yticks(places, [f"{r.variant} ({r.seeds})" for r in table.itertuples()], fontsize=8)
-        axis.set_ylim(-0.7, max(1, len(table)) - 0.3)
-        axis.set_title(title, fontsize=10, loc="left")
-        axis.grid(axis="x", alpha=0.25)
-    axes[-1, 0].set_xlabel(xlabel)
-    handles = [
-        Line2D([], [], marker="o", linestyle="", color=VERDICT_COLOURS[name], markerfacecolor=_fill(name),
-               label=IN_WORDS.get(name, name))
-        for name in VERDICT_COLOURS if name in shown
-    ]  # fmt: skip
-    figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False, fontsize=8)
-    figure.tight_layout(rect=(0, (0.25 + 0.2 * (len(handles) > 4)) / figure.get_figheight(), 1, 1))
-    return figure
-
-
-def _fill(found):
-    return "white" if found in ("too few seeds", "could not be tested here") else VERDICT_COLOURS[found]
-
-
-def plot_panels(runs, baseline, x="rollouts", columns=3):
-    """Hard-family accuracy over `x`, a panel per arm with the baseline's in grey behind -> figure.
-
-    Arms whose runs all stay within `EDGE` of 0 would hide under one line: they are listed below the panels.
-    `runs`: {arm: run directories}; `x`: see `plots.draw_curves`.
-    """
-    name = "eval/zero_shot_hard"
-    others = {arm: folders for arm, folders in runs.items() if arm != baseline}
-    flat = [arm for arm, folders in others.items() if all(curve(run, name)[1].max() <= EDGE for run in folders)]
-    drawn = [arm for arm in others if arm not in flat]
-    rows = max(1, -(-len(drawn) // columns))
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(3.8 * columns, 2.5 * rows + 0.4), squeeze=False, sharex=True, sharey=True
-    )
-    for axis, arm in zip(axes.flat, drawn):
-        draw_curves(axis, {baseline: runs[baseline]}, name, x, colour="#999999")
-        seeds = f"{len(runs[arm])} seed{'s' if len(runs[arm]) > 1 else ''}"
-        draw_curves(axis, {arm: runs[arm]}, name, x, title=f"{arm} ({seeds})", colour="#4c72b0")
-        axis.set_ylim(-0.03, 1.05)
-        axis.tick_params(labelbottom=True)
-    for axis in axes[:, 0]:
-        axis.set_ylabel("hard families, held out", fontsize=8)
-    for axis in axes.flat[len(drawn) :]:
-        axis.axis("off")
-    notes = [f"grey: {baseline} ({len(runs[baseline])})"]
-    if flat:
-        notes.append(f"not drawn, never above {EDGE}: " + ", ".join(f"{arm} ({len(runs[arm])})" for arm in flat))
-    figure.tight_layout(rect=(0, 0.1 if rows == 1 else 0.07, 1, 1))
-    figure.text(0.01, 0.01, "\n".join(textwrap.wrap("; ".join(notes), 55 * columns)), fontsize=8, va="bottom")
-    return figure
 
 
 def endings_table(folder, window=20):
@@ -247,3 +222,79 @@ def endings_table(folder, window=20):
             "uniform": (last["groups/all_fail"] + last["groups/all_pass"]).mean(),
         })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def map_table(folder):
+    """The runs of a map -> DataFrame, one row per run. Variants are named `<recipe>-<base>`.
+
+    Columns: base; recipe; seed; alone and helped, the mean probability of the gold completion on held-out hard
+    questions before training, without and with one demonstration; hard, the accuracy on them (alone) after it;
+    hard_rollouts, about how many rollouts went to hard families, if all families were asked equally often.
+
+    Raises:
+        RunError: no complete run.
+    """
+    rows = []
+    for run in load_study(folder).itertuples():
+        recipe, base = run.variant.split("-", 1)
+        before = evaluations(read_log(run.run))[0][1]
+        rows.append({
+            "base": base, "recipe": recipe, "seed": run.seed, "alone": before["gold_prob_hard"],
+            "helped": before["few_shot_prob_hard"], "hard": run.zero_shot_hard,
+            "hard_rollouts": run.rollouts * len(HARD_FAMILIES) / len(FAMILIES),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def map_cells(table):
+    """`map_table` -> DataFrame, one row per base, from easy to hopeless: where it lies and how each recipe ends.
+
+    Columns: base, alone, helped, lucky (right answers to hard questions to be expected in a whole run if the policy
+    stayed as it is and was asked zero-shot), seeds, then for each recipe its mean over seeds and `<recipe>_low`,
+    `<recipe>_high`, the 95 % bootstrap interval.
+    """
+    cells = []
+    for base, runs in table.groupby("base"):
+        cell = {"base": base, "alone": runs.alone.mean(), "helped": runs.helped.mean(), "seeds": runs.seed.nunique()}
+        cell["lucky"] = cell["alone"] * runs.hard_rollouts.mean()
+        for recipe, ended in runs.groupby("recipe").hard:
+            cell[recipe] = ended.mean()
+            cell[f"{recipe}_low"], cell[f"{recipe}_high"] = bootstrap_interval(ended)
+        cells.append(cell)
+    return pd.DataFrame(cells).sort_values("alone", ascending=False).reset_index(drop=True)
+
+
+def sensitivity_table(runs):
+    """Every run that shows what an assumption does -> DataFrame, one row per run and assumption.
+
+    Columns: study, the one that asks; field, of `Recipe`; value, as text, in order; variant; learning_rate; seed; hard,
+    the final accuracy on held-out hard questions; spent, rollouts until 0.9 on them (the whole run's, if never);
+    reached, False if never. Fields of which fewer than two variants have runs are left out; an empty table if none is
+    left.
+
+    What is compared is what plans list under `compare`. `runs`: the folder that holds the studies; any may lack.
+    """
+    plans = [read_plan(name) for name in plan_names()]
+    rows = [(plan.name, field, *arm) for plan in plans for field, _, arms in plan.compare for arm in arms]
+    studies = {name: load_study(Path(runs) / name) for name in {row[3] for row in rows} if find_runs(Path(runs) / name)}
+    parts = []
+    for shown_in, field, value, study, name in rows:
+        if study not in studies or name not in set(studies[study].variant):
+            continue
+        rows = studies[study][studies[study].variant == name]
+        spent = rows.run.map(lambda run: rollouts_to(run, 0.9))
+        parts.append(pd.DataFrame({
+            "study": shown_in, "field": field, "value": value, "variant": name, "learning_rate": rows.learning_rate,
+            "seed": rows.seed, "hard": rows.zero_shot_hard, "spent": spent.fillna(rows.rollouts).astype(float),
+            "reached": spent.notna(),
+        }))  # fmt: skip
+    columns = ["study", "field", "value", "variant", "learning_rate", "seed", "hard", "spent", "reached"]
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+    tried = table.groupby(["study", "field"])["variant"].transform("nunique")
+    return table[tried >= 2].reset_index(drop=True)
+
+
+def hits(share, n):
+    """0.375 of 24 -> "9 of 24 (95 % interval 0.21-0.57)", Wilson's interval for a share."""
+    low, high = share_interval(round(share * n), n)
+    return f"{round(share * n)} of {n} (95 % interval {low:.2f}-{high:.2f})"

@@ -1,0 +1,339 @@
+"""Pictures of whole studies: arms beside each other, effects, the map of difficulty, settings; and those of docs/."""
+
+import re
+import textwrap
+from itertools import pairwise
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.lines import Line2D
+
+from ..base.intervals import bootstrap_interval
+from ..base.runs import find_runs, has_seeds, load_study, read_log, rollouts_to
+from .plan import IDEAS, chosen_rates, read_plan, search_table
+from .run_figures import curve, draw_curves, plot_groups, plot_seeds
+from .statistics import EDGE, map_cells, map_table, sensitivity_table
+
+VERDICT_COLOURS = {
+    "seen": "#2a8c4a", "leaning": "#8fce9f", "not seen": "#777777", "leaning against": "#e7a3a5", "reversed": "#c44e52",
+    "could not be tested here": "#bbbbbb", "too few seeds": "#bbbbbb",
+}  # fmt: skip
+# A verdict on a difference without taking sides: in a picture of parts taken away, a part that helps lies below 0.
+IN_WORDS = {
+    "seen": "above 0", "leaning": "above 0, not surely", "not seen": "0 not ruled out",
+    "leaning against": "below 0, not surely", "reversed": "below 0",
+}  # fmt: skip
+# The arms of the first picture: baselines that move, some that do not, hard sampling with and without its parts.
+ARMS = (
+    "grpo", "rollouts_32", "exclude_hard", "difficulty_filter", "greso", "icl_seeding", "lr_decay", "hint",
+    "hard_sampling", "hard_sampling_decay", "hard_sampling-kl0.01", "hard_sampling-kl0", "hard_sampling-kl0-no-retest",
+)  # fmt: skip
+KEY_SEEDS = 5  # a picture or a table of the docs waits until each of its arms has so many
+
+
+def plot_arms(table, value, title):
+    """Every seed a dot, the mean a bar with its 95 % bootstrap interval; one line per arm, best on top.
+
+    `table`: DataFrame with columns "variant" and `value`, one row per run.
+    """
+    order = table.groupby("variant")[value].mean().sort_values(kind="stable").index
+    figure, axis = plt.subplots(figsize=(8.5, 0.34 * len(order) + 1.2))
+    for place, variant in enumerate(order):
+        values = table[table.variant == variant][value].to_numpy(float)
+        low, high = bootstrap_interval(values)
+        axis.plot([low, high], [place, place], color="#4c72b0", linewidth=6, alpha=0.35, solid_capstyle="butt")
+        axis.plot([values.mean()] * 2, [place - 0.32, place + 0.32], color="#4c72b0", linewidth=2.5)
+        jitter = np.linspace(-0.22, 0.22, len(values)) if len(values) > 1 else [0]
+        axis.plot(values, place + np.array(jitter), "o", color="#222222", markersize=3.5, alpha=0.7)
+    axis.set_yticks(range(len(order)), [f"{v} ({(table.variant == v).sum()} seeds)" for v in order], fontsize=9)
+    figure.suptitle(title, fontsize=11)
+    axis.set_xlabel("accuracy")
+    axis.set_xlim(-0.03, 1.03)
+    axis.grid(axis="x", alpha=0.25)
+    figure.tight_layout()
+    return figure
+
+
+def plot_race(runs, accuracy=0.9):
+    """Who gets there first? Rollouts until `accuracy` on the hard families, a dot per seed; a cross: never.
+
+    Dots that would lie on one another are set apart upwards.
+    """
+    figure, axis = plt.subplots(figsize=(8.5, 0.42 * len(runs) + 1))
+    draw_race(axis, runs, accuracy)
+    figure.tight_layout()
+    return figure
+
+
+def draw_race(axis, runs, accuracy=0.9):
+    """`plot_race` on a matplotlib axis."""
+    spent = {label: [rollouts_to(run, accuracy) for run in folders] for label, folders in runs.items()}
+    most = max(read_log(run)[-1]["rollouts"] for folders in runs.values() for run in folders)
+    for place, seeds in enumerate(reversed(spent.values())):
+        found = sorted(n for n in seeds if n is not None)
+        never = len(seeds) - len(found)
+        heights = [place + height for value in dict.fromkeys(found) for height in _spread(found.count(value))]
+        axis.plot(found, heights, "o", color="#4c72b0", alpha=0.7, markersize=5)
+        axis.plot([1.07 * most] * never, place + _spread(never), "x", color="#c44e52", markersize=5)
+        axis.axhline(place - 0.5, color="#dddddd", linewidth=0.8)
+    axis.set_yticks(range(len(runs)), list(reversed(spent)), fontsize=9)
+    axis.set(xlabel=f"rollouts until {accuracy} on the hard families", xlim=(0, 1.12 * most))
+    axis.set_ylim(-0.5, len(runs) - 0.5)
+    axis.locator_params(axis="x", nbins=6)
+    axis.grid(axis="x", alpha=0.25)
+
+
+def _spread(count):
+    """Where `count` equal marks go above and below the middle of their row; a single one stays there."""
+    return np.linspace(-0.35, 0.35, count) if count > 1 else np.zeros(count)
+
+
+def plot_effects(tables, xlabel="paired difference in hard-family accuracy, held out"):
+    """Forest plot: every seed's difference a small dot, their mean a large one, the 95 % interval a bar.
+
+    `tables`: {title: table of `effects_table`}, a panel each. The colour is the verdict, in the words of `IN_WORDS`; a
+    hollow mean has none.
+    """
+    heights = [max(1, len(table)) for table in tables.values()]
+    figure, axes = plt.subplots(
+        len(tables), 1, figsize=(8.5, 0.36 * sum(heights) + 1.1 * len(tables) + 0.4), squeeze=False, sharex=True,
+        height_ratios=heights,
+    )  # fmt: skip
+    shown = set()
+    for axis, (title, table) in zip(axes[:, 0], tables.items()):
+        places = np.arange(len(table))[::-1]
+        for place, row in zip(places, table.itertuples()):
+            colour = VERDICT_COLOURS[row.verdict]
+            shown.add(row.verdict)
+            axis.axhline(place - 0.5, color="#eeeeee", linewidth=0.8, zorder=0)
+            axis.plot([row.low, row.high], [place, place], color=colour, linewidth=7, alpha=0.4, solid_capstyle="butt")
+            axis.plot(row.gain, place, "o", color=colour, markersize=8, markerfacecolor=_fill(row.verdict))
+            spread = place + (np.linspace(-0.25, 0.25, row.seeds) if row.seeds > 1 else np.zeros(1))
+            axis.plot(row.differences, spread, ".", color="#222222", markersize=4)
+        axis.axvline(0, color="black", linewidth=0.8)
+        axis.set_yticks(places, [f"{r.variant} ({r.seeds})" for r in table.itertuples()], fontsize=8)
+        axis.set_ylim(-0.7, max(1, len(table)) - 0.3)
+        axis.set_title(title, fontsize=10, loc="left")
+        axis.grid(axis="x", alpha=0.25)
+    axes[-1, 0].set_xlabel(xlabel)
+    handles = [
+        Line2D([], [], marker="o", linestyle="", color=VERDICT_COLOURS[name], markerfacecolor=_fill(name),
+               label=IN_WORDS.get(name, name))
+        for name in VERDICT_COLOURS if name in shown
+    ]  # fmt: skip
+    figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False, fontsize=8)
+    figure.tight_layout(rect=(0, (0.25 + 0.2 * (len(handles) > 4)) / figure.get_figheight(), 1, 1))
+    return figure
+
+
+def _fill(found):
+    return "white" if found in ("too few seeds", "could not be tested here") else VERDICT_COLOURS[found]
+
+
+def plot_panels(runs, baseline, x="rollouts", columns=3):
+    """Hard-family accuracy over `x`, a panel per arm with the baseline's in grey behind -> figure.
+
+    Arms whose runs all stay within `EDGE` of 0 would hide under one line: they are listed below the panels.
+    `runs`: {arm: run directories}; `x`: see `plots.draw_curves`.
+    """
+    name = "eval/zero_shot_hard"
+    others = {arm: folders for arm, folders in runs.items() if arm != baseline}
+    flat = [arm for arm, folders in others.items() if all(curve(run, name)[1].max() <= EDGE for run in folders)]
+    drawn = [arm for arm in others if arm not in flat]
+    rows = max(1, -(-len(drawn) // columns))
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(3.8 * columns, 2.5 * rows + 0.4), squeeze=False, sharex=True, sharey=True
+    )
+    for axis, arm in zip(axes.flat, drawn):
+        draw_curves(axis, {baseline: runs[baseline]}, name, x, colour="#999999")
+        seeds = f"{len(runs[arm])} seed{'s' if len(runs[arm]) > 1 else ''}"
+        draw_curves(axis, {arm: runs[arm]}, name, x, title=f"{arm} ({seeds})", colour="#4c72b0")
+        axis.set_ylim(-0.03, 1.05)
+        axis.tick_params(labelbottom=True)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("hard families, held out", fontsize=8)
+    for axis in axes.flat[len(drawn) :]:
+        axis.axis("off")
+    notes = [f"grey: {baseline} ({len(runs[baseline])})"]
+    if flat:
+        notes.append(f"not drawn, never above {EDGE}: " + ", ".join(f"{arm} ({len(runs[arm])})" for arm in flat))
+    figure.tight_layout(rect=(0, 0.1 if rows == 1 else 0.07, 1, 1))
+    figure.text(0.01, 0.01, "\n".join(textwrap.wrap("; ".join(notes), 55 * columns)), fontsize=8, va="bottom")
+    return figure
+
+
+def plot_map(table):
+    """Final accuracy, the mean of the seeds as colour and number, over the difficulty of the base; a panel per recipe.
+
+    The dotted line: left of it, less than one right answer to a hard question is to be expected in a whole run.
+    """
+    cells = map_cells(table)
+    recipes = sorted(table.recipe.unique())
+    figure, axes = plt.subplots(
+        1, len(recipes), figsize=(5.2 * len(recipes), 5.4), squeeze=False, sharey=True, layout="constrained"
+    )
+    for axis, recipe in zip(axes[0], recipes):
+        axis.axvline(1 / table.hard_rollouts.mean(), color="#444444", linestyle=":", linewidth=1, zorder=0)
+        run_here = cells.dropna(subset=recipe)
+        image = axis.scatter(
+            run_here.alone,
+            run_here.helped,
+            c=run_here[recipe],
+            vmin=0,
+            vmax=1,
+            s=470,
+            marker="s",
+            cmap="viridis",
+            edgecolors="white",
+        )
+        for cell in run_here.to_dict("records"):
+            axis.text(cell["alone"], cell["helped"], f"{cell[recipe]:.2f}", ha="center", va="center", fontsize=7,
+                      color="white" if cell[recipe] < 0.6 else "black")  # fmt: skip
+        axis.set(xscale="log", yscale="log", xlabel="P(gold), zero-shot, before training", title=recipe)
+        axis.margins(0.08)
+    axes[0, 0].set_ylabel("P(gold), one demonstration in front,\nbefore training")
+    figure.colorbar(image, ax=list(axes[0]), label="hard families, zero-shot, after training")
+    return figure
+
+
+def plot_sensitivity(table):
+    """Columns of panels, one per assumption: where runs end (above), how soon they reach 0.9 (below).
+
+    A dot per seed, below a cross for one that never does; a dash at each mean, joined to the next where the values are
+    two numbers. `table`: of `sensitivity_table`, not empty.
+    """
+    parts = list(table.groupby(["study", "field"], sort=False))
+    titles = {study: {f: title for f, title, _ in read_plan(study).compare} for study in set(table.study)}
+    figure, axes = plt.subplots(2, len(parts), figsize=(4 * len(parts), 3.1), squeeze=False, sharex="col", sharey="row")
+    for pair, ((study, field), part) in zip(axes.T, parts):
+        variants = part.drop_duplicates("variant")
+        for axis, name, scale in zip(pair, ("hard", "spent"), (1, 1000)):
+            means = []
+            for place, variant in enumerate(variants.variant):
+                rows = part[part.variant == variant]
+                spread = place + (np.linspace(-0.08, 0.08, len(rows)) if len(rows) > 1 else np.zeros(1))
+                there = rows.reached.to_numpy(bool) | (name == "hard")
+                for mark, colour, shown in (("o", "#222222", there), ("x", "#c44e52", ~there)):
+                    axis.plot(spread[shown], rows[name][shown] / scale, mark, color=colour, markersize=4, zorder=3)
+                means.append(rows[name].mean() / scale)
+            axis.plot(range(len(means)), means, "_", color="#4c72b0", markersize=16, markeredgewidth=2)
+            for place, values in enumerate(pairwise(variants["value"])):
+                if values[0] != values[1] and all(re.fullmatch(r"[\d.e-]+", value) for value in values):
+                    axis.plot([place, place + 1], means[place : place + 2], color="#4c72b0", alpha=0.6)
+            axis.grid(alpha=0.25)
+        labels = list(variants["value"])
+        if variants.learning_rate.nunique() > 1 and field != "learning_rate":
+            labels = [f"{value}\n(rate {rate:g})" for value, rate in zip(labels, variants.learning_rate)]
+        pair[1].set_xticks(range(len(labels)), labels, fontsize=7 if len(labels) > 3 else 8)
+        pair[1].margins(x=0.15)
+        pair[0].set_title(titles[study][field], fontsize=10)
+        pair[1].set_xlabel(field, fontsize=9)
+    axes[0, 0].set_ylim(-0.06, 1.06)
+    axes[1, 0].set_ylim(0, 1.1 * table.spent.max() / 1000)
+    axes[0, 0].set_ylabel("hard families,\nheld out", fontsize=8)
+    axes[1, 0].set_ylabel("thousand rollouts\nuntil 0.9", fontsize=8)
+    figure.tight_layout()
+    return figure
+
+
+def plot_search(folder):
+    """The learning rate search -> figure: a row per arm, a dot per rate and seed, the chosen rate's mean as a bar."""
+    study = load_study(folder)
+    chosen, means = chosen_rates(folder), search_table(folder)
+    study["recipe"] = study.variant.str.rsplit("-lr", n=1).str[0]
+    searched = study.merge(means[["recipe", "learning_rate"]])  # only rates that have all search seeds
+    arms = sorted(searched.recipe.unique(), reverse=True)
+    rates = sorted(searched.learning_rate.unique())
+    figure, axis = plt.subplots(figsize=(4.4, 0.24 * len(arms) + 1.3))
+    for number, rate in enumerate(rates):
+        # The same colour for a rate in every picture, from blue at 1e-4 to yellow at 4e-3.
+        colour = plt.get_cmap("viridis")(np.log(rate / 1e-4) / np.log(40))
+        shift = 0.22 * (len(rates) / 2 - 0.5 - number)
+        part = searched[searched.learning_rate == rate]
+        places = [arms.index(arm) + shift for arm in part.recipe]
+        axis.plot(part.zero_shot, places, "os^vD"[number % 5], color=colour, markersize=3.5, label=f"{rate:g}")
+        for row in means[means.learning_rate == rate].itertuples():
+            if row.recipe in chosen and float(chosen[row.recipe]) == rate:
+                place = arms.index(row.recipe)
+                axis.plot([row.zero_shot] * 2, [place - 0.4, place + 0.4], color=colour, linewidth=2)
+    axis.set_yticks(range(len(arms)), arms, fontsize=7)
+    axis.set_xlim(-0.03, 1.03)
+    axis.set_xlabel("accuracy on validation prompts, all families", fontsize=8)
+    axis.grid(axis="x", alpha=0.25)
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(rates), frameon=False, fontsize=8,
+                title="learning rate; bar: mean of the chosen one", title_fontsize=8)  # fmt: skip
+    figure.tight_layout()
+    return figure
+
+
+def assumption_figures(runs):
+    """One small figure per assumption that has runs -> {name: matplotlib figure}, for the README.
+
+    Names: `assumption-<field>` from `nano-hard-sampling`, `assumption-set-<field>` from `nano-sensitivity`, and
+    `assumption-learning_rate` and `assumption-ablation-learning_rate` from the two learning rate searches. {} without
+    runs.
+    """
+    figures = {}
+    prefixes = {"nano-hard-sampling": "assumption", "nano-sensitivity": "assumption-set"}
+    for (study, field), part in sensitivity_table(runs).groupby(["study", "field"], sort=False):
+        figures[f"{prefixes[study]}-{field}"] = plot_sensitivity(part)
+    for prefix, study in (("assumption", "nano-lr-search"), ("assumption-ablation", "nano-ablation-search")):
+        folder = Path(runs) / study
+        if find_runs(folder) and len(search_table(folder)):
+            figures[f"{prefix}-learning_rate"] = plot_search(folder)
+    return figures
+
+
+def docs_figures(runs):
+    """{name: matplotlib figure}; those of studies without runs are left out."""
+    runs = Path(runs)
+    figures = assumption_figures(runs)
+    baseline = find_runs(runs / "nano-baseline")["grpo-lr1e-3-600steps"]
+    figures["readme-accuracy"] = plot_stall(baseline)
+    figures["readme-groups"] = plot_groups({"vanilla GRPO": baseline})
+    arms = find_runs(runs / "nano-hard-sampling")
+    figures["readme-hard-sampling"] = plot_panels({name: arms[name] for name in ARMS}, "grpo")
+    if find_runs(runs / "nano-map"):
+        figures["readme-map"] = plot_map(map_table(runs / "nano-map"))
+    rules = {
+        name: find_runs(runs / "nano-examples")[f"nano-rare-{name}"]
+        for name in ("invitation", "exemplify_unscaled", "exemplify_gated", "exemplify")
+    }
+    panels = {
+        "examples/rate": "rollouts with an\nexample of their own",
+        "eval/zero_shot_hard": "hard families,\nheld out",
+    }
+    figures["readme-examples"] = plot_seeds(rules, panels, window=5)
+    bases = {runs / "nano-ablation": "nano-invited", runs / "nano-ablation-hard": "a harder policy"}
+    bases = {folder: title for folder, title in bases.items() if has_seeds(folder, IDEAS, KEY_SEEDS)}
+    if bases:
+        figures["readme-together"] = plot_together(bases)
+    return figures
+
+
+def plot_together(bases):
+    """Neither idea, each and both: who gets there first? A panel per base policy; `bases`: {folder of study: title}."""
+    figure, axes = plt.subplots(1, len(bases), figsize=(1.5 + 4.5 * len(bases), 2.6), sharey=True, squeeze=False)
+    for axis, (folder, title) in zip(axes.flat, bases.items()):
+        arms = find_runs(folder)
+        draw_race(axis, {name: arms[name] for name in IDEAS})
+        axis.set_title(title, fontsize=10)
+    figure.tight_layout()
+    return figure
+
+
+def plot_stall(folders):
+    """What vanilla GRPO learns, does not learn and unlearns: three accuracies over the steps."""
+    figure, axis = plt.subplots(figsize=(7.2, 3.8))
+    for colour, label, name in (
+        ("#55a868", "easy families", "eval/zero_shot_easy"),
+        ("#c44e52", "hard families", "eval/zero_shot_hard"),
+        ("#dd8452", "hard, with one demonstration", "eval/few_shot_hard"),
+    ):
+        draw_curves(axis, {label: folders}, name, colour=colour)
+    title = "Vanilla GRPO on the nano world, learning rate 1e-3, 600 steps"
+    axis.set(title=title, ylabel="held-out accuracy", ylim=(-0.03, 1.05))
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3, fontsize=8, frameon=False)
+    figure.tight_layout()
+    return figure
