@@ -29,8 +29,8 @@ TORCH = "2.13.0"
 KINDS = ("oldest", "between", "newest")
 # The fast part of the tests: what each library is called by, no study and no benchmark.
 TESTS = (
-    "calls", "demonstrations", "hard_sampling", "loaders", "memory", "models", "nano_policy", "prompts", "rewards",
-    "row_formats", "runs", "self_examples", "tables", "templates", "train", "warm_start",
+    "calls", "demonstrations", "formats", "hard_sampling", "memory", "models", "nano_policy", "prompts", "rewards",
+    "runs", "self_examples", "sources", "tables", "templates", "train", "warm_start",
 )  # fmt: skip
 
 

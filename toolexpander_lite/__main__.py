@@ -325,7 +325,7 @@ def _parser():
     invitation(sub)
 
     sub = command("data", _data, "load a public data set, count what is dropped, look for evaluation rows in it")
-    sub.add_argument("source", help="a source of loaders.SOURCES, toolrl for example")
+    sub.add_argument("source", help="a source of data.sources.SOURCES, toolrl for example")
     sub.add_argument("--data-path", help="local file of that source")
     sub.add_argument("--limit", type=int, help="stop at so many samples")
     sub.add_argument("--against", nargs="+", default=[], metavar="SOURCE[=FILE]",

@@ -38,7 +38,7 @@ def is_schema(schema):
     return _is_schema(json.dumps(schema))
 
 
-@lru_cache(maxsize=4096)  # a check takes about a millisecond, and rows share tools
+@lru_cache(maxsize=16_384)  # a check takes about a millisecond, and rows share tools
 def _is_schema(text):
     try:
         return Draft202012Validator(Draft202012Validator.META_SCHEMA).is_valid(json.loads(text))

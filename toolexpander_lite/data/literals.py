@@ -48,9 +48,9 @@ def plain(value):
 
 
 def read_if_text(value):
-    """A value that may be written as text -> plain JSON data; None for an empty text."""
+    """A value that may be written as text -> the value; None for an empty text."""
     if not isinstance(value, str):
-        return plain(value)
+        return value
     return read_literal(value.strip()) if value.strip() else None
 
 

@@ -10,7 +10,7 @@ import itertools
 from jsonschema import Draft202012Validator
 
 from ..base.schemas import LISTED, NAMED, ONE, is_schema
-from .literals import read_if_text, split_outside
+from .literals import plain, read_if_text, split_outside
 
 # Type names as data sets write them, in small letters -> JSON Schema's.
 TYPES = {"str": "string", "int": "integer", "float": "number", "double": "number", "bool": "boolean", "none": "null"}
@@ -45,7 +45,7 @@ def read_tool(written, types=TYPES):
     name, description = written["name"], written.get("description") or ""
     parameters = next((written[key] for key in _PARAMETERS if written.get(key) is not None), None)
     try:
-        schema = object_schema(read_if_text(parameters) or {}, written.get("required"), types)
+        schema = plain(object_schema(read_if_text(parameters) or {}, written.get("required"), types))
     except (AttributeError, TypeError, ValueError, SyntaxError):
         raise RowDropped(NO_SCHEMA) from None
     named = name and isinstance(name, str) and isinstance(description, str)
@@ -140,8 +140,10 @@ def json_schema(written, types=TYPES):
     for name, needed in schema.pop("dependencies", {}).items():
         key = "dependentRequired" if isinstance(needed, list) else "dependentSchemas"
         schema[key] = schema.get(key, {}) | {name: needed}
-    if isinstance(schema.get("properties"), dict):
-        schema = _required_listed(schema)
+    if isinstance(schema.get("properties"), dict) and isinstance(schema.get("required", []), list):
+        parts = schema["properties"].items()
+        told = [name for name, part in parts if isinstance(part, dict) and _switch(part.get("required"))]
+        schema |= {"required": list(dict.fromkeys([*schema.get("required", []), *told]))} if told else {}
     for key in schema.keys() & {*ONE, *LISTED, *NAMED}:
         value = schema[key]
         if key in ONE:
@@ -170,15 +172,6 @@ def _inner(written, types):
     return json_schema(written, types)
 
 
-def _required_listed(schema):
-    """`"required": true` inside a property -> the object's list."""
-    told = [n for n, spec in schema["properties"].items() if isinstance(spec, dict) and _switch(spec.get("required"))]
-    required = schema.get("required", [])
-    if not told or not isinstance(required, list):
-        return schema
-    return schema | {"required": list(dict.fromkeys([*required, *told]))}
-
-
 def _or_null(schema):
     """A schema that allows null besides what it allows."""
     if isinstance(schema.get("type"), str) and not schema.keys() & {"const", "$ref", "not", "if", *LISTED}:
@@ -194,8 +187,7 @@ def _or_null(schema):
 def _json_type(written, types):
     """A type as the data set writes it -> the part of a JSON Schema that says so ({} if unknown)."""
     if isinstance(written, list):  # already JSON Schema's list of alternatives
-        known = [types.get(str(w).lower()) for w in written]
-        return {"type": known} if all(known) and known else {}
+        return _union([_json_type(part, types) for part in written])
     text = str(written).lower().replace(", optional", "").strip()
     outer, _, inner = text.partition("[")
     inner = inner.removesuffix("]")
@@ -212,13 +204,11 @@ def _json_type(written, types):
 
 def _union(parts):
     """What one of several types allows; {} where one of them is unknown."""
-    if not all(parts):
+    if not parts or not all(parts):
         return {}
-    plainly = [part for part in parts if part.keys() == {"type"}]
-    richer = [part for part in parts if part not in plainly]
+    richer = [part for part in parts if part.keys() != {"type"}]
     if len(richer) > 1 or any("type" not in part for part in richer):
         return {"anyOf": parts}
     kinds = [kind for part in parts for kind in (part["type"] if isinstance(part["type"], list) else [part["type"]])]
     kinds = list(dict.fromkeys(kinds))
-    merged = richer[0] if richer else {}
-    return merged | {"type": kinds[0] if len(kinds) == 1 else kinds}
+    return (richer[0] if richer else {}) | {"type": kinds[0] if len(kinds) == 1 else kinds}

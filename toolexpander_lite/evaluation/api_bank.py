@@ -44,7 +44,7 @@ _SPEAKERS = {"user": "User: ", "agent": "AI: ", "assistant": "API-Request: ", "t
 
 
 def load_api_bank(level, publisher="owners", path=None, limit=None):
-    """One level of API-Bank -> `loaders.LoadReport`; all its samples are "test".
+    """One level of API-Bank -> `sources.LoadReport`; all its samples are "test".
 
     The dialogue is one user turn, in the words of its publisher, as in the owners' own prompt (a chat template may not
     take its many roles). Tools are those that the row lists and, in the owners' rows, those that a search in the
