@@ -248,7 +248,9 @@ def test_undone_twice_shared_twice_and_copied():
 
 
 SAMPLING = {"max_new_tokens": 12, "do_sample": True, "top_k": 0, "eos_token_id": [2, 7], "pad_token_id": 0}
-SETTINGS = [{}, {"temperature": 0.7, "top_k": 5}, {"top_p": 0.8}, {"min_p": 0.05}, {"do_sample": False}]
+SETTINGS = [
+    {}, {"temperature": 0.7, "top_k": 5}, {"top_p": 0.8}, {"min_p": 0.05, "min_new_tokens": 4}, {"do_sample": False},
+]  # fmt: skip
 
 
 def three_prompts(rows):
@@ -289,7 +291,7 @@ def test_sampled_tokens_have_the_distribution_of_generate():
 
 
 LEFT_TO_STOCK = [
-    {"num_beams": 2}, {"min_new_tokens": 3}, {"return_dict_in_generate": True}, {"repetition_penalty": 1.2},
+    {"num_beams": 2}, {"output_scores": True}, {"return_dict_in_generate": True}, {"repetition_penalty": 1.2},
 ]  # fmt: skip
 
 

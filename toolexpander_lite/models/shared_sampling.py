@@ -16,6 +16,7 @@ from transformers import (
     DynamicCache,
     GenerationConfig,
     LogitsProcessorList,
+    MinNewTokensLengthLogitsProcessor,
     MinPLogitsWarper,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
@@ -25,10 +26,9 @@ from transformers.cache_utils import DynamicLayer
 
 # What is understood, with what `generate` takes for None; with any other setting it is left to `generate`.
 DEFAULTS = {"max_length": 20, "max_new_tokens": None, "do_sample": False, "temperature": 1.0, "top_k": 50, "top_p": 1.0,
-            "min_p": None, "eos_token_id": None, "pad_token_id": None}  # fmt: skip
+            "min_p": None, "min_new_tokens": None, "eos_token_id": None, "pad_token_id": None}  # fmt: skip
 NEUTRAL = {"num_beams": 1, "num_return_sequences": 1, "min_length": 0, "typical_p": 1.0, "length_penalty": 1.0,
-           "no_repeat_ngram_size": 0,
-           "repetition_penalty": 1.0, "use_cache": True, "disable_compile": True}  # fmt: skip
+           "no_repeat_ngram_size": 0, "repetition_penalty": 1.0, "use_cache": True, "disable_compile": True}
 UNUSED = ("bos_token_id", "decoder_start_token_id", "transformers_version", "_from_model_config")
 SQUEEZE = 0.75  # bins are made smaller when so few of their places are in use
 
@@ -88,9 +88,11 @@ def _understood(model, config, options):
     return asked
 
 
-def _processors(asked):
-    """What shapes the distribution, in the order of `generate`."""
+def _processors(asked, columns, stops):
+    """What shapes the distribution, in the order of `generate`. `columns`: of the prompts. `stops`: tokens that end."""
     found = LogitsProcessorList()
+    if asked.min_new_tokens:
+        found.append(MinNewTokensLengthLogitsProcessor(columns, asked.min_new_tokens, stops.tolist(), stops.device))
     if asked.do_sample and asked.temperature != 1.0:
         found.append(TemperatureLogitsWarper(asked.temperature))
     if asked.do_sample and asked.top_k:
@@ -135,7 +137,7 @@ def sample(model, ids, real, prompt, asked):
     stops = torch.as_tensor(asked.eos_token_id, device=ids.device).view(-1)
     out = torch.cat([ids, ids.new_full((rows, new), asked.pad_token_id)], 1)
     ended = torch.zeros(rows, dtype=torch.bool, device=ids.device)
-    process, bins = _processors(asked), _Bins(model, ids, real, prompt, new)
+    process, bins = _processors(asked, columns, stops), _Bins(model, ids, real, prompt, new)
     logits = bins.logits
     for column in range(columns, columns + new):
         scores = process(out[:, :column], logits)

@@ -58,6 +58,8 @@ class Profile:
         gradient_checkpointing: recompute activations in the backward pass: less memory, about a third more time.
         optim: "adamw_torch_fused", or "paged_adamw_8bit" (bitsandbytes): its states take a quarter of the memory and
             move to the host when the GPU is full. On a CPU the first is used in its place.
+        share_prompts: compute the prompt of a group once (`models.shared_prompt`); the numbers stay the same but for
+            rounding. It shares what is in one `micro_batch`, so whole groups in one save most.
         vllm: sample the rollouts with vLLM in the same process. Needs a GPU, the package, and unquantised weights.
     """
 
@@ -88,6 +90,7 @@ class Profile:
     warm_start_rows: int = 0
     gradient_checkpointing: bool = False
     optim: str = "adamw_torch_fused"
+    share_prompts: bool = True
     vllm: bool = False
 
     def __post_init__(self):

@@ -40,6 +40,7 @@ from ..method.recipes import get_recipe
 from ..models.files import mark_base
 from ..models.hardware import describe_hardware, pick_dtype
 from ..models.policy import adapters_to_float32, load_policy, model_hash
+from ..models.shared_prompt import share_prompts
 from ..worlds import graded_world, nano_world
 from .baselines import REWARDS, serve_by_rule
 from .profiles import get_profile
@@ -101,7 +102,8 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
 
         def make_trainer(arguments, rows):
             callbacks = run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress)
-            return stock_trainer(recipe, model, tokenizer, arguments, rows, [reward, *parts.bonuses], callbacks)
+            rewards = [reward, *parts.bonuses]
+            return stock_trainer(recipe, profile, model, tokenizer, arguments, rows, rewards, callbacks)
 
         rows = None
         if recipe.hard_samples != "scan":
@@ -209,13 +211,16 @@ def run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress
     return [log, Rounds(parts.pool, parts.bank, recipe.round_steps * updates, out, data.train)]
 
 
-def stock_trainer(recipe, model, tokenizer, arguments, rows, rewards, callbacks):
+def stock_trainer(recipe, profile, model, tokenizer, arguments, rows, rewards, callbacks):
     """The stock `GRPOTrainer` -> trainer. The learning rate is multiplied by `lr_decay` at each round's end."""
     trainer = GRPOTrainer(
         model=model, reward_funcs=rewards, args=arguments, train_dataset=rows, processing_class=tokenizer,
         callbacks=callbacks,
     )  # fmt: skip
     adapters_to_float32(trainer.model)  # TRL rounds QLoRA adapters to bfloat16: small updates would vanish
+    for each in (trainer.model, trainer.ref_model) if profile.share_prompts else ():
+        if each is not None:
+            share_prompts(each)
     trainer.remove_callback(PrinterCallback)  # `progress` shows the log instead
     round_steps, decay = recipe.round_steps * recipe.num_iterations, recipe.lr_decay
     trainer.lr_scheduler = LambdaLR(trainer.create_optimizer(), lambda step: decay ** (step // round_steps))
