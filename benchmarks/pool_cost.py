@@ -67,7 +67,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
 
         def run(recipe, out):
-            recipe = get_recipe(recipe, learning_rate=1e-12)
+            recipe = get_recipe(recipe, learning_rate=1e-9)
             return lambda note: train(recipe, profile, 0, out, progress=note)
 
         def sides(number):

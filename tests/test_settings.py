@@ -1,6 +1,7 @@
 """Recipes and profiles: how their fields are set by hand, and which samples a run is measured on."""
 
 import json
+import re
 from dataclasses import asdict, replace
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ from toolexpander_lite.models.hardware import Hardware
 from toolexpander_lite.training import splits
 from toolexpander_lite.training.profiles import PROFILES, Profile, get_profile
 from toolexpander_lite.training.resume import check_folder
-from toolexpander_lite.training.splits import fewer_tools, load_splits
+from toolexpander_lite.training.splits import fewer_tools, load_splits, tools_offered
 from toolexpander_lite.training.train import grpo_config
 from toolexpander_lite.worlds.nano_policy import WarmStart, build_tokenizer
 from toolexpander_lite.worlds.nano_world import FAMILIES, nano_samples
@@ -88,8 +89,8 @@ def test_settings_that_are_none_are_refused(text, words, tmp_path, capsys):
         ("learning_rate=nan", "learning_rate is nan; it must be positive and finite"),
         ("lr_decay=inf", "it must lie in (0, 1]"),
         ("lr_decay=nan", "it must lie in (0, 1]"),
-        ("example_bonus=inf", "example_bonus is inf; it must be 0, or at least"),
-        ("example_bonus=nan", "example_bonus is nan; it must be 0, or at least"),
+        ("example_bonus=inf", "example_bonus is inf; it must be 0, or at least 1/4096"),
+        ("example_bonus=nan", "example_bonus is nan; it must be 0, or at least 1/4096"),
     ],
 )
 def test_values_that_cannot_be_trained_with_are_one_line_too(text, words, tmp_path, capsys):
@@ -289,7 +290,8 @@ def test_max_tools_keeps_what_the_answer_calls_and_the_order():
     assert offered("", 2) == "ab", "no call is right whatever is offered"
 
 
-def test_max_tools_holds_for_training_and_held_out_rows(monkeypatch):
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_held_out_rows_keep_all_their_tools_unless_asked_otherwise(split, monkeypatch, caplog):
     tools = [{"type": "function", "function": {"name": f"tool{n}", "parameters": {"type": "object"}}} for n in range(9)]
     samples = [
         ToolSample(f"s{n}", "real", [{"role": "user", "content": f"{n}"}], tools,
@@ -297,11 +299,46 @@ def test_max_tools_holds_for_training_and_held_out_rows(monkeypatch):
         for n in range(20)
     ]  # fmt: skip
     monkeypatch.setattr(splits, "load_samples", lambda *a, **o: SimpleNamespace(samples=samples, dropped={}))
-    for most, names in ((0, [tool["function"]["name"] for tool in tools]), (2, ["tool0", "tool8"])):
-        profile = get_profile("smol-cpu", max_tools=most, max_prompt_tokens=1024, train_prompts=16, warm_start_rows=0)
+    everything, two = [tool["function"]["name"] for tool in tools], ["tool0", "tool8"]
+    for most, held_out_most, train, held_out, words in (
+        (0, 0, everything, everything, None),
+        (2, 0, two, everything, "offer at most 2 of their tools, .*; held-out prompts offer all their"),
+        (2, 2, two, two, "held-out prompts offer at most 2 of their tools"),
+    ):
+        caplog.clear()
+        profile = get_profile(
+            "smol-cpu", max_tools=most, held_out_max_tools=held_out_most, max_prompt_tokens=1024, train_prompts=12,
+            eval_prompts=4, warm_start_rows=0, eval_split=split,
+        )  # fmt: skip
         data = load_splits(profile, 0, build_tokenizer())
-        assert len(data.train) == 16 and len(data.held_out) == 4
-        assert all([t["function"]["name"] for t in s.tools] == names for s in data.train + data.held_out)
+        assert len(data.train) == 12 and len(data.held_out) == 4
+        assert all([t["function"]["name"] for t in s.tools] == train for s in data.train)
+        assert all([t["function"]["name"] for t in s.tools] == held_out for s in data.held_out)
+        assert not {s.id for s in data.train} & {s.id for s in data.held_out}
+        assert re.search(words, caplog.text) if words else not caplog.text, "said where the run begins"
+
+
+def test_runs_from_before_the_field_say_how_they_cut_held_out_prompts():
+    assert "held-out prompts offer at most 2" in tools_offered({"max_tools": 2})
+    assert "held-out prompts offer all" in tools_offered({"max_tools": 2, "held_out_max_tools": 0})
+
+
+def test_rows_of_unknown_words_are_refused_with_their_true_cause(tmp_path, capsys):
+    """Everyday rows for a nano policy, wherever a run begins; the chat template is not to blame."""
+    call = json.dumps([{"name": "weather", "arguments": {"place": "Trondheim"}}])
+    tools = [{"name": "weather", "description": "Tells the weather.", "parameters": {
+        "type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]}}]  # fmt: skip
+    rows = [{"id": n, "query": f"Is there any sunshine over Trondheim on day {n}?", "answers": call,
+             "tools": json.dumps(tools)} for n in range(60)]  # fmt: skip
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = r"the tokenizer of 'nano' knows too few words of 'xlam': \d\d% of the tokens become"
+    words = ["--data", "xlam", "--data-path", str(file)]
+    assert main(["train", *words, "--out", str(tmp_path / "run")]) == 2
+    assert re.match("error: " + told, error := capsys.readouterr().err.splitlines()[-1]) and "template" not in error
+    warm = ["warm-start", *words, "--warm-start-steps", "1", "--out", str(tmp_path / "warm")]
+    assert main(warm) == 2 and re.search(told, capsys.readouterr().err)
+    assert main(["preflight", *words]) == 1 and re.search(told, capsys.readouterr().out)
 
 
 # Optimizer and vLLM

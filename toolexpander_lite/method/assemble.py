@@ -8,6 +8,7 @@ from .hard_sampling import PoolReward, PromptServer
 from .pool import HardSamplePool
 from .prompts import wants_think
 from .rewards import conjunctive_reward, native_reward
+from .samples import content_hash
 from .self_examples import ExampleBonus
 
 
@@ -67,7 +68,7 @@ def assemble(
     }  # fmt: skip
     if recipe.hard_samples in ("scan", "demonstrate"):
         retest = "scan" if recipe.hard_samples == "scan" else recipe.retest
-        pool = HardSamplePool([s.id for s in samples], retest=retest)
+        pool = HardSamplePool([s.id for s in samples], retest=retest, content=content_hash(samples))
         server = PromptServer(pool, bank, samples, tokenizer, **options)
     else:
         pool, server = serve(recipe, samples, bank, tokenizer, **options)

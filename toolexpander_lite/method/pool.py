@@ -60,6 +60,7 @@ class HardSamplePool:
         sample_ids: all ids of the data set.
         window: rollouts without a right one that make a sample hard (10: the paper).
         retest: one of `RETESTS`.
+        content: what the ids stand for, by `samples.content_hash`: a saved pool of edited rows is then refused.
 
     Attributes:
         draws: {id: which draw of demonstrations is shown}, set with each scan; None where no draw was verified.
@@ -70,13 +71,13 @@ class HardSamplePool:
         PoolError: ids missing or repeated, a window below 1, or an unknown re-test.
     """
 
-    def __init__(self, sample_ids, window=HARD_WINDOW, retest="after_success"):
+    def __init__(self, sample_ids, window=HARD_WINDOW, retest="after_success", content=""):
         self._index = index_of_ids(sample_ids)
         if window < 1:
             raise PoolError(f"window is {window}; it must be at least 1 rollout")
         if retest not in RETESTS:
             raise PoolError(f"unknown retest {retest!r}; choose one of {', '.join(RETESTS)}")
-        self.window, self.retest, self.round = window, retest, 0
+        self.window, self.retest, self.round, self.content = window, retest, 0, content
         size = len(self._index)
         self._mode = np.zeros(size, np.uint8)
         self._visits = np.zeros(size, np.uint32)
@@ -234,6 +235,7 @@ class HardSamplePool:
         """Write the whole state as JSON; `load` makes the identical next decisions from it."""
         state = {
             "ids": self._fingerprint(),
+            "content": self.content,
             "window": self.window,
             "retest": self.retest,
             "round": self.round,
@@ -256,6 +258,7 @@ class HardSamplePool:
         state = read_state(path, "pool file", names)
         if state["ids"] != self._fingerprint():
             raise PoolError(f"the pool file {path} is of another data set: its sample ids differ")
+        check_content(state, self.content, path)
         for name in ("window", "retest"):
             if state[name] != getattr(self, name):
                 raise PoolError(
@@ -269,6 +272,16 @@ class HardSamplePool:
         for name in ARRAYS:
             array = getattr(self, f"_{name}")
             array[:] = np.array(state[name], array.dtype)
+
+
+def check_content(state, content, path):
+    """Refuse a saved state of other rows under the same ids; one that does not tell of them passes.
+
+    Raises:
+        PoolError: so it is.
+    """
+    if content and state.get("content") not in (None, "", content):
+        raise PoolError(f"{path} is of another data set: its ids are the same, but what the rows hold has changed")
 
 
 def read_state(path, what, names):

@@ -5,6 +5,7 @@ offer (JSON Schema, in the `{"type": "function", "function": {...}}` wrapping th
 take) and the gold calls (`{"name", "arguments"}`). Everything else in the kit reads this.
 """
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
@@ -109,6 +110,14 @@ def to_samples(dataset):
         ToolSample(**{k: row[k] for k in COLUMNS} | {k: json.loads(row[k]) for k in ("tools", "calls")})
         for row in dataset
     ]
+
+
+def content_hash(samples):
+    """First 16 hex digits of a sha256 over all that samples hold, in their order: ids name rows, this tells them."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        digest.update(json.dumps(asdict(sample), sort_keys=True).encode())
+    return digest.hexdigest()[:16]
 
 
 @lru_cache(maxsize=4096)

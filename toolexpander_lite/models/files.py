@@ -9,7 +9,7 @@ from pathlib import Path, PureWindowsPath
 
 import torch
 import transformers
-from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -66,6 +66,27 @@ def weights_mark(folder):
                 row = part[:1] if part.get_shape() else tensors.get_tensor(name)
                 digest.update(f"{name} {part.get_shape()}".encode())
                 digest.update(row.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16] if files else None
+
+
+def weights_hash(name):
+    """First 16 hex digits of a sha256 over a model's weight files, an adapter's base in it included -> str.
+
+    The same on every machine and in every precision. None where there are no safetensors files to read.
+
+    Args:
+        name: as in a profile.
+    """
+    source = find_model(name)
+    if not Path(source).is_dir():
+        try:
+            source = snapshot_download(source, local_files_only=True, allow_patterns="*.safetensors")
+        except (OSError, ValueError):
+            return None
+    digest, files = hashlib.sha256(), sorted(Path(source).rglob("*.safetensors"))
+    for file in files:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:16] if files else None
 
 

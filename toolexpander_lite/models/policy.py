@@ -7,6 +7,7 @@ tokenizers there, sampling habits left in `generation_config.json` and the preci
 import gc
 import hashlib
 import importlib.util
+import json
 from pathlib import Path
 
 import torch
@@ -175,3 +176,10 @@ def model_hash(model, adapters=False):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def tokenizer_hash(tokenizer):
+    """First 16 hex digits of a sha256 over vocabulary, special tokens and chat template, as `load_policy` left them."""
+    special = [tokenizer.eos_token, tokenizer.pad_token, tokenizer.bos_token, sorted(tokenizer.all_special_tokens)]
+    told = json.dumps([sorted(tokenizer.get_vocab().items()), tokenizer.chat_template, special])
+    return hashlib.sha256(told.encode()).hexdigest()[:16]

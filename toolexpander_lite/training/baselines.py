@@ -24,10 +24,10 @@ from ..base.errors import PoolError
 from ..base.files import write_whole
 from ..method.calls import opened_think, same_value, whole_answers
 from ..method.hard_sampling import PromptServer
-from ..method.pool import FALLBACKS, HARD_WINDOW, index_of_ids, read_state
+from ..method.pool import FALLBACKS, HARD_WINDOW, check_content, index_of_ids, read_state
 from ..method.prompts import gold_completion, render_prompt
 from ..method.rewards import conjunctive_reward, judge_and_log, quantise
-from ..method.samples import from_json
+from ..method.samples import content_hash, from_json
 from .splits import training_columns
 
 VISITS_KEPT = 12  # per sample: what the longest-remembering rule (`greso`) can tell apart
@@ -144,7 +144,7 @@ class VisitHistory:
     samples.
 
     Args:
-        sample_ids: all ids of the data set.
+        sample_ids, content: as in `HardSamplePool`.
 
     Attributes:
         fallbacks: groups that could not be served as the rule said, by reason.
@@ -153,7 +153,8 @@ class VisitHistory:
         PoolError: ids missing or repeated.
     """
 
-    def __init__(self, sample_ids):
+    def __init__(self, sample_ids, content=""):
+        self.content = content
         self._visits = {id: [] for id in index_of_ids(sample_ids)}
         self.fallbacks = dict.fromkeys(FALLBACKS, 0)
 
@@ -199,7 +200,8 @@ class VisitHistory:
 
     def save(self, path):
         """Write the record as JSON."""
-        state = {"ids": self._fingerprint(), "visits": list(self._visits.values()), "fallbacks": self.fallbacks}
+        visits = list(self._visits.values())
+        state = {"ids": self._fingerprint(), "content": self.content, "visits": visits, "fallbacks": self.fallbacks}
         write_whole(path, json.dumps(state))
 
     def load(self, path):
@@ -211,6 +213,7 @@ class VisitHistory:
         state = read_state(path, "record of visits", ("ids", "visits", "fallbacks"))
         if state["ids"] != self._fingerprint():
             raise PoolError(f"the visits in {path} are of another data set: its sample ids differ")
+        check_content(state, self.content, path)
         self._visits = {id: [Visit(*v) for v in visits] for id, visits in zip(self._visits, state["visits"])}
         self.fallbacks.update(state["fallbacks"])
 
@@ -292,17 +295,16 @@ def hint_prefix(completion, part, tokenizer):
 
 def serve_by_rule(recipe, samples, bank, tokenizer, **options):
     """The record and the data set transform of a recipe whose `hard_samples` is one of `RULES` -> (history, server)."""
-    history, round_steps = VisitHistory([s.id for s in samples]), recipe.round_steps * recipe.num_iterations
-    rule, columns = RULES[recipe.hard_samples], training_columns(samples)
+    history, columns = VisitHistory([s.id for s in samples], content_hash(samples)), training_columns(samples)
+    rule, round_steps = RULES[recipe.hard_samples], recipe.round_steps * recipe.num_iterations
     return history, BaselineServer(rule, history, columns, round_steps, bank, samples, tokenizer, **options)
 
 
 def graded_reward(prompts, completions, calls, tools, log_metric=None, **columns):
     """Format part (0 or 1) plus `correctness` (-3 to 3), quantised -> list of N floats in [-3, 4].
 
-    The reward of ToolRL (arXiv 2504.13958, section 3.3). 4.0 if and only if `conjunctive_reward` is 1.0.
-    Simplified: the format is that of `calls.py` for every sample (ToolRL has a response block too), and
-    unreadable calls count as no calls.
+    The reward of ToolRL (arXiv 2504.13958, section 3.3). 4.0 if and only if `conjunctive_reward` is 1.0. Simplified:
+    the format is that of `calls.py` (ToolRL has a response block too), and unreadable calls count as no calls.
     """
     verdicts = judge_and_log(whole_answers(prompts, completions), calls, tools, log_metric)
     rewards = []
@@ -323,10 +325,9 @@ def correctness(predicted, gold):
     the same tool earns r_param, the same ratio of their argument names, and r_value, the number of gold
     arguments whose value is right (`same_value`). A ratio of nothing to nothing is 1.
 
-    Two readings follow ToolRL's released code where the paper is open: names are counted as often as
-    they occur (with sets, a call made twice would cost nothing), and calls of different tools never
-    pair. The assignment is the best one, as in the paper; the code is greedy. Without gold calls: 3 for no call, else
-    -3 (our reading; the code gives 0 to all).
+    Two readings follow ToolRL's released code where the paper is open: names are counted as often as they occur (with
+    sets, a call made twice would cost nothing), and calls of different tools never pair. The assignment is the best,
+    as in the paper; the code is greedy. Without gold calls: 3 for no call, else -3 (our reading; the code gives 0).
     """
     scores = np.zeros((len(gold), len(predicted)))
     for i, wanted in enumerate(gold):

@@ -270,7 +270,7 @@ def preflight(profile="nano", recipe="grpo", seed=0, out="out", steps=1):
         grpo_config(recipe, profile, seed, Path(out), hardware)
         model, tokenizer = load_policy(profile)
         samples = load_splits(profile, seed, tokenizer).train
-        check_fit(recipe, profile, model, tokenizer)
+        check_fit(recipe, profile, model, tokenizer, samples)
     except KitError as error:
         return Preflight([*checks, Check("model and data", "refuse", str(error))])
     instruction = "" if profile.data == "nano" else SYSTEM_PROMPT

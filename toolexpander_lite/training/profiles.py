@@ -39,6 +39,7 @@ class Profile:
             model's own. All recipes get the same rows.
         max_tools: a prompt offers at most so many tools: those its answer calls, then the row's first others; 0 offers
             all. Schemas are most of a real prompt, so this is what makes it short; it also makes the question easier.
+        held_out_max_tools: the same for held-out prompts (0, the default: they keep all their tools).
         no_call_rows: so many of the `train_prompts` are rows whose right answer is to call nothing, and the same share
             of the rows set aside for a warm start: those of the file itself, then some made of the rows whose place
             they take, by offering only other rows' tools (`splits.with_no_call_rows`).
@@ -79,6 +80,7 @@ class Profile:
     demo_room: int = 0
     example_room: int = 0
     max_tools: int = 0
+    held_out_max_tools: int = 0
     no_call_rows: int = 0
     no_call_eval_rows: int = 0
     train_prompts: int = 16
@@ -96,8 +98,8 @@ class Profile:
     def __post_init__(self):
         from_one = ("prompts_per_step", "micro_batch", "max_completion_length", "max_prompt_tokens", "train_prompts",
                     "steps", "eval_every", "eval_prompts")  # fmt: skip
-        for name in (*from_one, "lora_rank", "max_tools", "demo_room", "example_room", "warm_start_steps",
-                     "warm_start_rows", "no_call_rows", "no_call_eval_rows"):  # fmt: skip
+        for name in (*from_one, "lora_rank", "max_tools", "held_out_max_tools", "demo_room", "example_room",
+                     "warm_start_steps", "warm_start_rows", "no_call_rows", "no_call_eval_rows"):  # fmt: skip
             least = 1 if name in from_one else 0
             if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
                 raise SettingsError(

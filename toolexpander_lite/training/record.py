@@ -1,14 +1,17 @@
 """What a run writes down while it goes: rollouts, one line per step, and where its rounds end."""
 
 import json
+import math
 import shlex
 import sys
 import time
 from collections import Counter
 from pathlib import Path
 
+import torch
 from transformers import TrainerCallback
 
+from ..base.errors import RunError
 from ..base.files import write_whole
 from ..base.runs import read_jsonl
 from ..method.calls import whole_answers
@@ -200,6 +203,41 @@ class Rounds(TrainerCallback):
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         self.bank.save(checkpoint / "demonstrations.json")
         self.pool.save(checkpoint / "pool.json")
+
+
+class WeightWatch(TrainerCallback):
+    """Stops a run that trains nothing: there was a gradient, a step was made, and not one weight has changed.
+
+    Compared are sums in float64, one per tensor that is trained. A gradient below 1e-6 is taken for rounding.
+
+    Raises (when it is called):
+        RunError: so it is.
+    """
+
+    LEAST_GRADIENT = 1e-6
+
+    def __init__(self):
+        self.before = None
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        self.before = _weight_sums(model)
+
+    def on_log(self, args, state, control, logs=None, model=None, **kwargs):
+        norm = logs.get("grad_norm", 0.0)
+        if self.before is None or not is_step(logs) or not self.LEAST_GRADIENT < norm < math.inf:
+            return
+        if _weight_sums(model) == self.before:
+            raise RunError(
+                f"step {state.global_step} had a gradient of norm {norm:.3g} at learning rate "
+                f"{logs.get('learning_rate', 0):.3g}, and no weight has changed: the optimizer does not hold the "
+                "model's weights, they are frozen, or the step is lost in their rounding; raise the learning rate, or "
+                "train in float32 or with adapters (lora_rank)"
+            )
+        self.before = None  # once is enough
+
+
+def _weight_sums(model):
+    return [p.detach().sum(dtype=torch.float64).item() for p in model.parameters() if p.requires_grad]
 
 
 def command_line():

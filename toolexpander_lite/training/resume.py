@@ -10,12 +10,17 @@ from safetensors import SafetensorError, safe_open
 
 from ..base.errors import RunError
 from ..base.files import check_writable
-from ..base.runs import read_jsonl
+from ..base.runs import read_json, read_jsonl
 from ..method.recipes import Recipe
+from ..method.samples import content_hash
+from ..models.files import weights_hash
+from ..models.policy import tokenizer_hash
 from .profiles import Profile
 
 LEFT_BY_A_RUN = ("log.jsonl", "summary.json", "rounds.jsonl", "rollouts.jsonl", "scans.jsonl", "checkpoints", "final")
 LOGS = ("log.jsonl", "rollouts.jsonl", "rounds.jsonl", "scans.jsonl")
+HELD = {"rows": "the training rows", "held_out": "the held-out rows", "weights": "the base model's weights",
+        "tokenizer": "the tokenizer or its chat template"}  # fmt: skip
 
 
 def find_checkpoint(out, steps, updates, with_pool):
@@ -139,20 +144,54 @@ def check_folder(out, identity, resume):
         raise RunError(f"{out / 'config.json'} is not readable ({error}); choose another folder") from error
     if set(identity) - set(old):
         raise RunError(f"{out} holds a run of another kind; choose another folder")
-    for part in ("recipe", "profile", "seed"):
-        was, now = old[part], json.loads(json.dumps(identity[part]))
-        if part == "profile":
-            was, now = ({k: v for k, v in d.items() if k != "steps"} for d in (_filled(Profile, was), now))
-        elif part == "recipe":
-            was, now = ({k: v for k, v in d.items() if k != "about"} for d in (_filled(Recipe, was), now))
-        if was != now:
-            differs = [k for k in now if was.get(k) != now[k]] if isinstance(now, dict) else [part]
-            raise RunError(
-                f"{out} holds another run: its {part} differs in {', '.join(f'{k}' for k in differs)}; "
-                "resume with the same settings or choose another folder"
-            )
+    differs = []
+    for part, kind, free in (("recipe", Recipe, "about"), ("profile", Profile, "steps")):
+        was, now = _filled(kind, old[part]), json.loads(json.dumps(identity[part]))
+        if names := [name for name in now if name != free and was.get(name) != now[name]]:
+            differs.append(f"its {part} differs in {', '.join(names)}")
+    if old["seed"] != identity["seed"]:
+        differs.append(f"its seed is {old['seed']}, not {identity['seed']}")
+    if differs:
+        raise RunError(
+            f"{out} holds another run: {'; '.join(differs)}; resume with the same settings or choose another folder"
+        )
 
 
 def _filled(kind, settings):
     """A recipe or profile as an older version wrote it, with the defaults of the fields it did not know."""
+    if "max_tools" in settings:  # which once held for held-out prompts, too
+        settings = {"held_out_max_tools": settings["max_tools"], **settings}
     return {f.name: f.default for f in fields(kind) if f.default is not MISSING} | settings
+
+
+def what_a_run_holds(profile, data, tokenizer):
+    """What a run is made of, by content -> {name of `HELD`: hash, or None where there is nothing to read}."""
+    return {
+        "rows": content_hash(data.train), "held_out": content_hash(data.held_out),
+        "weights": weights_hash(profile.model), "tokenizer": tokenizer_hash(tokenizer),
+    }  # fmt: skip
+
+
+def check_contents(out, holds, base_hash):
+    """Refuse to go on with other rows, weights or words than a run was begun with, whatever they are called.
+
+    Of a run from before this was written down, only unrounded base weights are compared.
+
+    Args:
+        holds: see `what_a_run_holds`.
+        base_hash: `policy.model_hash` of the model as loaded.
+
+    Raises:
+        RunError: something differs; all that does is named.
+    """
+    old = read_json(Path(out) / "config.json")
+    begun = old.get("holds", {})
+    changed = [HELD[name] for name in HELD if None not in (begun.get(name), holds[name]) and begun[name] != holds[name]]
+    plain = not begun and not old["profile"].get("lora_rank") and "base_model_hash" in old
+    if plain and old["base_model_hash"] != base_hash:
+        changed.append(HELD["weights"])
+    if changed:
+        raise RunError(
+            f"{out} holds another run: {', '.join(changed)} changed since it was begun; put back what it was begun "
+            "with or choose another folder"
+        )

@@ -1,8 +1,9 @@
 """The samples of a run, and the rows the trainer reads."""
 
+import logging
 import random
 from collections import Counter, defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from ..base.errors import DataError, SettingsError
 from ..data.sources import load_samples, no_call_sample
@@ -12,6 +13,9 @@ from ..models.templates import round_trip
 from ..worlds.graded_world import graded_samples
 from ..worlds.nano_world import HARD_FAMILIES, nano_samples
 
+logger = logging.getLogger(__name__)
+ROWS_READ = 100  # looked at for unknown tokens
+UNKNOWN_SHARE = 0.1  # of tokens, above which rows are refused (our assumption)
 WORLDS = {"nano": (nano_samples, HARD_FAMILIES), "graded": (graded_samples, ())}  # name -> samples, hard families
 
 
@@ -35,10 +39,9 @@ class Splits:
 def load_splits(profile, seed, tokenizer):
     """The samples a profile asks for -> `Splits`. The held-out ones of the test split are the same for all seeds.
 
-    All recipes get the same rows: the length of a prompt counts with the invitation, whether the recipe invites or not.
-
     Raises:
-        DataError: no row of a split fits into the profile's lengths, or too few no-call rows can be had.
+        DataError: the tokenizer cannot read the rows, no row of a split fits into the profile's lengths, or too few
+            no-call rows can be had.
         SettingsError: no-call rows asked of data that cannot have them.
     """
     mixed = bool(profile.no_call_rows or profile.no_call_eval_rows)
@@ -49,6 +52,9 @@ def load_splits(profile, seed, tokenizer):
     report = load_samples(profile.data, path=profile.data_path, no_call=mixed)
     if mixed and not any(sample.calls for sample in report.samples):
         raise SettingsError(f"all rows of {profile.data!r} are no-call rows already; leave no_call_rows out")
+    check_readable(report.samples, tokenizer, profile)
+    if profile.max_tools or profile.held_out_max_tools:
+        logger.warning("%s", tools_offered(profile))
     fitting, own, left_out, misfit = _fitting(report, profile, tokenizer, mixed)
     rows, set_aside = fitting["train"], []
     if profile.warm_start_rows:
@@ -57,8 +63,11 @@ def load_splits(profile, seed, tokenizer):
         rows, set_aside = rows[few:], rows[:few]
     random.Random(seed).shuffle(rows)
     random.Random(0).shuffle(fitting["test"])
-    train_samples = rows[: profile.train_prompts]
-    held_out = fitting["test"] if profile.eval_split == "test" else rows[profile.train_prompts :]
+    train_samples, held_out = rows[: profile.train_prompts], fitting["test"]
+    if profile.eval_split == "validation":
+        whole = {s.id: s for s in report.samples}
+        held_out = [fewer_tools(whole[s.id], profile.held_out_max_tools) for s in rows[profile.train_prompts :]]
+        held_out = [s for s in held_out if not misfit(s)]
     if not held_out:
         raise DataError(
             f"all {len(train_samples)} training rows of {profile.data!r} are trained on; lower train_prompts to leave "
@@ -95,7 +104,8 @@ def _fitting(report, profile, tokenizer, mixed):
     """The rows of a `LoadReport` that a run can use -> (fitting, own, left_out, misfit).
 
     `fitting`: {split: samples}; `own`: the same of rows without a call, where those are `mixed` in by number;
-    `left_out`: Counter of reasons; `misfit`: the function of a sample that gives the reason, or None.
+    `left_out`: Counter of reasons; `misfit`: the function of a sample that gives the reason, or None. All recipes get
+    the same rows: the invitation counts for a prompt's length, whether the recipe invites or not.
     """
     fitting, own, left_out = {"train": [], "test": []}, {"train": [], "test": []}, Counter(report.dropped)
     longest_answer = profile.max_completion_length - profile.example_room
@@ -112,7 +122,7 @@ def _fitting(report, profile, tokenizer, mixed):
         return "answer_too_long" if len(tokenizer(gold_completion(sample)).input_ids) >= longest_answer else None
 
     for sample in report.samples:
-        sample = fewer_tools(sample, profile.max_tools) if profile.max_tools else sample
+        sample = fewer_tools(sample, profile.max_tools if sample.split == "train" else profile.held_out_max_tools)
         if reason := misfit(sample):
             left_out[reason] += 1
         else:
@@ -129,6 +139,35 @@ def _fitting(report, profile, tokenizer, mixed):
                 f"answer below {longest_answer}; raise max_prompt_tokens or max_completion_length"
             )
     return fitting, own, left_out, misfit
+
+
+def check_readable(samples, tokenizer, profile):
+    """Refuse rows that the tokenizer mostly cannot read: a model learns nothing from a prompt of unknown tokens.
+
+    Raises:
+        DataError: more than `UNKNOWN_SHARE` of the tokens of prompts and answers are unknown.
+    """
+    texts = [render_prompt(s, tokenizer) + gold_completion(s) for s in samples[:ROWS_READ]]
+    ids = [id for row in tokenizer(texts, add_special_tokens=False).input_ids for id in row] if texts else []
+    unknown = ids.count(tokenizer.unk_token_id) if tokenizer.unk_token_id is not None else 0
+    if unknown > UNKNOWN_SHARE * len(ids):
+        raise DataError(
+            f"the tokenizer of {profile.model!r} knows too few words of {profile.data!r}: {unknown / len(ids):.0%} of "
+            f"the tokens become {tokenizer.unk_token!r}; choose a model whose tokenizer reads these rows (the nano "
+            "models read the nano world alone)"
+        )
+
+
+def tools_offered(profile):
+    """How many of its row's tools a prompt offers -> sentence; `profile`: `Profile`, or the dict of a config.json.
+
+    Runs from before `held_out_max_tools` was a field cut held-out prompts as they did training prompts.
+    """
+    settings = profile if isinstance(profile, dict) else asdict(profile)
+    train = settings.get("max_tools", 0)
+    told = [f"at most {most} of their tools, those of the answer first" if most else "all their tools"
+            for most in (train, settings.get("held_out_max_tools", train))]  # fmt: skip
+    return f"Training prompts offer {told[0]}; held-out prompts offer {told[1]}."
 
 
 def with_no_call_rows(rows, count, own, others, misfit):
@@ -166,8 +205,10 @@ def with_no_call_rows(rows, count, own, others, misfit):
 def fewer_tools(sample, most):
     """A `ToolSample` that offers at most `most` tools: those its answer calls, then its first others, in its own order.
 
-    A sample whose answer calls more keeps all that it calls.
+    A sample whose answer calls more keeps all that it calls. 0 keeps all.
     """
+    if not most:
+        return sample
     called = {call["name"] for call in sample.calls}
     others = [tool_name(tool) for tool in sample.tools if tool_name(tool) not in called]
     kept = called | set(others[: max(0, most - len(called))])

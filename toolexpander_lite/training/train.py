@@ -28,7 +28,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PrinterCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer
 
-from ..base.errors import RunError, SettingsError
+from ..base.errors import DataError, ModelError, RunError, SettingsError
 from ..base.runs import read_json, software_versions, summarize, write_json
 from ..base.settings import check_seed
 from ..evaluation.accuracy import evaluate
@@ -44,10 +44,10 @@ from ..models.shared_prompt import share_prompts
 from ..worlds import graded_world, nano_world
 from .baselines import REWARDS, serve_by_rule
 from .profiles import get_profile
-from .record import RolloutRecorder, Rounds, RunLog, command_line, rewind
-from .resume import check_folder, find_checkpoint
+from .record import RolloutRecorder, Rounds, RunLog, WeightWatch, command_line, rewind
+from .resume import check_contents, check_folder, find_checkpoint, what_a_run_holds
 from .rounds import Rounds as RoundLoop
-from .splits import in_training_order, load_splits, training_columns, training_rows
+from .splits import in_training_order, load_splits, tools_offered, training_columns, training_rows
 
 ANSWERS = {"nano": nano_world.right_call, "graded": graded_world.right_call}  # where the world knows
 TRAINER_SETTINGS = (
@@ -90,13 +90,15 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         model, tokenizer = load_policy(profile)
         arguments = grpo_config(recipe, profile, seed, out, describe_hardware())
         data = load_splits(profile, seed, tokenizer)
-        check_fit(recipe, profile, model, tokenizer)
+        check_fit(recipe, profile, model, tokenizer, data.train)
+        identity |= {"base_model_hash": model_hash(model), "holds": what_a_run_holds(profile, data, tokenizer)}
         parts = recipe_parts(recipe, profile, seed, data.train, tokenizer)
         if checkpoint:
+            check_contents(out, identity["holds"], identity["base_model_hash"])
             parts.load(checkpoint)
         # Only now: what cannot go on until here leaves the logs as they are.
         counts = rewind(out, checkpoint, recipe.hard_samples == "scan")
-        write_config(out, identity, arguments, model, data, parts, checkpoint)
+        write_config(out, identity, arguments, data, parts, checkpoint)
         rules = recipe.invite, recipe.examples_needed, wants_think(recipe.asks)
         reward = RolloutRecorder(parts.reward, recipe.num_generations, out / "rollouts.jsonl", counts, *rules)
 
@@ -127,12 +129,24 @@ def check_request(seed):
         )
 
 
-def check_fit(recipe, profile, model, tokenizer):
-    """Refuse what the model cannot read: lengths beyond its context, an invitation that its template swallows.
+def check_fit(recipe, profile, model, tokenizer, samples):
+    """Refuse what cannot be trained with, wherever a run begins.
 
     Raises:
-        SettingsError, ModelError: so it is.
+        SettingsError: lengths beyond the model's context.
+        ModelError: no weight of the model is trained, or its template swallows the invitation.
+        DataError: fewer rows than one batch has prompts.
     """
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ModelError(
+            f"no weight of {profile.model!r} would be trained: it is an adapter, and profile {profile.name!r} has "
+            "lora_rank 0, which loads adapters frozen; set lora_rank above 0 to go on training it"
+        )
+    if len(samples) < (prompts := batch_shape(recipe, profile)[0]):
+        raise DataError(
+            f"{len(samples)} training rows are fewer than the {prompts} prompts of one batch; lower prompts_per_step, "
+            "or give more rows"
+        )
     prompt = profile.max_prompt_tokens + profile.demo_room
     longest = prompt + profile.max_completion_length
     context = getattr(model.config, "max_position_embeddings", None)
@@ -167,19 +181,19 @@ def rows_to_train_on(recipe, profile, seed, samples, tokenizer, server=None):
     return rows.add_column("step", steps).with_transform(server)
 
 
-def write_config(out, identity, arguments, model, data, parts, checkpoint):
+def write_config(out, identity, arguments, data, parts, checkpoint):
     """Write config.json. Who began the run stays on record, and so does who went on."""
     config = {
         "command": command_line(),
         **identity,
         "learning_rate": arguments.learning_rate,
         "trainer": {name: value for name, value in arguments.to_dict().items() if name in TRAINER_SETTINGS},
-        "base_model_hash": model_hash(model),
         "machine": str(describe_hardware()),
         "versions": software_versions(),
         "train_samples": len(data.train),
         "held_out_samples": len(data.held_out),
         "left_out": data.left_out,
+        "tools": tools_offered(identity["profile"]),
     }
     if parts.bank is not None:
         lonely = parts.bank.why_without(data.train)
@@ -187,9 +201,10 @@ def write_config(out, identity, arguments, model, data, parts, checkpoint):
                    "no_demonstration_because": dict(Counter(lonely.values()))}  # fmt: skip
     if checkpoint:
         begun = read_json(out / "config.json")
-        again = {"command": config["command"], "from": Path(checkpoint).name, "versions": config["versions"]}
-        config |= {"command": begun["command"], "versions": begun["versions"],
-                   "resumed": [*begun.get("resumed", []), again]}  # fmt: skip
+        may_differ = ("command", "machine", "versions")
+        again = {"from": Path(checkpoint).name, **{name: config[name] for name in may_differ}}
+        config |= {name: begun[name] for name in may_differ if name in begun}
+        config["resumed"] = [*begun.get("resumed", []), again]
     write_json(out / "config.json", config)
 
 
@@ -205,10 +220,10 @@ def run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress
         )  # fmt: skip
 
     every = profile.eval_every * updates
-    log = RunLog(out / "log.jsonl", counts, score, every, progress, parts.pool)
-    if parts.pool is None:
-        return [log]
-    return [log, Rounds(parts.pool, parts.bank, recipe.round_steps * updates, out, data.train)]
+    callbacks = [RunLog(out / "log.jsonl", counts, score, every, progress, parts.pool), WeightWatch()]
+    if parts.pool is not None:
+        callbacks.append(Rounds(parts.pool, parts.bank, recipe.round_steps * updates, out, data.train))
+    return callbacks
 
 
 def stock_trainer(recipe, profile, model, tokenizer, arguments, rows, rewards, callbacks):
