@@ -254,7 +254,7 @@ class HardSamplePool:
         Raises:
             PoolError: no such file, not a pool file, or one of another data set or of other settings.
         """
-        names = ("ids", "window", "retest", "round", "fallbacks", "events", "draws", *ARRAYS)
+        names = ("ids", "window", "retest", "round", "fallbacks", "events", *ARRAYS)
         state = read_state(path, "pool file", names)
         if state["ids"] != self._fingerprint():
             raise PoolError(f"the pool file {path} is of another data set: its sample ids differ")
@@ -266,7 +266,7 @@ class HardSamplePool:
                 )
         self.round = state["round"]
         self.fallbacks.update(state["fallbacks"])
-        self.draws = state["draws"]
+        self.draws = state.get("draws", {})  # pools saved before there were scans have none
         self._last_fallback = state.get("last_fallback", {})  # pools saved before it was kept have none
         self._events = deque(map(tuple, state["events"]), maxlen=EVENTS_KEPT)
         for name in ARRAYS:
