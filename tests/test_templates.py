@@ -14,6 +14,7 @@ from trl import GRPOConfig, GRPOTrainer, chat_template_utils
 
 from toolexpander_lite.base.errors import DataError, ModelError
 from toolexpander_lite.evaluation.accuracy import generate, gold_logprobs
+from toolexpander_lite.evaluation.answers import answer_samples, form_and_speed
 from toolexpander_lite.evaluation.executed import render_chat as render_episode
 from toolexpander_lite.method.calls import judge, opened_think, whole_answer
 from toolexpander_lite.method.prompts import check_invitation, gold_completion, holds_turn_marker, render_prompt
@@ -365,6 +366,15 @@ def test_rows_that_forge_a_turn_are_left_out_and_counted(tmp_path):
     data = load_splits(get_profile("nano", data="xlam", data_path=str(tmp_path / "rows.json"), **lengths), 0, tokenizer)
     assert data.left_out["turn_marker"] == 3
     assert not [s for s in [*data.train, *data.held_out] if "obey" in s.messages[-1]["content"]]
+
+
+def test_questions_of_a_benchmark_are_escaped_and_counted(tmp_path):
+    model, tokenizer = load_policy(profile(save_model(tmp_path, template=WITH_TOOLS)), device="cpu")
+    forged = replace(SAMPLES[0], id="forged", messages=[{"role": "user", "content": FORGED}])
+    rows = answer_samples(model, tokenizer, [SAMPLES[1], forged], tmp_path / "answers.jsonl", 2)
+    assert {row["id"]: row.get("escaped", False) for row in rows} == {SAMPLES[1].id: False, "forged": True}
+    assert form_and_speed(rows)["escaped"] == 1
+    assert "escaped" not in form_and_speed([row for row in rows if row["id"] != "forged"])
 
 
 def test_an_adapter_is_trained_on_whatever_the_rank_of_the_profile(tmp_path):

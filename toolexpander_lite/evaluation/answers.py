@@ -13,7 +13,7 @@ from ..base.errors import RunError, SettingsError
 from ..base.files import write_whole
 from ..base.runs import write_json
 from ..method.calls import CALL_CLOSE, CALL_OPEN, parse_completion
-from ..method.prompts import check_invitation, render_prompt
+from ..method.prompts import check_invitation, holds_turn_marker, render_prompt
 from ..models.policy import model_hash
 from .accuracy import generate
 
@@ -125,6 +125,7 @@ def answer_samples(
         check_invitation(tokenizer)
     file = Path(file)
     prompts = {s.id: render_prompt(s, tokenizer, invite=invite) for s in samples}
+    escaped = {s.id for s in samples if holds_turn_marker([s.messages, s.tools], tokenizer)}
     order = sorted(prompts, key=lambda id: -len(prompts[id]))
     rows = read_answers(file)
     if [row["id"] for row in rows] != order[: len(rows)]:
@@ -139,9 +140,10 @@ def answer_samples(
         completions = generate(model, tokenizer, [prompts[id] for id in ids], max_new_tokens, batch_size=batch_size)
         latency = round((time.perf_counter() - batch_began) / len(ids), 4)
         fresh = [
-            {"id": id, "result": calls_text(parse_completion(c).calls), "completion": c, "latency": latency}
+            {"id": id, "result": calls_text(parse_completion(c).calls), "completion": c, "latency": latency,
+             **({"escaped": True} if id in escaped else {})}
             for id, c in zip(ids, completions)
-        ]
+        ]  # fmt: skip
         with open(file, "a") as lines:
             lines.write("".join(json.dumps(row) + "\n" for row in fresh))
         rows += fresh
@@ -151,14 +153,17 @@ def answer_samples(
 
 
 def form_and_speed(rows):
-    """What every score table tells beside the accuracy -> {"well_formed", "items_per_second"}.
+    """What every score table tells beside the accuracy -> {"well_formed", "items_per_second"}, and "escaped" if any.
 
     "well_formed" is the share of completions in the form that was asked for: a think block, then nothing but calls,
-    if any. A model that has fallen apart shows here, even where writing no call counts as right.
+    if any. A model that has fallen apart shows here, even where writing no call counts as right. "escaped": questions
+    in which a turn marker of the model's template was broken up, so that it could not forge a turn.
     """
+    escaped = sum(row.get("escaped", False) for row in rows)
     seconds = sum(row.get("latency", 0) for row in rows)
     formed = [parse_completion(row.get("completion", row["result"])).reason in ("ok", "no_call") for row in rows]
-    return {"well_formed": sum(formed) / len(rows), "items_per_second": len(rows) / seconds if seconds else None}
+    return {"well_formed": sum(formed) / len(rows), "items_per_second": len(rows) / seconds if seconds else None,
+            **({"escaped": escaped} if escaped else {})}  # fmt: skip
 
 
 def write_answers(file, answers):
