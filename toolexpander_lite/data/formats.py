@@ -206,7 +206,7 @@ def to_hermes(question, tools, calls):
 
     Args:
         tools: JSON Schema of the tools on offer, `{"type": "function", "function": {...}}`.
-        calls: the right calls, `{"name", "arguments"}`. A row without any is dropped when it is read.
+        calls: the right calls, `{"name", "arguments"}`. A row without any is dropped when it is read, unless asked for.
     """
     blocks = "\n".join(f"<tool_call>\n{json.dumps(call)}\n</tool_call>" for call in calls)
     turns = [{"from": "human", "value": question}, {"from": "gpt", "value": blocks or "No tool fits."}]
