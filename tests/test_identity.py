@@ -54,18 +54,18 @@ def test_the_same_run_goes_on_and_writes_down_what_it_holds(base, begun):
     assert read_log(begun)[-1]["step"] == 4 and set(config["holds"]) == set(resume.HELD)
     assert None not in config["holds"].values()
     [again] = config["resumed"]
-    assert set(again) == {"from", "command", "machine", "versions"}, "what may differ is on record"
+    assert set(again) == {"from", "command", "machine", "processor", "versions"}, "what may differ is on record"
 
 
 def test_edited_rows_are_refused_in_one_line_and_nothing_is_touched(base, begun, monkeypatch):
     before = contents(begun)
-    whole = splits.nano_samples
+    whole, hard = splits.WORLDS["nano"]
 
     def changed(split, *arguments, **options):
         samples = whole(split, *arguments, **options)
         return [edited(samples[0]), *samples[1:]]
 
-    monkeypatch.setattr(splits, "nano_samples", changed)
+    monkeypatch.setitem(splits.WORLDS, "nano", (changed, hard))
     with pytest.raises(RunError) as error:
         go_on(base, begun)
     assert "the training rows, the held-out rows changed since it was begun" in str(error.value)

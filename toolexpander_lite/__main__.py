@@ -1,6 +1,7 @@
 """The command line: `python -m toolexpander_lite COMMAND`. Each command calls the function the notebooks call."""
 
 import argparse
+import contextvars
 import json
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import torch
 
 from .base.errors import KitError, SettingsError
+from .method.calls import DEFAULTS_RULE
 from .method.recipes import RECIPES, Recipe, get_recipe, parse_settings
 from .studies.plan import plan_names
 from .training.profiles import PROFILES, Profile, get_profile
@@ -51,12 +53,18 @@ def _profile(arguments, *names):
             f"the nano data reads no file, so {profile.data_path} would be passed over; say whose form its rows have "
             "with --data, hermes for example"
         )
-    return profile
+    return _judging(profile)
 
 
 def _scored_profile(arguments):
     """The same of a benchmark's command, whose --data-path, where it has one, is that of its questions."""
-    return get_profile(arguments.profile, **_settings(arguments, ("model",), Profile, "profile_set"))
+    return _judging(get_profile(arguments.profile, **_settings(arguments, ("model",), Profile, "profile_set")))
+
+
+def _judging(profile):
+    """From here on the command judges by the profile's rule; see `main` for its end."""
+    DEFAULTS_RULE.set(profile.spelled_defaults)
+    return profile
 
 
 def _train(arguments):
@@ -404,7 +412,7 @@ def _parser():
 def main(argv=None):
     arguments = _parser().parse_args(argv)
     try:
-        arguments.function(arguments)
+        contextvars.copy_context().run(arguments.function, arguments)  # a profile may set the judge's rule
     except KitError as error:  # says what is wrong and what to do; anything else keeps its traceback
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -13,12 +13,17 @@ nothing here evaluates them, raises on them, or takes longer than linear time in
 import json
 import math
 import re
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
+from ..base.errors import SettingsError
 from .samples import tool_name
 
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 CALL_OPEN, CALL_CLOSE = "<tool_call>", "</tool_call>"
+SPELLED_DEFAULTS = ("extra", "same")  # see `spelled_defaults`
+DEFAULTS_RULE = ContextVar("spelled_defaults", default="extra")
 MAX_CHARS = 20_000  # our assumption: some 5,000 tokens, ten times the longest completion of any profile
 MAX_DEPTH = 32  # of nested objects and lists; real calls use 2 or 3
 
@@ -219,14 +224,52 @@ def same_value(a, b):
     return type(a) is type(b) and a == b
 
 
+@contextmanager
+def spelled_defaults(rule):
+    """How the judge takes an optional argument that is written with its schema's default, while the block runs.
+
+    "extra", the paper's exact match and what holds otherwise: it is another call than the one without it. "same": it is
+    the same call. One switch for rewards, pools, evaluations and `ToolRegistry`; a profile's field `spelled_defaults`.
+
+    Raises:
+        SettingsError: an unknown rule.
+    """
+    if rule not in SPELLED_DEFAULTS:
+        raise SettingsError(f"spelled_defaults is {rule!r}; use {' or '.join(map(repr, SPELLED_DEFAULTS))}")
+    token = DEFAULTS_RULE.set(rule)
+    try:
+        yield
+    finally:
+        DEFAULTS_RULE.reset(token)
+
+
+def without_defaults(calls, tools):
+    """Calls less their optional arguments whose value is the schema's default -> list of calls."""
+    schemas = {tool_name(tool): tool["function"].get("parameters") or {} for tool in tools}
+    result = []
+    for call in calls:
+        schema = schemas.get(call["name"], {})
+        known, required = schema.get("properties") or {}, schema.get("required") or ()
+        kept = {
+            name: value for name, value in call["arguments"].items()
+            if name in required or not isinstance(known.get(name), dict) or "default" not in known[name]
+            or not same_value(value, known[name]["default"])
+        }  # fmt: skip
+        result.append({**call, "arguments": kept})
+    return result
+
+
 def match_calls(predicted, gold, tools=None):
     """Compare predicted with gold calls (lists of `{"name", "arguments"}`), in any order -> `Match`.
 
-    Exact match, our assumption: an optional argument spelled out with its default value is an extra
-    argument. If only the number of calls is right, the reason compares the first call left over with
-    the closest gold call left over: same tool, then fewest faulty arguments, then text of the reason.
+    Exact match: an optional argument spelled out with its default value is an extra argument, unless
+    `spelled_defaults` says otherwise. If only the number of calls is right, the reason compares the
+    first call left over with the closest gold call left over: same tool, then fewest faulty
+    arguments, then text of the reason.
     `tools` are the JSON Schemas of the tools on offer; with None, no name counts as unknown.
     """
+    if tools and DEFAULTS_RULE.get() == "same":
+        predicted, gold = without_defaults(predicted, tools), without_defaults(gold, tools)
     listed = None if tools is None else {tool_name(tool) for tool in tools}
     unmatched, open_gold = [], list(gold)
     for call in predicted:

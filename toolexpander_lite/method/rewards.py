@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .calls import judge, whole_answers
+from .calls import DEFAULTS_RULE, judge, whole_answers
 from .samples import from_json
 
 GRID = 2**12  # rewards are multiples of 1/GRID, see `quantise`
@@ -58,15 +58,16 @@ def judge_all(completions, calls, tools, think=True):
     Equal rollouts of a prompt share one verdict: a peaked policy writes the same text again and again, and the reward
     is not the only one who asks.
     """
+    rule = DEFAULTS_RULE.get()
     return [
-        _judge_text(c, g, t, think) if isinstance(c, str) and isinstance(g, str) and isinstance(t, str)
+        _judge_text(c, g, t, think, rule) if isinstance(c, str) and isinstance(g, str) and isinstance(t, str)
         else judge(c, from_json(g), from_json(t), think)
         for c, g, t in zip(completions, calls, tools, strict=True)
     ]  # fmt: skip
 
 
 @lru_cache(maxsize=4096)
-def _judge_text(completion, calls, tools, think):
+def _judge_text(completion, calls, tools, think, rule):
     return judge(completion, from_json(calls), from_json(tools), think)
 
 

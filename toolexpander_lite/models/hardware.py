@@ -5,7 +5,9 @@ without owning the machine. All thresholds are our assumptions.
 """
 
 import os
+import platform
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -46,6 +48,16 @@ def describe_hardware():
     except (AttributeError, ValueError):  # not every operating system tells
         memory = 0
     return Hardware("cpu", "CPU", memory / 2**30, None, threads)
+
+
+def processor_name():
+    """The processor's own name, as far as the operating system tells it -> str."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
 
 
 def pick_dtype(wanted="bfloat16", hardware=None):

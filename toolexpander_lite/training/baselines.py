@@ -22,7 +22,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ..base.errors import PoolError
 from ..base.files import write_whole
-from ..method.calls import opened_think, same_value, whole_answers
+from ..method.calls import DEFAULTS_RULE, opened_think, same_value, whole_answers, without_defaults
 from ..method.hard_sampling import PromptServer
 from ..method.pool import FALLBACKS, HARD_WINDOW, check_content, index_of_ids, read_state
 from ..method.prompts import gold_completion, render_prompt
@@ -303,15 +303,18 @@ def serve_by_rule(recipe, samples, bank, tokenizer, **options):
 def graded_reward(prompts, completions, calls, tools, log_metric=None, **columns):
     """Format part (0 or 1) plus `correctness` (-3 to 3), quantised -> list of N floats in [-3, 4].
 
-    The reward of ToolRL (arXiv 2504.13958, section 3.3). 4.0 if and only if `conjunctive_reward` is 1.0. Simplified:
-    the format is that of `calls.py` (ToolRL has a response block too), and unreadable calls count as no calls.
+    The reward of ToolRL (arXiv 2504.13958, section 3.3). Simplified: the format is that of `calls.py` (ToolRL has a
+    response block too), and unreadable calls count as no calls.
     """
     verdicts = judge_and_log(whole_answers(prompts, completions), calls, tools, log_metric)
     rewards = []
-    for verdict, gold in zip(verdicts, calls, strict=True):
+    for verdict, gold, listed in zip(verdicts, calls, tools, strict=True):
+        given, gold = verdict.parsed.calls, from_json(gold)
+        if DEFAULTS_RULE.get() == "same":
+            given, gold = (without_defaults(side, from_json(listed)) for side in (given, gold))
         # Garbage holds no calls, but must not count as the right answer to a sample that wants none.
-        garbage = not verdict.parsed.calls and not verdict.format_ok
-        rewards.append(verdict.format_ok + (-3.0 if garbage else correctness(verdict.parsed.calls, from_json(gold))))
+        garbage = not given and not verdict.format_ok
+        rewards.append(verdict.format_ok + (-3.0 if garbage else correctness(given, gold)))
     return [quantise(reward) for reward in rewards]
 
 

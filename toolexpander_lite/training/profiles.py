@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from ..base.errors import SettingsError
+from ..method.calls import SPELLED_DEFAULTS
 
 OPTIMIZERS = ("adamw_torch_fused", "paged_adamw_8bit")
 DTYPES = ("float32", "float16", "bfloat16")
@@ -51,6 +52,8 @@ class Profile:
         eval_prompts: held-out prompts in an evaluation (nano: per family).
         eval_split: "test", or "validation": training prompts that the run does not train on. Settings are chosen on
             the latter, so that the former stays unseen.
+        spelled_defaults: "extra" (the paper's exact match) or "same": how the judge takes an argument written with its
+            schema's default, see `calls.spelled_defaults`.
         warm_start_steps: SFT steps (8 rows each) of `warm_start.build_warm_start`, for a model that writes no
             calls at all; 0 when the model needs none.
         warm_start_rows: training rows set aside for that, the same for all seeds, as far as there are more than
@@ -88,6 +91,7 @@ class Profile:
     eval_every: int = 10
     eval_prompts: int = 20
     eval_split: str = "test"
+    spelled_defaults: str = "extra"
     warm_start_steps: int = 0
     warm_start_rows: int = 0
     gradient_checkpointing: bool = False
@@ -114,6 +118,10 @@ class Profile:
             )
         if self.dtype not in DTYPES:
             raise SettingsError(f"profile {self.name!r}: dtype is {self.dtype!r}; choose one of {', '.join(DTYPES)}")
+        if self.spelled_defaults not in SPELLED_DEFAULTS:
+            raise SettingsError(
+                f"profile {self.name!r}: spelled_defaults is {self.spelled_defaults!r}; use 'extra' or 'same'"
+            )
         if self.attention not in ("sdpa", "eager"):
             raise SettingsError(f"profile {self.name!r}: attention is {self.attention!r}; use 'sdpa' or 'eager'")
         if self.eval_split not in ("test", "validation"):

@@ -29,10 +29,11 @@ from transformers import PrinterCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer
 
 from ..base.errors import DataError, ModelError, RunError, SettingsError
-from ..base.runs import read_json, software_versions, summarize, write_json
+from ..base.runs import read_json, summarize, write_json
 from ..base.settings import check_seed
 from ..evaluation.accuracy import evaluate
 from ..method.assemble import assemble
+from ..method.calls import spelled_defaults
 from ..method.demonstrations import DemoBank
 from ..method.pool import HARD_WINDOW
 from ..method.prompts import check_invitation, wants_think
@@ -44,7 +45,7 @@ from ..models.shared_prompt import share_prompts
 from ..worlds import graded_world, nano_world
 from .baselines import REWARDS, serve_by_rule
 from .profiles import get_profile
-from .record import RolloutRecorder, Rounds, RunLog, WeightWatch, command_line, rewind
+from .record import RolloutRecorder, Rounds, RunLog, WeightWatch, command_line, here, rewind
 from .resume import check_contents, check_folder, find_checkpoint, what_a_run_holds
 from .rounds import Rounds as RoundLoop
 from .splits import in_training_order, load_splits, tools_offered, training_columns, training_rows
@@ -85,7 +86,7 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
     pooled = recipe.hard_samples != "keep"
     checkpoint = find_checkpoint(out, profile.steps, recipe.num_iterations, pooled) if resume else None
     began = time.perf_counter()
-    with disk_errors(out):
+    with disk_errors(out), spelled_defaults(profile.spelled_defaults):
         set_seed(seed)
         model, tokenizer = load_policy(profile)
         arguments = grpo_config(recipe, profile, seed, out, describe_hardware())
@@ -188,8 +189,7 @@ def write_config(out, identity, arguments, data, parts, checkpoint):
         **identity,
         "learning_rate": arguments.learning_rate,
         "trainer": {name: value for name, value in arguments.to_dict().items() if name in TRAINER_SETTINGS},
-        "machine": str(describe_hardware()),
-        "versions": software_versions(),
+        **here(),
         "train_samples": len(data.train),
         "held_out_samples": len(data.held_out),
         "left_out": data.left_out,
@@ -201,7 +201,7 @@ def write_config(out, identity, arguments, data, parts, checkpoint):
                    "no_demonstration_because": dict(Counter(lonely.values()))}  # fmt: skip
     if checkpoint:
         begun = read_json(out / "config.json")
-        may_differ = ("command", "machine", "versions")
+        may_differ = ("command", *here())
         again = {"from": Path(checkpoint).name, **{name: config[name] for name in may_differ}}
         config |= {name: begun[name] for name in may_differ if name in begun}
         config["resumed"] = [*begun.get("resumed", []), again]

@@ -11,6 +11,7 @@ import psutil
 import torch
 from transformers import TrainerCallback
 
+from ..method.calls import spelled_defaults
 from ..method.pool import HARD_WINDOW
 from ..models.hardware import describe_hardware
 from ..models.policy import free_memory
@@ -110,7 +111,8 @@ def measure_steps(model, tokenizer, samples, recipe, profile, steps, *, longest=
         free_memory()
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-        stock_trainer(recipe, profile, model, tokenizer, arguments, rows, [recorder], [clock]).train()
+        with spelled_defaults(profile.spelled_defaults):
+            stock_trainer(recipe, profile, model, tokenizer, arguments, rows, [recorder], [clock]).train()
     if "ref" in getattr(model, "peft_config", {}):
         model.delete_adapter("ref")  # TRL's copy for the KL term, which the next trainer would refuse to overwrite
     batches = [row for row in clock.rows if "num_tokens" in row]  # a further update on them logs no rollouts

@@ -8,6 +8,7 @@ assumptions.
 
 import json
 import logging
+import math
 import random
 import time
 from dataclasses import asdict, replace
@@ -18,15 +19,16 @@ from torch.nn.utils import clip_grad_norm_
 from torch.nn.utils.rnn import pad_sequence
 
 from ..base.errors import ModelError, SettingsError
-from ..base.runs import software_versions, write_json
+from ..base.runs import write_json
 from ..base.settings import check_seed
 from ..evaluation.accuracy import evaluate
+from ..method.calls import spelled_defaults
 from ..method.demonstrations import DemoBank
 from ..method.hard_sampling import PromptServer
 from ..method.prompts import gold_completion, render_prompt
-from ..models.hardware import describe_hardware, pick_dtype
+from ..models.hardware import pick_dtype
 from ..models.policy import load_policy, model_hash
-from .record import command_line
+from .record import command_line, here
 from .resume import check_folder
 from .splits import load_splits
 
@@ -64,19 +66,37 @@ def rows_that_fit(samples, tokenizer, max_tokens, prompts=None):
     return fitting
 
 
+def _taught(row):
+    """Tokens of a row that have a label."""
+    return sum(label != IGNORED for label in row[1])
+
+
+def _padded(rows, pad_token_id, device):
+    """Rows of `encode_row` -> what a model takes, padded on the right."""
+    ids, labels = (
+        pad_sequence([torch.tensor(row[part], device=device) for row in rows], True, filler)
+        for part, filler in ((0, pad_token_id), (1, IGNORED))
+    )
+    lengths = torch.tensor([len(row[0]) for row in rows], device=device)
+    mask = (torch.arange(ids.shape[1], device=device) < lengths[:, None]).long()
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
 def sft_warm_start(model, tokenizer, samples, steps, batch_size=8, learning_rate=None, seed=0, max_tokens=512,
-                   dtype="float32", progress=None, prompts=None):  # fmt: skip
+                   dtype="float32", progress=None, prompts=None, rows_at_once=2):  # fmt: skip
     """Train `model` in place on the gold answers of `samples` -> list of losses, one per step.
 
     Args:
         prompts: a rendered prompt per sample, None for those that are asked alone; None asks all of them so.
         steps: optimizer steps; rows are drawn in a new random order each time all have been seen.
-        batch_size: rows per step, in one forward pass.
+        batch_size: rows per step.
         learning_rate: None is 3e-5 for full weights and 2e-4 for LoRA adapters.
         max_tokens: rows longer than this, prompt and answer together, are left out, never cut: a cut
             answer would teach to stop early.
         dtype: precision of the arithmetic, as `pick_dtype` gives it.
         progress: called as `progress(step, loss)` after each step; loss in nats per completion token.
+        rows_at_once: rows per forward pass. The scores of all words of a vocabulary take most of the memory: at
+            SmolLM2's 49,152 words and 640 tokens 0.12 GB a row, several times over.
 
     Raises:
         ValueError: no row fits into `max_tokens`, or the loss is not finite.
@@ -96,23 +116,21 @@ def sft_warm_start(model, tokenizer, samples, steps, batch_size=8, learning_rate
         while len(queue) < batch_size:
             queue += rng.sample(fitting, len(fitting))
         batch, queue = queue[:batch_size], queue[batch_size:]
-        ids, labels = (
-            pad_sequence([torch.tensor(row[part], device=device) for row in batch], True, filler)
-            for part, filler in ((0, tokenizer.pad_token_id), (1, IGNORED))
-        )
-        lengths = torch.tensor([len(row[0]) for row in batch], device=device)
-        mask = (torch.arange(ids.shape[1], device=device) < lengths[:, None]).long()
-        with autocast:
-            loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
-        if not torch.isfinite(loss):
-            raise ValueError(f"warm start: the loss is {loss.item()} at step {step}; lower the learning rate")
-        scaler.scale(loss).backward()
+        total, losses = sum(_taught(row) for row in batch), [*losses, 0.0]
+        for start in range(0, len(batch), rows_at_once):
+            part = batch[start : start + rows_at_once]
+            with autocast:
+                loss = model(**_padded(part, tokenizer.pad_token_id, device)).loss
+            loss = loss * (sum(_taught(row) for row in part) / total)  # the mean over all tokens of the step
+            scaler.scale(loss).backward()
+            losses[-1] += loss.item()
+        if not math.isfinite(losses[-1]):
+            raise ValueError(f"warm start: the loss is {losses[-1]} at step {step}; lower the learning rate")
         scaler.unscale_(optimizer)
         clip_grad_norm_(weights, 1.0)
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad()
-        losses.append(loss.item())
         if progress is not None:
             progress(step, losses[-1])
     model.train(was_training)
@@ -182,12 +200,13 @@ def build_warm_start(profile, out, seed=0, progress=None, demonstrations=False):
     dtype = pick_dtype(profile.dtype)
 
     def held_out_scores():
-        with torch.autocast(model.device.type, getattr(torch, dtype), enabled=dtype != "float32"):
+        autocast = torch.autocast(model.device.type, getattr(torch, dtype), enabled=dtype != "float32")
+        with autocast, spelled_defaults(profile.spelled_defaults):
             return evaluate(model, tokenizer, data.held_out, profile.max_completion_length)
 
     write_json(out / "config.json", {
         "command": command_line(), "profile": asdict(profile), "seed": seed, "learning_rate": 3e-5, "rows_per_step": 8,
-        "base_model_hash": model_hash(model), "machine": str(describe_hardware()), "versions": software_versions(),
+        "base_model_hash": model_hash(model), **here(),
         "trained_on": len(taught), "own_rows_of_the_run": not data.set_aside, "held_out_samples": len(data.held_out),
         "left_out": data.left_out, "with_a_demonstration": len(prompts) - prompts.count(None),
     })  # fmt: skip

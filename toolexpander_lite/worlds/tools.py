@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, best_match
 
 from ..base.schemas import fault
+from ..method.calls import DEFAULTS_RULE, without_defaults
 from ..method.samples import tool_name
 
 MAX_ERROR_CHARS = 300  # our assumption: enough for a message, too little to flood a context
@@ -80,7 +81,8 @@ class ToolRegistry:
             timeout: seconds.
         """
         outcome = [failure("tool_error", "the tool ended without a result")]
-        worker = threading.Thread(target=self._work, args=(call, outcome), daemon=True)
+        same = DEFAULTS_RULE.get() == "same"  # asked here: a thread does not see it
+        worker = threading.Thread(target=self._work, args=(call, outcome, same), daemon=True)
         worker.start()
         worker.join(timeout)
         if worker.is_alive():
@@ -101,15 +103,18 @@ class ToolRegistry:
         limit = failure("step_limit", f"step limit: only the first {max_steps} calls are run")
         return [self.execute(call, timeout) if i < max_steps else limit for i, call in enumerate(calls)]
 
-    def _work(self, call, outcome):
+    def _work(self, call, outcome, same):
         """Body of the worker thread: put the result of the call into `outcome[0]`."""
         try:
-            outcome[0] = self._checked_run(call)
+            outcome[0] = self._checked_run(call, same)
         except BaseException as error:  # a tool may even call exit(); its thread's end must not go unseen
             outcome[0] = failure("tool_error", f"{type(error).__name__}: {error}")
 
-    def _checked_run(self, call):
-        """Check the call and run it; what the tool raises is `_work`'s to catch."""
+    def _checked_run(self, call, same):
+        """Check the call and run it, with `same` less what `calls.without_defaults` takes for left out.
+
+        What the tool raises is `_work`'s to catch.
+        """
         problem = check_form(call)
         if problem is not None:
             return problem
@@ -119,6 +124,8 @@ class ToolRegistry:
         problem = fault(schema["function"].get("parameters", {}), call["arguments"], best_match)
         if problem is not None:
             return failure("bad_arguments", f"bad arguments at {problem.json_path}: {problem.message}")
+        if same:
+            [call] = without_defaults([call], [schema])
         # A copy: the call may be logged or scored after the tool has changed its arguments.
         return ToolResult(True, function(**copy.deepcopy(call["arguments"])), "", "ok")
 
