@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from test_models import PLAIN_CHATML, SAMPLES, WITH_TOOLS, profile, save_model
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from trl import GRPOConfig, GRPOTrainer, chat_template_utils
 
 from toolexpander_lite.base.errors import DataError, ModelError
@@ -21,13 +21,21 @@ from toolexpander_lite.method.prompts import check_invitation, gold_completion, 
 from toolexpander_lite.method.rewards import conjunctive_reward
 from toolexpander_lite.method.samples import SolvedSample
 from toolexpander_lite.method.self_examples import example_text, judge_example
+from toolexpander_lite.models.files import NANO_CHECKPOINTS
 from toolexpander_lite.models.policy import load_policy
-from toolexpander_lite.models.templates import adapt_template, check_round_trip, prepare_tokenizer, round_trip
+from toolexpander_lite.models.templates import (
+    TOOL_TEMPLATE,
+    adapt_template,
+    check_round_trip,
+    prepare_tokenizer,
+    round_trip,
+)
 from toolexpander_lite.training.baselines import hint_prefix
 from toolexpander_lite.training.preflight import check_prompts, preflight
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.splits import load_splits
 from toolexpander_lite.training.warm_start import IGNORED, encode_row
+from toolexpander_lite.worlds.nano_world import nano_samples
 
 FOLDER = chat_template_utils._CHAT_TEMPLATES_DIR
 FORECAST = json.dumps([{"name": "forecast", "description": "tells it", "parameters": {"town": {"type": "str"}}}])
@@ -145,6 +153,32 @@ def opening_template():
     return WITH_TOOLS.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
 
 
+def test_where_no_thought_is_asked_for_an_opened_block_is_closed_at_once():
+    sample = SAMPLES[0]
+    for prompt in ("<think>\n", "<think>\n\n</think>\n\n", "assistant\n"):
+        answer = gold_completion(sample, prompt, think=False)
+        assert "call weather" not in answer and ("</think>" in answer) == (prompt == "<think>\n")
+        assert judge(whole_answer(prompt, answer), sample.calls, sample.tools, think=False).reason == "ok"
+
+
+def test_the_policies_of_the_kit_are_left_as_they_are_and_smollm2_is_told_the_tools():
+    for name in ("nano", "nano-invited"):
+        tokenizer = AutoTokenizer.from_pretrained(NANO_CHECKPOINTS[name])
+        template = tokenizer.chat_template
+        assert loaded(tokenizer) == [] and tokenizer.chat_template == template
+        sample, demo = nano_samples("train", 1)[:2]
+        assert round_trip(sample, tokenizer, [demo]) == ""
+        assert (round_trip(sample, tokenizer, invite=True) == "") == (name == "nano-invited")
+    smollm2 = (
+        "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
+        "You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}"
+        "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    tokenizer = make_tokenizer(smollm2)
+    assert loaded(tokenizer) == ["tools"] and tokenizer.chat_template == TOOL_TEMPLATE
+
+
 def test_a_hint_and_the_gold_probability_begin_after_what_the_prompt_has_opened(tmp_path):
     folder = save_model(tmp_path, template=opening_template())
     model, tokenizer = load_policy(profile(folder), device="cpu")
@@ -231,7 +265,7 @@ def test_a_check_of_prompts_names_the_special_tag_too():
     tokenizer = make_tokenizer(WITH_TOOLS, ["<tool_call>"])
     prepare_tokenizer(tokenizer)
     check = check_prompts(SAMPLES, tokenizer)
-    assert check.status == "refuse" and "<tool_call> is special" in check.mend
+    assert check.status == "refuse" and "<tool_call> is special" in check.found
 
 
 def test_a_tag_that_is_an_ordinary_added_token_or_no_token_at_all_is_fine():

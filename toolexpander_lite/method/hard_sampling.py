@@ -23,7 +23,7 @@ from typing import NamedTuple
 from ..base.errors import PoolError
 from ..base.files import write_whole
 from ..base.runs import read_jsonl
-from .calls import judge, whole_answer
+from .calls import judge, whole_answer, whole_answers
 from .demonstrations import offering
 from .prompts import render_prompt, wants_think
 from .rewards import quantise
@@ -315,7 +315,7 @@ class PoolReward:
         places = zip(columns.get("scheduled") or sample_id, sample_id, served, fallback)
         right = [r is not None and r >= 1 for r in rewards]
         wanted = self.bank is not None and self.bank.source == "own"
-        told = zip(places, right, completions)
+        told = zip(places, right, whole_answers(prompts, completions))
         rows = _gather([(place, float(r), text if wanted and r else "") for place, r, text in told])
         groups = defaultdict(list)
         for place, right, completion in rows:

@@ -79,10 +79,10 @@ def gold_completion(sample, prompt="", think=True):
     )
     thought = f"call {names}{THINK_CLOSE}\n" if sample.calls else f"no tool fits{THINK_CLOSE}"
     calls = "\n".join(f"{CALL_OPEN}\n{block}\n{CALL_CLOSE}" for block in blocks)
-    if not think:
-        return calls
     opened = opened_think(prompt)
-    return calls if THINK_CLOSE in opened else ("" if opened else THINK_OPEN) + thought + calls
+    if not think:
+        thought = f"{THINK_CLOSE}\n"  # ends at once what the prompt has opened
+    return calls if THINK_CLOSE in opened or not (opened or think) else (THINK_OPEN + thought)[len(opened) :] + calls
 
 
 def written_completion(sample, think=True):

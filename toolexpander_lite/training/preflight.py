@@ -107,7 +107,7 @@ def check_prompts(samples, tokenizer, instruction=SYSTEM_PROMPT, invite=False):
             return Check("prompts", "refuse", f"the prompt of {sample.id} holds no special token that marks a turn.",
                          "use a model whose template has turn markers in its vocabulary")  # fmt: skip
         if reason := round_trip(sample, tokenizer, [demo] if demo.id != sample.id else [], invite):
-            return Check("prompts", "refuse", f"the gold answer to {sample.id} would not be judged right.", reason)
+            return Check("prompts", "refuse", f"the gold answer to {sample.id} would not be judged right: {reason}.")
     looked_at = min(len(samples), PROMPTS_LOOKED_AT)
     return Check("prompts", "ok", f"{looked_at} looked at: template applied, tools and markers there.")
 
@@ -274,7 +274,7 @@ def preflight(profile="nano", recipe="grpo", seed=0, out="out", steps=1):
     except KitError as error:
         return Preflight([*checks, Check("model and data", "refuse", str(error))])
     instruction = "" if profile.data == "nano" else SYSTEM_PROMPT
-    checks += [check_prompts(samples, tokenizer, instruction, recipe.invite), check_tokens(model, tokenizer),
+    checks += [check_prompts(samples, tokenizer, instruction, recipe.asks), check_tokens(model, tokenizer),
                check_room(samples, tokenizer, recipe, profile), check_visits(samples, recipe, profile),
                check_disk(model, out, profile)]  # fmt: skip
     if Preflight(checks).refused:
