@@ -4,8 +4,17 @@ import json
 
 import pytest
 
+from toolexpander_lite.method.assemble import assemble
 from toolexpander_lite.method.calls import judge
-from toolexpander_lite.method.prompts import SYSTEM_PROMPT, gold_completion, render_messages, render_prompt
+from toolexpander_lite.method.prompts import (
+    EXAMPLES_INVITATION,
+    SYSTEM_PROMPT,
+    gold_completion,
+    render_messages,
+    render_prompt,
+)
+from toolexpander_lite.method.recipes import get_recipe
+from toolexpander_lite.method.rewards import conjunctive_reward, native_reward
 from toolexpander_lite.method.samples import ToolSample
 
 
@@ -80,3 +89,47 @@ def test_render_prompt_asks_the_template_for_tools_and_an_opened_answer():
     assert render_prompt(sample(), Tokenizer(), [sample("s-2")]) == "text"
     assert seen["add_generation_prompt"] is True and seen["tokenize"] is False
     assert seen["tools"] == sample().tools and len(seen["messages"]) == 4
+
+
+# The paper's first idea: the model's own system prompt and tags, nothing of ours
+
+
+def test_native_prompts_add_nothing_and_show_no_thoughts():
+    asked, shown = sample(), sample("s-2", "Rain in Rome?", [{"name": "weather", "arguments": {"city": "Rome"}}])
+    assert render_messages(asked, invite="native") == asked.messages
+    messages = render_messages(asked, [shown], invite="native")
+    assert [m["role"] for m in messages] == ["user", "assistant", "user"]
+    assert messages[1]["content"] == '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>'
+    own = sample(messages=[{"role": "system", "content": "Be brief."}, *asked.messages])
+    assert render_messages(own, invite="native")[0] == {"role": "system", "content": "Be brief."}
+    assert render_messages(own)[0]["content"] == f"{SYSTEM_PROMPT}\n\nBe brief."
+
+
+def test_native_answers_need_no_think_block():
+    asked = sample()
+    bare = gold_completion(asked, think=False)
+    answers = [
+        (bare, "ok"), (f"<think>hm</think>{bare}", "ok"), (f"Sure! {bare}", "extra_text"), ("", "no_call"),
+        (f"hm</think>{bare}", "no_think"), (f"<think>{bare}", "truncated"),
+    ]  # fmt: skip
+    for text, reason in answers:
+        assert judge(text, asked.calls, asked.tools, think=False).reason == reason, text
+    assert judge(bare, asked.calls, asked.tools).reason == "no_think", "where thinking is asked for, it is"
+    columns = {"prompts": ["p"], "completions": [bare], "calls": [asked.calls], "tools": [asked.tools]}
+    assert (native_reward(**columns), conjunctive_reward(**columns)) == ([1.0], [0.0])
+
+
+def test_the_prompt_style_is_a_field_of_the_recipe():
+    assert [get_recipe("paper_grpo", prompt_style=style).asks for style in ("think", "native")] == [False, "native"]
+    assert get_recipe("paper_self_exemplifying").asks == "examples" and get_recipe("set").asks is True
+    text = render_messages(sample(), invite="examples")[0]["content"]
+    assert text == f"{SYSTEM_PROMPT}\n\n{EXAMPLES_INVITATION}" and "at least four different examples" in text
+
+
+def test_a_native_recipe_is_judged_natively():
+    rows = [sample(), sample("s-2", "Rain in Rome?", [{"name": "weather", "arguments": {"city": "Rome"}}])]
+    for style, reward in (("native", native_reward), ("think", conjunctive_reward)):
+        assert assemble(get_recipe("paper_grpo", prompt_style=style), rows, None, 100).reward is reward
+    parts = assemble(get_recipe("paper_self_exemplifying", examples_needed=2), rows, None, 100)
+    (bonus,) = parts.bonuses
+    assert (bonus.needed, bonus.gated, bonus.bonus) == (2, True, 41 / 4096)

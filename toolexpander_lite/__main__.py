@@ -87,6 +87,13 @@ def _preflight(arguments):
         raise SettingsError(f"the preflight refuses this run: {', '.join(check.name for check in report.refused)}")
 
 
+def _scan(arguments):
+    from .training.rounds import hard_counts
+
+    recipe = get_recipe(arguments.recipe, **_settings(arguments, (), Recipe, "set"))
+    print(json.dumps(hard_counts(recipe, _profile(arguments), arguments.seed, arguments.out), indent=1))
+
+
 def _evaluate(arguments):
     from .evaluation.accuracy import evaluate
     from .method.demonstrations import DemoBank
@@ -326,6 +333,13 @@ def _parser():
     sub.add_argument("--steps", type=int, help="optimizer steps of the run, instead of the profile's")
     sub.add_argument("--trial-steps", type=int, default=1, help="ordinary steps to take (default 1)")
     sub.add_argument("--out", default="out", help="run directory to come")
+
+    sub = command("scan", _scan, "count the training rows that are hard: plainly, and with two kinds of demonstrations")
+    sub.add_argument("--recipe", default="paper_replace", help="its temperature, scan, demonstrations and prompts")
+    model_and_data(sub)
+    sub.add_argument("--seed", type=int, default=0, help="of the rows drawn, their demonstrations and the rollouts")
+    sub.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any other field of the recipe")
+    sub.add_argument("--out", default="out/scan", help="folder for its results; a scan that was cut goes on there")
 
     sub = command("evaluate", _evaluate, "greedy accuracy of a model on the held-out prompts of a profile")
     model_and_data(sub)

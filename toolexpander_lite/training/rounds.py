@@ -6,6 +6,7 @@ before. So nothing of a round is decided while the trainer's loader is at work, 
 
 import copy
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -13,11 +14,19 @@ from datasets import concatenate_datasets
 from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
 
+from ..base.files import check_writable
+from ..base.runs import software_versions, write_json
 from ..evaluation.accuracy import ask_policy
+from ..method.assemble import assemble
 from ..method.hard_sampling import begin_round, count_right, round_rows
 from ..method.prompts import render_prompt, wants_think
+from ..method.recipes import get_recipe
+from ..models.hardware import describe_hardware
+from ..models.policy import load_policy, model_hash
+from .profiles import get_profile
+from .record import command_line
 from .resume import step_of
-from .splits import in_training_order, training_columns
+from .splits import in_training_order, load_splits, training_columns
 
 SCANNED = ("replace", "add", "exclude_hard")  # servings that need to know who is hard
 
@@ -127,6 +136,47 @@ class Rounds:
         ordered = in_training_order(rows, (end - begin) // updates * per_step, f"{self.seed}-{round}")
         skipped = rows.select([0] * (begin // updates * per_step))
         return concatenate_datasets([skipped, ordered]).with_transform(self.parts.server)
+
+
+def hard_counts(recipe, profile, seed, out):
+    """How many rows are hard plainly, with random demonstrations and with verified ones (the paper's Table 2) -> dict.
+
+    No training. Hard rows are asked again with their demonstrations; whoever has none stays hard. Verified ones are
+    asked anew, so that a lucky draw does not count. scans.jsonl in `out` has a line per row asked, and a cut scan goes
+    on from it; config.json and summary.json are as a run's.
+
+    Returns:
+        {"rows", "hard_raw", "hard_random", "hard_verified", "without_demonstration", "not_verified", "rollouts",
+        "completion_tokens", "seconds"}; the last three are of everything that was asked.
+    """
+    recipe, profile, out = get_recipe(recipe, demo_source="random"), get_profile(profile), Path(out)
+    check_writable(out)
+    model, tokenizer = load_policy(profile)
+    samples = load_splits(profile, seed, tokenizer).train
+    room, think = profile.max_prompt_tokens + profile.demo_room, wants_think(recipe.asks)
+    ask = ask_policy(model, tokenizer, profile.max_completion_length, recipe.temperature, profile.micro_batch)
+    file, rollouts, spent, result = out / "scans.jsonl", recipe.scan_rollouts, [], {"rows": len(samples)}
+    for source in ("random", "verified"):
+        parts = assemble(get_recipe(recipe, demo_source=source), samples, tokenizer, room, seed)
+        pool, server = parts.pool, parts.server
+        found = begin_round(pool, server, ask, rollouts, 0, seed, file, recipe.verify_draws)
+        hard = [id for id in pool if pool.mode(id) == "demonstrated"]
+        served = {id: server.serve(id) for id in hard}
+        shown = [(server.samples[id], row["prompt"]) for id, row in served.items() if row["served"] == "demonstrated"]
+        note = {"step": 0, "kind": source}
+        again = [count_right(ask, shown, rollouts, seed, note, file, think)] if shown else []
+        learnable = sum(right > 0 for counted in again for right in counted.right.values())
+        result |= {"hard_raw": len(hard), f"hard_{source}": len(hard) - learnable}
+        result["without_demonstration"] = sum(row["fallback"] == "no_demonstration" for row in served.values())
+        spent += again + (found if source == "random" else found[1:])  # the scan is one and the same
+        result["not_verified"] = sum(row["fallback"] == "not_verified" for row in served.values())
+    names = {"rollouts": "rollouts", "completion_tokens": "tokens", "seconds": "seconds"}
+    result |= {name: round(sum(getattr(c, field) for c in spent), 1) for name, field in names.items()}
+    identity = {"recipe": asdict(recipe), "profile": asdict(profile), "seed": seed, "learning_rate": None}
+    made = {"base_model_hash": model_hash(model), "machine": str(describe_hardware()), "versions": software_versions()}
+    write_json(out / "config.json", {"command": command_line(), **identity, **made})
+    write_json(out / "summary.json", result)
+    return result
 
 
 def load_weights(model, checkpoint):
