@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from toolexpander_lite.base.errors import SettingsError
 from toolexpander_lite.base.runs import read_jsonl, read_log
 from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.training.profiles import get_profile
@@ -91,6 +92,18 @@ def test_rounds_longer_than_the_run_are_one_round(tmp_path):
     verified = [line for line in lines if line["kind"] == "verify"]
     assert verified and {line["step"] for line in verified} == {0}
     assert read_log(out)[-1]["scan_rollouts"] == 240 + 10 * len(verified), "verification is counted"
+
+
+def test_supervised_training_is_at_equal_tokens(tmp_path):
+    """As many gold answers as GRPO has rollouts, with the stock SFTTrainer; measured by the same scans."""
+    recipe = get_recipe("paper_sft", learning_rate=3e-3)
+    out = train(recipe, get_profile("nano", steps=4, **TINY), 0, tmp_path / "run")
+    rows, summary = read_log(out), json.loads((out / "summary.json").read_text())
+    assert rows[-1]["rollouts"] == 0 and rows[-1]["loss"] < rows[1]["loss"]
+    assert 4 * 60 * 15 < rows[-1]["completion_tokens"] < 4 * 60 * 30
+    assert summary["hard_rows_after"] <= summary["hard_rows_before"] and "reward" not in rows[-1]
+    with pytest.raises(SettingsError, match="supervised training has no rollouts"):
+        get_recipe("paper_replace", supervised=True)
 
 
 def test_what_grpo_leaves_is_measured_and_not_counted(tmp_path):

@@ -63,6 +63,7 @@ class Recipe:
         example_bonus: paid for valid self-written examples, see `self_examples` (the paper: 0.01).
         gated_bonus: pay it only where the task reward is right (the paper).
         examples_needed: distinct examples that earn it ("more than 3" in the paper: 4); 0 is the rule of one example.
+        supervised: no rollouts: the gold answers are trained on, as many of them as GRPO would have rollouts.
         strict_examples: pay only for an example that shares no argument with the answer (our assumption).
     """
 
@@ -96,6 +97,7 @@ class Recipe:
     gated_bonus: bool = False
     examples_needed: int = 0
     strict_examples: bool = False
+    supervised: bool = False
 
     def __post_init__(self):
         for name, choices in CHOICES.items():
@@ -136,6 +138,8 @@ class Recipe:
             f"few_shot_share is {self.few_shot_share}; it must lie between 0 and 1": 0 <= self.few_shot_share <= 1,
             "the prompts of prompt_style='examples' ask for examples_needed (1 or more), and no others do":
                 self.examples_needed >= by_list and (by_list or not self.examples_needed),
+            "supervised training has no rollouts, and so neither hard samples nor a bonus": not self.supervised or not (
+                does_something or self.example_bonus),
             "invite adds to the prompts of prompt_style='think' alone": not self.invite or self.prompt_style == "think",
         }  # fmt: skip
         for message, holds in wanted.items():
@@ -169,6 +173,8 @@ PAPERS = (
         ("mixed", "half of the rows with demonstrations, drawn anew each round"),
         ("exclude_hard", "hard rows are left out of the round"),
     )),
+    Recipe("paper_sft", "supervised training on the gold answers of all rows, at equal tokens", supervised=True,
+           scan_rollouts=10, temperature=0.7),
     Recipe("paper_rollouts_32", "paper_grpo in groups of 32, of fewer prompts", **PAPER | {"num_generations": 32}),
 )  # fmt: skip
 

@@ -165,6 +165,16 @@ class RunLog(TrainerCallback):
         )
 
 
+class GoldCount(TrainerCallback):
+    """Counts the gold tokens of a supervised run as completion tokens: `per_step`, the mean of its rows, each step."""
+
+    def __init__(self, counts, per_step):
+        self.counts, self.per_step = counts, per_step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.counts["completion_tokens"] += self.per_step
+
+
 # How rounds.jsonl writes the states of a `HardSamplePool` or a `baselines.VisitHistory`.
 STATE_LETTERS = {"unseen": ".", "plain": "p", "failed": "f", "demonstrated": "d", "retest": "t", "returned": "r",
                  "solved": "s"}  # fmt: skip

@@ -26,9 +26,10 @@ from pathlib import Path
 from safetensors import SafetensorError
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PrinterCallback, set_seed
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from ..base.errors import DataError, ModelError, RunError, SettingsError
+from ..base.intervals import mean
 from ..base.runs import read_json, summarize, write_json
 from ..base.settings import check_seed
 from ..evaluation.accuracy import evaluate
@@ -36,7 +37,7 @@ from ..method.assemble import assemble
 from ..method.calls import spelled_defaults
 from ..method.demonstrations import DemoBank
 from ..method.pool import HARD_WINDOW
-from ..method.prompts import check_invitation, wants_think
+from ..method.prompts import check_invitation, gold_completion, wants_think
 from ..method.recipes import get_recipe
 from ..models.files import mark_base
 from ..models.hardware import describe_hardware, pick_dtype
@@ -45,12 +46,18 @@ from ..models.shared_prompt import share_prompts
 from ..worlds import graded_world, nano_world
 from .baselines import REWARDS, serve_by_rule
 from .profiles import get_profile
-from .record import RolloutRecorder, Rounds, RunLog, WeightWatch, command_line, here, rewind
+from .record import GoldCount, RolloutRecorder, Rounds, RunLog, WeightWatch, command_line, here, rewind
 from .resume import check_contents, check_folder, find_checkpoint, what_a_run_holds
 from .rounds import Rounds as RoundLoop
 from .splits import in_training_order, load_splits, tools_offered, training_columns, training_rows
 
 ANSWERS = {"nano": nano_world.right_call, "graded": graded_world.right_call}  # where the world knows
+# What a supervised run has in common with the others.
+SFT_SETTINGS = (
+    "output_dir", "seed", "max_steps", "learning_rate", "lr_scheduler_type", "per_device_train_batch_size",
+    "gradient_accumulation_steps", "bf16", "fp16", "gradient_checkpointing", "optim", "use_cpu", "logging_steps",
+    "save_steps", "save_total_limit", "report_to", "disable_tqdm", "dataloader_pin_memory",
+)  # fmt: skip
 TRAINER_SETTINGS = (
     "adam_beta1", "adam_beta2", "adam_epsilon", "bf16", "fp16", "gradient_accumulation_steps", "gradient_checkpointing",
     "loss_type", "lr_scheduler_type", "max_grad_norm", "num_iterations", "optim", "per_device_train_batch_size",
@@ -175,6 +182,10 @@ def rows_to_train_on(recipe, profile, seed, samples, tokenizer, server=None):
     """
     per_step, _ = batch_shape(recipe, profile)
     columns = training_columns(samples) if server else training_rows(samples, tokenizer, recipe.asks)
+    if recipe.supervised:
+        gold = [gold_completion(s, prompt, wants_think(recipe.asks)) for s, prompt in zip(samples, columns["prompt"])]
+        columns = columns.select_columns(["prompt"]).add_column("completion", gold)
+        per_step *= recipe.num_generations
     rows = in_training_order(columns, profile.steps * per_step, seed, gap=2 * per_step)
     if not server:
         return rows
@@ -221,19 +232,28 @@ def run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress
 
     every = profile.eval_every * updates
     callbacks = [RunLog(out / "log.jsonl", counts, score, every, progress, parts.pool), WeightWatch()]
+    if recipe.supervised:
+        gold = [len(tokenizer(gold_completion(s, think=wants_think(recipe.asks))).input_ids) + 1 for s in data.train]
+        per_step = batch_shape(recipe, profile)[0] * recipe.num_generations
+        callbacks.append(GoldCount(counts, round(per_step * mean(gold))))
     if parts.pool is not None:
         callbacks.append(Rounds(parts.pool, parts.bank, recipe.round_steps * updates, out, data.train))
     return callbacks
 
 
 def stock_trainer(recipe, profile, model, tokenizer, arguments, rows, rewards, callbacks):
-    """The stock `GRPOTrainer` -> trainer. The learning rate is multiplied by `lr_decay` at each round's end."""
-    trainer = GRPOTrainer(
-        model=model, reward_funcs=rewards, args=arguments, train_dataset=rows, processing_class=tokenizer,
-        callbacks=callbacks,
-    )  # fmt: skip
+    """The stock `GRPOTrainer` -> trainer; of a supervised recipe the stock `SFTTrainer`.
+
+    The learning rate is multiplied by `lr_decay` at each round's end.
+    """
+    handed = {"model": model, "train_dataset": rows, "processing_class": tokenizer, "callbacks": callbacks}
+    if recipe.supervised:
+        settings = {name: getattr(arguments, name) for name in SFT_SETTINGS}
+        trainer = SFTTrainer(args=SFTConfig(**settings, max_length=None), **handed)
+    else:
+        trainer = GRPOTrainer(args=arguments, reward_funcs=rewards, **handed)
     adapters_to_float32(trainer.model)  # TRL rounds QLoRA adapters to bfloat16: small updates would vanish
-    for each in (trainer.model, trainer.ref_model) if profile.share_prompts else ():
+    for each in (trainer.model, getattr(trainer, "ref_model", None)) if profile.share_prompts else ():
         if each is not None:
             share_prompts(each)
     trainer.remove_callback(PrinterCallback)  # `progress` shows the log instead
