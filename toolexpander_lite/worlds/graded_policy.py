@@ -9,8 +9,8 @@ import random
 from dataclasses import dataclass
 
 from ..base.files import check_new_folder
-from .graded_world import FORMS, PHRASES, TOOLS, Familiarity, corrupted, make_sample, queries, written
-from .nano_policy import END, PAD, ROLES, Row, build_model, fit, word_tokenizer
+from .graded_world import FORMS, PHRASES, TOOLS, WRONG, Familiarity, corrupted, make_sample, queries, written
+from .nano_policy import END, PAD, ROLES, Row, WarmStart, build_model, fit, word_tokenizer
 from .nano_world import CODEBOOKS
 
 TEMPLATE = (
@@ -44,21 +44,28 @@ def build_graded_tokenizer():
 
 @dataclass(frozen=True)
 class GradedWarmStart:
-    """The SFT rows of a graded policy; the loop's settings as in `nano_policy.WarmStart`.
+    """The SFT rows of a graded policy, in three stages; batch and learning rates as in `nano_policy.WarmStart`.
+
+    How a query is read, from rows without demonstrations; whom to believe, from rows in which right demonstrations of
+    the same tool decide nearly everything (`SCHOOL`); then `familiarity`, which is what the policy is to be.
 
     Attributes:
-        familiarity: what is taught.
-        plain_share: share of rows without demonstrations.
-        plain_steps: steps at the beginning in which all rows are without: how to read a query is learnt first.
+        familiarity: what is taught in the end.
+        stages: SFT steps of each stage.
+        learning_rates: AdamW's in each stage, with linear decay.
+        plain_share: share of rows without demonstrations in the last two stages.
+        seed: of weights and rows.
     """
 
     familiarity: Familiarity
-    steps: int = 1400
+    stages: tuple = (450, 550, 250)
+    learning_rates: tuple = (3e-3, 3e-3, 1.5e-3)
     batch_size: int = 48
-    learning_rate: float = 3e-3
     plain_share: float = 0.35
-    plain_steps: int = 250
     seed: int = 0
+
+
+SCHOOL = Familiarity(level=-1.0, spread=0.5, word_spread=0.5, evidence=8.0, distrust=8.0)
 
 
 def _draw(odds, rng):
@@ -73,43 +80,54 @@ def _demonstration(tool, words, rng):
         query, other = rng.choice(queries(tool.name, "train"))
     if rng.random() < 0.4:
         arguments, wrong = corrupted(tool, other, rng)
-        forms = [() if i in wrong else (f,) for i, f in enumerate(tool.forms)]
+        forms = [(WRONG if i in wrong else f,) for i, f in enumerate(tool.forms)]
     else:
         forms = [(f if rng.random() < 0.9 else rng.choice(FORMS),) for f in tool.forms]
         arguments = {a: written(w, f) for a, w, (f,) in zip(tool.arguments, other, forms)}
     return make_sample(tool, query, arguments), forms
 
 
-def graded_row(plan, rng, plain=False):
+def graded_row(familiarity, plain_share, rng):
     """Draw one `Row`: demonstrations of either tool on offer, right or wrong, and an answer that weighs them."""
     tool = rng.choice(list(TOOLS.values()))
     query, words = rng.choice(queries(tool.name, "train"))
     demos, shown = [], [(), (), ()]
-    if not plain and rng.random() >= plan.plain_share:
+    if rng.random() >= plain_share:
         offered = [t["function"]["name"] for t in make_sample(tool, query, {}).tools]
         for name in rng.choices(offered, k=rng.choice((1, 2, 2))):
             demo, forms = _demonstration(TOOLS[name], words, rng)
             demos.append(demo)
             if name == tool.name:  # more of the same is no more evidence
                 shown = [tuple({*a, *b}) for a, b in zip(shown, forms)]
-    odds = plan.familiarity.log_odds(tool, words, shown)
+    odds = familiarity.log_odds(tool, words, shown)
     forms = [_draw(o, rng) for o in odds]
     arguments = {a: written(w, f) for a, w, f in zip(tool.arguments, words, forms)}
     return Row(make_sample(tool, query, arguments), demos, False, False)
 
 
-def build_graded_policy(plan, folder=None, progress=None):
-    """Warm-start a graded policy on train queries only -> (model, tokenizer); saved to `folder` if given."""
+def build_graded_policy(plan, folder=None, progress=None, schooled=None):
+    """Warm-start a graded policy on train queries only -> (model, tokenizer); saved to `folder` if given.
+
+    `schooled`: function of the model, called after the second stage, up to which all policies of a seed are one.
+
+    Raises:
+        RunError: `folder` is not empty or cannot be written.
+    """
     if folder:
         check_new_folder(folder)
     tokenizer = build_graded_tokenizer()
     model = build_model(tokenizer, plan.seed)
-    rng = random.Random(plan.seed)
+    taught = ((SCHOOL, 1.0), (SCHOOL, plan.plain_share), (plan.familiarity, plan.plain_share))
+    for stage, (familiarity, plain_share) in enumerate(taught):
+        rng = random.Random(f"{plan.seed}-{stage}")
 
-    def rows_at(step):
-        return [graded_row(plan, rng, step < plan.plain_steps) for _ in range(10 * plan.batch_size)]
+        def rows_at(step, familiarity=familiarity, plain_share=plain_share, rng=rng):
+            return [graded_row(familiarity, plain_share, rng) for _ in range(10 * plan.batch_size)]
 
-    fit(model, tokenizer, plan, rows_at, rng, progress)
+        settings = WarmStart(plan.stages[stage], plan.batch_size, plan.learning_rates[stage])
+        fit(model, tokenizer, settings, rows_at, rng, progress)
+        if stage == 1 and schooled:
+            schooled(model)
     if folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

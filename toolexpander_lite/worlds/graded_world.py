@@ -6,11 +6,12 @@ about another, and no two tools share an argument name.
 
 What is engineered, all of it in `Familiarity`: the policies were taught to write the right form with a chance whose
 log-odds are a level of the tool plus one of the word, spread so that pass rates run from 0 to 1; a demonstration of
-the *same tool* whose values *are those of its own query* adds a constant to these log-odds; any other demonstration
-adds nothing. So examples help as evidence does, a lot where the policy is near and little where it is far. Two
-levels make two policies, about as weak as the paper's two 1.5B models (28 and 72 % of its rows hard, Table 2). And
-`NOISE` of the training rows have a wrong value in their gold call, as public tool data has: nobody can solve these,
-and as demonstrations they are worth nothing. The held-out rows have none. The paper trains on real data.
+the *same tool* whose values *are those of its own query* adds a constant to these log-odds, one with wrong values
+makes the habit of repeating the query's word stronger, and one of another tool does nothing. So examples help as
+evidence does, a lot where the policy is near and little where it is far. Two levels make two policies, about as weak
+as the paper's two 1.5B models (28 and 72 % of its rows hard, Table 2). And `NOISE` of the training rows have a wrong
+value in their gold call, as public tool data has: nobody can solve these, and as demonstrations they are worth
+nothing. The held-out rows have none. The paper trains on real data.
 """
 
 import hashlib
@@ -24,6 +25,7 @@ from ..method.samples import ToolSample
 from .nano_world import CODEBOOKS, HELD_OUT_SHARE, TOOLS_PER_PROMPT
 
 FORMS = ("word", "id", "ref")
+WRONG = "wrong"  # in place of a form: a value that is not that of the query
 NOISE = 0.08  # share of training rows with a wrong value in the gold call
 PHRASES = {"city": "in {}", "day": "on {}", "currency": "paid in {}", "language": "speaking {}",
            "unit": "measured by {}", "month": "for {}", "hour": "at {}", "colour": "coloured {}"}  # fmt: skip
@@ -153,15 +155,17 @@ class Familiarity:
         spread: half the range of the tools' levels, which lie evenly in it.
         word_spread: likewise of the words' levels, each tool's own.
         evidence: added to a form that a demonstration of the same tool shows, if its value is that of its query.
+        distrust: added to the query's word where such demonstrations show wrong values alone.
     """
 
     level: float
-    spread: float = 4.5
-    word_spread: float = 1.5
-    evidence: float = 5.0
+    spread: float = 5.0
+    word_spread: float = 2.0
+    evidence: float = 4.0
+    distrust: float = 2.0
 
     def log_odds(self, tool, words, shown=((), (), ())):
-        """[{form: log-odds} of each argument]; `shown`: the forms that demonstrations show of each argument."""
+        """[{form: log-odds} of each argument]; `shown`: what demonstrations show of each, forms or `WRONG`."""
         places = sorted(TOOLS, key=lambda name: hashlib.sha256(name.encode()).digest())
         own = self.level + self.spread * (2 * places.index(tool.name) / (len(TOOLS) - 1) - 1)
         odds = []
@@ -169,8 +173,10 @@ class Familiarity:
             known = random.Random(f"{argument} {word}").uniform(-self.word_spread, self.word_spread)
             other = {"id": "ref", "ref": "id"}[form]
             odds.append({"word": 0.0, other: -1.5, form: own + known})
-            for f in forms:
+            right = set(forms) - {WRONG}
+            for f in right:
                 odds[-1][f] += self.evidence
+            odds[-1]["word"] += self.distrust * bool(forms and not right)
         return odds
 
     def chance(self, tool, words, shown=((), (), ()), temperature=1.0):
