@@ -23,6 +23,7 @@ from ..method.prompts import render_prompt, wants_think
 from ..method.recipes import get_recipe
 from ..models.hardware import describe_hardware
 from ..models.policy import load_policy, model_hash
+from ..models.shared_prompt import share_prompts
 from .profiles import get_profile
 from .record import command_line
 from .resume import step_of
@@ -81,6 +82,8 @@ class Rounds:
             rows of the training set without a right one in `scan_rollouts` rollouts.
         """
         scans, hard = self.recipe.scan_rollouts > 0, {}
+        if self.profile.share_prompts:  # as the trainer will, so that scans before and after a resumption are alike
+            share_prompts(model)
         if scans:
             hard["hard_rows_before"] = self.scan(model, 0)
         if rows is None:
@@ -152,6 +155,8 @@ def hard_counts(recipe, profile, seed, out):
     recipe, profile, out = get_recipe(recipe, demo_source="random"), get_profile(profile), Path(out)
     check_writable(out)
     model, tokenizer = load_policy(profile)
+    if profile.share_prompts:
+        share_prompts(model)
     samples = load_splits(profile, seed, tokenizer).train
     room, think = profile.max_prompt_tokens + profile.demo_room, wants_think(recipe.asks)
     ask = ask_policy(model, tokenizer, profile.max_completion_length, recipe.temperature, profile.micro_batch)
