@@ -63,7 +63,7 @@ def test_a_bad_line_within_a_log_is_named_and_nothing_after_it_lost(run, name, l
     lines = (run / name).read_text().splitlines()
     lines[4] = line
     (run / name).write_text("\n".join(lines) + "\n")
-    assert refused(run, f"{name}: line 5 of 41 is no JSON object .*mend or delete that line")
+    assert refused(run, f"{name}: line 5 of 41 is no JSON object .*repair or delete that line")
     before = contents(run)
     with pytest.raises(RunError, match=f"{name}: line 5 of 41"):
         rewind(run, "checkpoint-20")

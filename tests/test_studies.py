@@ -3,6 +3,7 @@
 import json
 import math
 import shlex
+import sys
 from dataclasses import asdict, fields
 from subprocess import CompletedProcess
 
@@ -186,17 +187,32 @@ def test_an_arm_whose_rate_was_not_searched_waits(tmp_path, capsys):
 
 def test_study_makes_what_is_missing_keeps_logs_only_and_reports_a_failure(monkeypatch, tmp_path):
     plan = 'seeds = 1\nrecipe = "grpo"\n[arms]\nworks = { steps = 1 }\nfails = { eval_split = "nowhere" }\n'
-    mine = plan_file(tmp_path, plan)
+    mine, told = plan_file(tmp_path, plan), []
     monkeypatch.setattr(studies, "REPOSITORY", tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    told = []
+
+    def train(words, cwd, env, **_):
+        """Leaves what a training run leaves; `fails` ends with an error, as `train` would."""
+        assert words[:3] == [sys.executable, "-m", "toolexpander_lite"] and env["OMP_NUM_THREADS"] == "1"
+        arguments = _parser().parse_args(words[3:])
+        if arguments.eval_split == "nowhere":
+            return CompletedProcess(words, 2, "", "a warning\nerror: no split nowhere")
+        run = fake_run(cwd / arguments.out.rpartition("/")[0], arguments.seed, 0.5)
+        (run / "summary.json").write_text(json.dumps({"zero_shot": 0.5, "wall_seconds": 2.0}))
+        (run / "rollouts.jsonl").write_text("{}\n")
+        for folder in ("final", "checkpoints"):
+            (run / folder).mkdir()
+        return CompletedProcess(words, 0, "", "")
+
+    monkeypatch.setattr(studies.subprocess, "run", train)
     with pytest.raises(RunError, match="some runs of mine failed"):
         studies.run_study(mine, progress=told.append)
     run = tmp_path / "assets" / "runs" / "mine" / "works" / "seed-0"
     assert {p.name for p in run.iterdir()} == {"config.json", "log.jsonl", "summary.json"}
-    assert any("fails seed 0 FAILED" in line and "nowhere" in line for line in told)
+    assert "  works seed 0: zero-shot 0.500, 2 s" in told
+    assert "  fails seed 0 FAILED: error: no split nowhere" in told
+    assert main(["pack", str(run.parents[1])]) == 0 and not run.exists()
     studies.run_study(mine, only="works", progress=told.append)
-    assert told[-1] == "mine: 1 of 1 runs are there"
+    assert told[-1] == "mine: 1 of 1 runs are there", "a packed run is there, too"
 
 
 def test_studies_run_seed_by_seed_so_that_one_that_is_cut_has_something_of_every_arm(monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-"""Errors of the user's making. Each message names what is wrong and the mend; the command line shows it alone."""
+"""Errors of the user's making. Each message names what is wrong and what to do; the command line shows it alone."""
 
 
 class KitError(Exception):

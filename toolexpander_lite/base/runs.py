@@ -85,7 +85,7 @@ def read_jsonl(path, whole=False):
             if whole or number < len(lines):
                 raise RunError(
                     f"{path}: line {number} of {len(lines)} is no JSON object ({error})"
-                    + ("" if whole else "; mend or delete that line, and nothing of the lines after it is lost")
+                    + ("" if whole else "; repair or delete that line, and nothing of the lines after it is lost")
                 ) from error
     return rows
 

@@ -99,8 +99,8 @@ def run_notebook(path, out, quick=False, timeout=1800):
     try:
         client.execute(env=environment)
     except (CellExecutionError, DeadKernelError, TimeoutError) as error:
-        told = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()  # without the colours of a traceback
-        raise NotebookError(f"{path.name} failed: {told[-1500:]}") from error
+        text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()  # without the colours of a traceback
+        raise NotebookError(f"{path.name} failed: {text[-1500:]}") from error
     finally:
         nbformat.write(notebook, copies / path.name)
     return time.perf_counter() - began, list(found_lines(notebook)), _save_figures(notebook, figures, path.stem)

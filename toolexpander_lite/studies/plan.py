@@ -108,8 +108,9 @@ def read_plan(study):
     except (OSError, ValueError, KitError) as error:
         raise SettingsError(f"{file}: {error}") from error
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        told = f"{type(error).__name__}: {error}"
-        raise SettingsError(f"{file}: a key has not the form that it has in the kit's plans ({told})") from error
+        raise SettingsError(
+            f"{file}: a key has not the form that it has in the kit's plans ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _plan(name, plan, folder):

@@ -14,7 +14,7 @@ from .plan import read_plan
 from .scoreboard import scoreboard_lines
 from .statistics import arms_table, hits, map_cells, map_table, study_table
 from .study_figures import KEY_SEEDS, docs_figures
-from .tables import runs_table
+from .tables import markdown_table, runs_table
 
 CHAPTERS = (  # studies with a table in docs/results.md; heading and words are in their plans
     "nano-hard-sampling", "nano-map", "nano-examples", "nano-ablation", "nano-hard-first", "nano-ablation-hard",
@@ -72,7 +72,7 @@ def results_markdown(assets):
         "accuracy over all families is below half of the run's own peak. *Demonstrations lost*: the same rule, applied "
         "to the accuracy on hard questions with one demonstration in front.",
         "",
-        *_table(
+        *markdown_table(
             ("variant", "steps", "rollouts", "easy (worst seed)", "hard (best seed)",
              "hard, one demonstration (worst seed)", "stalled", "collapsed", "demonstrations lost"),
             [
@@ -109,14 +109,8 @@ def key_lines(runs):
                  f"{row['solved']} of {row['seeds']}", time_to(row))
                 for name, meaning in plan.words.items() for row in [arms[name]]
             ]  # fmt: skip
-            lines += [f"{plan.main}:", "", *_table(header, rows), ""]
+            lines += [f"{plan.main}:", "", *markdown_table(header, rows), ""]
     return [*lines, *map_sentences(runs / "nano-map")]
-
-
-def _table(header, rows):
-    """A Markdown table -> lines."""
-    head, *body = (f"| {' | '.join(map(str, row))} |" for row in (header, *rows))
-    return [head, "|---" * len(header) + "|", *body]
 
 
 def time_to(row):
@@ -142,7 +136,7 @@ def arms_lines(folder):
             f"{row['hard']:.2f} ({interval})", f"{row['worst']:.2f}", row["solved"], time_to(row),
             f"{row['easy']:.2f}", f"{row['few_shot']:.2f}", *[uninvited] * invited,
         ))  # fmt: skip
-    return _table(header, rows)
+    return markdown_table(header, rows)
 
 
 def map_lines(folder):
@@ -161,7 +155,7 @@ def map_lines(folder):
         lucky = f"{cell['lucky']:.0f}" if cell["lucky"] >= 10 else f"{cell['lucky']:.2g}"
         rows.append((f"`{cell['base']}`", f"{cell['alone']:.0e}", f"{cell['helped']:.2g}", lucky,
                      *(ended(cell, recipe) for recipe in recipes)))  # fmt: skip
-    return _table(("base", "alone", "with one demonstration", "lucky successes to expect", *recipes), rows)
+    return markdown_table(("base", "alone", "with one demonstration", "lucky successes to expect", *recipes), rows)
 
 
 def map_sentences(folder):
@@ -239,15 +233,15 @@ def reading_lines(benchmarks):
     rows = {(row["policy"], row["asked"]): row["reasons"] for row in read_json(file)["rows"]}
     if not set(warm_starts) <= {policy for policy, _ in rows}:  # somebody asked policies of his own
         return []
-    told = "- **What a demonstration does to hard real rows**, before any GRPO (notebook 05)."
+    line = "- **What a demonstration does to hard real rows**, before any GRPO (notebook 05)."
     for policy, words in warm_starts.items():
         shown, again = rows[policy, "demonstrated"], rows[policy, "again"]
-        told += (
+        line += (
             f" Warm-started {words}: with a demonstration {shown.get('unknown_tool', 0)} of {sum(shown.values())} "
             f"rollouts call a tool that the row does not have and {shown.get('ok', 0)} are right; zero-shot again "
             f"{again.get('unknown_tool', 0)} and {again.get('ok', 0)}."
         )
-    return [told]
+    return [line]
 
 
 def speed_lines(benchmarks):
@@ -284,7 +278,7 @@ def precision_lines(benchmarks):
     if not file.exists():
         return []
     found = read_json(file)
-    told = [
+    rows = [
         f"{row['precision'].replace('4bit', '4 bits')} {hits(len(row['right']) / row['questions'], row['questions'])}, "
         f"{row['MiB_weights']:.0f} MiB of weights, {max(row['GiB_peak'].values()):.1f} GiB at the peak, "
         f"{row['questions_per_second']:.2f} questions a second"
@@ -292,7 +286,7 @@ def precision_lines(benchmarks):
     ]
     moved = found["against_float32"]["4bit"]
     return [
-        f"- **Precision.** The same warm-started SmolLM2 on the same questions ({found['machine']}): {'; '.join(told)}."
+        f"- **Precision.** The same warm-started SmolLM2 on the same questions ({found['machine']}): {'; '.join(rows)}."
         f" Between float32 and 4 bits {moved['only_float32']} answers are right only in float32, {moved['only_here']} "
         "only in 4 bits."
     ]
@@ -318,7 +312,7 @@ def agreement_line(benchmarks):
     mutations = found["mutations"]
     gold = mutations["by_kind"]["gold"]
     causes = sorted(mutations["causes"].items(), key=lambda item: -item[1]["answers"])
-    told = ", ".join(f"{name.replace('_', ' ')} {cause['answers']:,}" for name, cause in causes)
+    named = ", ".join(f"{name.replace('_', ' ')} {cause['answers']:,}" for name, cause in causes)
     gold_apart = sum(n for outcome, n in gold.items() if outcome.count("right") == 1)
     written = ""
     if found["models"] != "not run":
@@ -336,6 +330,6 @@ def agreement_line(benchmarks):
         f"{found['questions']:,} questions: of the gold answers the checker passes "
         f"{gold['ours right, official right']:,} of {sum(gold.values()):,}; "
         f"{mutations['answers'] - mutations['agreed'] - gold_apart:,} mutated ones are judged differently. Causes, of "
-        f"those {gold_apart} gold ones too: {told}. The mix of mutations is ours.{written} Scores on BFCL are the "
+        f"those {gold_apart} gold ones too: {named}. The mix of mutations is ours.{written} Scores on BFCL are the "
         "official checker's."
     )

@@ -20,6 +20,7 @@ from ..base.intervals import paired_difference, share_interval
 from ..base.runs import find_runs, load_study, read_jsonl
 from ..evaluation.answer_kinds import earned_text
 from ..evaluation.executed import earned_by_episode
+from .tables import markdown_table
 
 _NAME = re.compile(r"(?P<arm>.+?)(?:-seed-(?P<seed>\d+))?(?P<plain>-plain)?")
 _FIRST = {"base": 0, "warm-start": 1}
@@ -300,8 +301,7 @@ def _scores(folder):
 
 def _markdown(table):
     """A DataFrame of texts as the lines of a Markdown table, the first column as code."""
-    lines = ["| " + " | ".join(table.columns) + " |", "|" + "---|" * len(table.columns)]
-    return lines + ["| " + " | ".join([f"`{row[0]}`", *row[1:]]) + " |" for row in table.itertuples(index=False)]
+    return markdown_table(table.columns, ([f"`{row[0]}`", *row[1:]] for row in table.itertuples(index=False)))
 
 
 def _twins_line(found):
