@@ -297,6 +297,8 @@ def test_answers_to_other_rows_are_refused_and_levels_join(tmp_path, monkeypatch
             evaluate_api_bank(*policy, "nano", out, {1: report}, **settings)
     with pytest.raises(RunError, match="max_new_tokens differ"):
         evaluate_api_bank(*policy, "nano", out, {2: second}, max_new_tokens=3, batch_size=2)
+    with spelled_defaults("same"), pytest.raises(RunError, match="spelled_defaults differ"):
+        evaluate_api_bank(*policy, "nano", out, {2: second}, **settings)
     assert json.loads((out / "scores.json").read_text()) == both
     (out / "config.json").write_text("{")
     with pytest.raises(RunError, match="cannot read .*config.json.*choose another folder"):

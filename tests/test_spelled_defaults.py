@@ -12,6 +12,7 @@ from toolexpander_lite.method.rewards import conjunctive_reward
 from toolexpander_lite.training import record
 from toolexpander_lite.training.baselines import graded_reward
 from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.worlds.api_service import HttpTools, ToolService
 from toolexpander_lite.worlds.tools import ToolRegistry
 
 PLAY = {"type": "function", "function": {"name": "play", "parameters": {
@@ -68,6 +69,9 @@ def test_the_registry_runs_both_spellings_alike():
     assert [registry.execute(call).value for call in (GOLD[0], spelled(volume=5)[0])] == [9, 5]
     with spelled_defaults("same"):
         assert [registry.execute(call).value for call in (GOLD[0], spelled(volume=5)[0])] == [9, 9]
+        with ToolService(registry, timeout=60) as service:
+            tools = HttpTools(service.port)
+            assert [tools.execute(call, 60).value for call in (GOLD[0], spelled(volume=5)[0])] == [9, 9]
 
 
 def test_unknown_rules_are_refused_and_an_error_inside_ends_the_rule():

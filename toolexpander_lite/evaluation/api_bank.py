@@ -25,7 +25,7 @@ from ..data.literals import read_python_calls
 from ..data.row_files import read_rows
 from ..data.sources import LoadReport
 from ..data.tool_schemas import flat_schema
-from ..method.calls import judge
+from ..method.calls import DEFAULTS_RULE, judge
 from ..method.samples import ToolSample
 from .answer_kinds import answer_kind, earned_by, earned_text
 from .answers import answer_samples, check_counts, claim_folder, form_and_speed, read_answers
@@ -216,6 +216,7 @@ def evaluate_api_bank(
     settings = {"limit": limit, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
     check_counts(**settings)
     settings |= {"invite": True} if invite else {}
+    settings |= {"spelled_defaults": rule} if (rule := DEFAULTS_RULE.get()) != "extra" else {}  # two rules, two folders
     asked = {f"level {level}": questions_of(report) for level, report in reports.items()}
     before = _read_object(Path(out, "config.json")).get("questions", asked)
     # A level that is asked again must have the same rows; one that is new joins the others.

@@ -12,6 +12,7 @@ import http.client
 import json
 import logging
 import threading
+from contextvars import copy_context
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
@@ -41,6 +42,7 @@ class ToolService:
     def __init__(self, tools, timeout=1.0):
         self._server = _Server((LOOPBACK, 0), _Handler)
         self._server.tools, self._server.tool_timeout = tools, timeout
+        self._server.context = copy_context()  # a request's thread does not see the rule that `spelled_defaults` sets
         self.port = self._server.server_address[1]
         # The thread looks for the end this often (seconds), so leaving the block takes no longer.
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
@@ -82,7 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
         except (ValueError, TimeoutError) as error:
             return self._refuse(400, f"the body is no strict JSON: {error}")
         call = {"name": unquote(self.path.removeprefix(_PREFIX)), "arguments": arguments}
-        result = self.server.tools.execute(call, self.server.tool_timeout)
+        result = self.server.context.copy().run(self.server.tools.execute, call, self.server.tool_timeout)
         self._answer(STATUS[result.reason], result)
 
     def send_error(self, code, message=None, explain=None):
