@@ -20,6 +20,7 @@ from toolexpander_lite.evaluation.api_bank import (
     score_api_bank,
     to_owners_row,
 )
+from toolexpander_lite.method.calls import spelled_defaults
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.worlds.api_tasks import api_tasks
