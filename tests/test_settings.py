@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
+from test_templates import FOLDER, loaded, make_tokenizer
 from transformers import set_seed
 
 from toolexpander_lite.__main__ import main
@@ -20,7 +21,7 @@ from toolexpander_lite.training.profiles import PROFILES, Profile, get_profile
 from toolexpander_lite.training.resume import check_folder
 from toolexpander_lite.training.splits import fewer_tools, load_splits, tools_offered
 from toolexpander_lite.training.train import grpo_config
-from toolexpander_lite.worlds.nano_policy import WarmStart, build_tokenizer
+from toolexpander_lite.worlds.nano_policy import WarmStart
 from toolexpander_lite.worlds.nano_world import FAMILIES, nano_samples
 
 CPU = Hardware("cpu", "CPU", 8)
@@ -204,6 +205,12 @@ def test_validation_prompts_repeat_themselves_and_follow_the_seed():
     assert load_splits(profile, 0, None).held_out != load_splits(profile, 1, None).held_out
 
 
+def bytewise_tokenizer():
+    tokenizer = make_tokenizer((FOLDER / "qwen3.jinja").read_text())
+    loaded(tokenizer)
+    return tokenizer
+
+
 def test_real_data_keeps_training_rows_back_for_validation(monkeypatch):
     tool = {"type": "function", "function": {"name": "call", "description": "", "parameters": {"properties": {}}}}
     samples = [
@@ -212,23 +219,24 @@ def test_real_data_keeps_training_rows_back_for_validation(monkeypatch):
         for n in range(50)
     ]  # fmt: skip
     monkeypatch.setattr(splits, "load_samples", lambda *a, **o: SimpleNamespace(samples=samples, dropped={}))
+    tokenizer, sizes = bytewise_tokenizer(), {"max_prompt_tokens": 5000, "max_completion_length": 900}
     for trained, held_out in ((30, 10), (39, 1)):
         profile = get_profile("smol", train_prompts=trained, eval_prompts=20, eval_split="validation",
-                              warm_start_rows=0)
+                              warm_start_rows=0, **sizes)
         for seed in range(3):
-            data = load_splits(profile, seed, build_tokenizer())
+            data = load_splits(profile, seed, tokenizer)
             assert (len(data.train), len(data.held_out)) == (trained, held_out)
             assert {s.split for s in data.train + data.held_out} == {"train"}
             assert len({s.id for s in data.train + data.held_out}) == trained + held_out
-    tested = get_profile("smol", train_prompts=30, eval_prompts=20, warm_start_rows=0)
-    tested = load_splits(tested, 0, build_tokenizer())
+    tested = get_profile("smol", train_prompts=30, eval_prompts=20, warm_start_rows=0, **sizes)
+    tested = load_splits(tested, 0, tokenizer)
     assert len(tested.held_out) == 10 and {s.split for s in tested.held_out} == {"test"}
     with pytest.raises(DataError, match="all 40 training rows .* are trained on; lower train_prompts"):
-        load_splits(get_profile(profile, train_prompts=40), 0, build_tokenizer())
+        load_splits(get_profile(profile, train_prompts=40), 0, tokenizer)
     # Rows for a warm start are set aside where there are more than a run reads: the same for all seeds, in no run.
     for wanted, trained, kept in ((12, 24, 12), (100, 24, 16), (12, 40, 0), (12, 200, 0)):
-        profile = get_profile("smol", warm_start_rows=wanted, train_prompts=trained)
-        both = [load_splits(profile, seed, build_tokenizer()) for seed in (0, 1)]
+        profile = get_profile("smol", warm_start_rows=wanted, train_prompts=trained, **sizes)
+        both = [load_splits(profile, seed, tokenizer) for seed in (0, 1)]
         assert both[0].set_aside == both[1].set_aside and len(both[0].set_aside) == kept
         for data in both:
             assert not {s.id for s in data.set_aside} & {s.id for s in data.train}
@@ -239,12 +247,12 @@ def test_recipes_with_and_without_the_invitation_get_the_same_rows(monkeypatch):
     """A row whose prompt is too long with the invitation only is left out for all, else arms would not compare."""
     tool = {"type": "function", "function": {"name": "call", "parameters": {"type": "object"}}}
     samples = [
-        ToolSample(f"s{n}", "real", [{"role": "user", "content": "city " * n}], [tool],
+        ToolSample(f"s{n}", "real", [{"role": "user", "content": "city " * 40 * n}], [tool],
                    [{"name": "call", "arguments": {}}], "test" if n % 5 == 0 else "train")
         for n in range(40)
     ]  # fmt: skip
     monkeypatch.setattr(splits, "load_samples", lambda *a, **o: SimpleNamespace(samples=samples, dropped={}))
-    tokenizer = build_tokenizer(examples=True)
+    tokenizer = bytewise_tokenizer()
     lengths = {s.id: [len(tokenizer(render_prompt(s, tokenizer, invite=i)).input_ids) for i in (False, True)]
                for s in samples}  # fmt: skip
     limit = lengths["s20"][0]  # fits without the invitation, does not with it
@@ -262,11 +270,12 @@ def test_an_answer_has_to_leave_room_for_an_example(monkeypatch):
         for n in range(20)
     ]  # fmt: skip
     monkeypatch.setattr(splits, "load_samples", lambda *a, **o: SimpleNamespace(samples=samples, dropped={}))
-    tokenizer = build_tokenizer(examples=True)
+    tokenizer = bytewise_tokenizer()
     lengths = {s.id: len(tokenizer(gold_completion(s)).input_ids) for s in samples}
     cap = max(lengths.values()) + 1
     for room in (0, 7):
-        profile = get_profile("smol", max_completion_length=cap, example_room=room, warm_start_rows=0)
+        sizes = {"max_prompt_tokens": 5000, "warm_start_rows": 0}
+        profile = get_profile("smol", max_completion_length=cap, example_room=room, **sizes)
         data = load_splits(profile, 0, tokenizer)
         kept = {s.id for s in data.train + data.held_out}
         assert kept == {id for id, length in lengths.items() if length < cap - room}
@@ -307,10 +316,10 @@ def test_held_out_rows_keep_all_their_tools_unless_asked_otherwise(split, monkey
     ):
         caplog.clear()
         profile = get_profile(
-            "smol-cpu", max_tools=most, held_out_max_tools=held_out_most, max_prompt_tokens=1024, train_prompts=12,
-            eval_prompts=4, warm_start_rows=0, eval_split=split,
+            "smol-cpu", max_tools=most, held_out_max_tools=held_out_most, max_prompt_tokens=5000, train_prompts=12,
+            max_completion_length=900, eval_prompts=4, warm_start_rows=0, eval_split=split,
         )  # fmt: skip
-        data = load_splits(profile, 0, build_tokenizer())
+        data = load_splits(profile, 0, bytewise_tokenizer())
         assert len(data.train) == 12 and len(data.held_out) == 4
         assert all([t["function"]["name"] for t in s.tools] == train for s in data.train)
         assert all([t["function"]["name"] for t in s.tools] == held_out for s in data.held_out)
@@ -338,7 +347,7 @@ def test_rows_of_unknown_words_are_refused_with_their_true_cause(tmp_path, capsy
     assert re.match("error: " + told, error := capsys.readouterr().err.splitlines()[-1]) and "template" not in error
     warm = ["warm-start", *words, "--warm-start-steps", "1", "--out", str(tmp_path / "warm")]
     assert main(warm) == 2 and re.search(told, capsys.readouterr().err)
-    assert main(["preflight", *words]) == 1 and re.search(told, capsys.readouterr().out)
+    assert main(["preflight", *words]) == 2 and re.search(told, capsys.readouterr().out)
 
 
 # Optimizer and vLLM

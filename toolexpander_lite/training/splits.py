@@ -109,36 +109,39 @@ def _fitting(report, profile, tokenizer, mixed):
     """
     fitting, own, left_out = {"train": [], "test": []}, {"train": [], "test": []}, Counter(report.dropped)
     longest_answer = profile.max_completion_length - profile.example_room
-    unread = []  # why gold answers are not judged right
+    why, unread = {"train": Counter(), "test": Counter()}, []  # of rows that do not fit; why gold is not judged right
 
     def misfit(sample):
         if holds_turn_marker([sample.messages, sample.tools, sample.calls], tokenizer):
             return "turn_marker"  # it could forge a turn
+        if len(tokenizer(render_prompt(sample, tokenizer, invite=True)).input_ids) > profile.max_prompt_tokens:
+            return "prompt_too_long"
+        if len(tokenizer(gold_completion(sample)).input_ids) >= longest_answer:
+            return "answer_too_long"
         if reason := round_trip(sample, tokenizer):
             unread.append(reason)
             return "gold_not_judged_right"
-        if len(tokenizer(render_prompt(sample, tokenizer, invite=True)).input_ids) > profile.max_prompt_tokens:
-            return "prompt_too_long"
-        return "answer_too_long" if len(tokenizer(gold_completion(sample)).input_ids) >= longest_answer else None
+        return None
 
     for sample in report.samples:
         sample = fewer_tools(sample, profile.max_tools if sample.split == "train" else profile.held_out_max_tools)
         if reason := misfit(sample):
-            left_out[reason] += 1
+            why[sample.split][reason] += 1
         else:
             (own if mixed and not sample.calls else fitting)[sample.split].append(sample)
-    for split, samples in fitting.items():
-        if not samples and unread:
-            raise DataError(
-                f"no {split} row of {profile.data!r} can be used: in {len(unread)} of {len(report.samples)} rows the "
-                f"gold answer itself would not be judged right: {unread[0]}"
-            )
-        if not samples:
-            raise DataError(
-                f"no {split} row of {profile.data!r} has a prompt of at most {profile.max_prompt_tokens} tokens and an "
-                f"answer below {longest_answer}; raise max_prompt_tokens or max_completion_length"
-            )
-    return fitting, own, left_out, misfit
+    told = {
+        "turn_marker": "the text holds a turn marker of the model's chat template",
+        "prompt_too_long": f"the prompt has more than {profile.max_prompt_tokens} tokens; raise max_prompt_tokens",
+        "answer_too_long": f"the answer has {longest_answer} tokens or more; raise max_completion_length",
+        "gold_not_judged_right": f"the gold answer itself would not be judged right: {unread and unread[0]}",
+    }
+    for split in ("train", profile.eval_split):
+        if not fitting.get(split, True):
+            lost = [f"in {count} {told[reason]}" for reason, count in why[split].most_common()]
+            lost += [f"{len(own[split])} call nothing"] if own[split] else []
+            fewer = "no question of the file falls into that split (one in five is for the test); give more rows"
+            raise DataError(f"no {split} row of {profile.data!r} can be used: {'; '.join(lost) or fewer}")
+    return fitting, own, left_out + why["train"] + why["test"], misfit
 
 
 def check_readable(samples, tokenizer, profile):
@@ -149,11 +152,13 @@ def check_readable(samples, tokenizer, profile):
     """
     texts = [render_prompt(s, tokenizer) + gold_completion(s) for s in samples[:ROWS_READ]]
     ids = [id for row in tokenizer(texts, add_special_tokens=False).input_ids for id in row] if texts else []
-    unknown = ids.count(tokenizer.unk_token_id) if tokenizer.unk_token_id is not None else 0
+    # The nano policies' tokenizers have it in their model alone, so that decoding shows it.
+    word = tokenizer.unk_token or getattr(tokenizer.backend_tokenizer.model, "unk_token", None)
+    unknown = ids.count(tokenizer.convert_tokens_to_ids(word)) if word else 0
     if unknown > UNKNOWN_SHARE * len(ids):
         raise DataError(
             f"the tokenizer of {profile.model!r} knows too few words of {profile.data!r}: {unknown / len(ids):.0%} of "
-            f"the tokens become {tokenizer.unk_token!r}; choose a model whose tokenizer reads these rows (the nano "
+            f"the tokens become {word!r}; choose a model whose tokenizer reads these rows (the nano "
             "models read the nano world alone)"
         )
 
