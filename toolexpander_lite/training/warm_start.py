@@ -83,7 +83,7 @@ def _padded(rows, pad_token_id, device):
 
 
 def sft_warm_start(model, tokenizer, samples, steps, batch_size=8, learning_rate=None, seed=0, max_tokens=512,
-                   dtype="float32", progress=None, prompts=None, rows_at_once=2):  # fmt: skip
+                   dtype="float32", progress=None, prompts=None, rows_at_once=1):  # fmt: skip
     """Train `model` in place on the gold answers of `samples` -> list of losses, one per step.
 
     Args:
