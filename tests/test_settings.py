@@ -17,9 +17,9 @@ from toolexpander_lite.method.recipes import RECIPES, RULES, Recipe, get_recipe,
 from toolexpander_lite.method.samples import ToolSample
 from toolexpander_lite.models.hardware import Hardware
 from toolexpander_lite.training import splits
-from toolexpander_lite.training.profiles import PROFILES, Profile, get_profile
+from toolexpander_lite.training.profiles import PROFILES, Profile, get_profile, tools_offered
 from toolexpander_lite.training.resume import check_folder
-from toolexpander_lite.training.splits import fewer_tools, load_splits, tools_offered
+from toolexpander_lite.training.splits import fewer_tools, load_splits
 from toolexpander_lite.training.train import grpo_config
 from toolexpander_lite.worlds.nano_policy import WarmStart
 from toolexpander_lite.worlds.nano_world import FAMILIES, nano_samples

@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from ..base.runs import REPOSITORY, evaluations, find_runs, has_file, has_seeds, read_json, read_jsonl, read_log
+from ..training.profiles import tools_offered
 from .front_page import plot_curves, plot_idea, verdicts_markdown
 from .plan import read_plan
 from .scoreboard import scoreboard_lines
@@ -87,7 +88,8 @@ def results_markdown(assets):
         if find_runs(runs / name):
             plan, table = read_plan(name), map_lines(runs / name) if name == "nano-map" else arms_lines(runs / name)
             lines += ["", f"## {plan.title} (`{name}`)", "", plan.about, "", *table]
-    lines += ["", "## A real LLM, and the benchmarks", "", warm_start_line(runs / "smol-cpu-arms"),
+    lines += [*equal_rewards_lines(assets / "benchmarks"),
+              "", "## A real LLM, and the benchmarks", "", warm_start_line(runs / "smol-cpu-arms"),
               *first_runs_lines(runs / "smol"), *demonstration_lines(runs / "smol-cpu-arms"),
               *reading_lines(assets / "benchmarks"), *scoreboard_lines(runs / "smol-cpu-arms"),
               *scoreboard_lines(runs / "smol-arms"),
@@ -178,12 +180,13 @@ def map_sentences(folder):
 def warm_start_line(study):
     """What the warm start of a study on SmolLM2 gave, as a Markdown list item with the counts behind each share."""
     warm = read_json(study / "warm-start" / "seed-0" / "summary.json")
-    rows = read_json(study / "warm-start" / "seed-0" / "config.json")["held_out_samples"]
+    config = read_json(study / "warm-start" / "seed-0" / "config.json")
+    rows = config["held_out_samples"]
     return (
         f"- **A real LLM, same code** (`{study.name}`). SmolLM2-135M-Instruct on ToolRL rows, on a CPU: "
         f"{hits(warm['zero_shot_before'], rows)} held-out questions right as it comes, "
         f"{hits(warm['zero_shot'], rows)} after {warm['steps']} supervised warm start steps "
-        f"({warm['seconds'] / 60:.0f} minutes)."
+        f"({warm['seconds'] / 60:.0f} minutes). {tools_offered(config['profile'])}"
     )
 
 
@@ -222,6 +225,35 @@ def demonstration_lines(folder):
         f"{share(failed, 'unknown_tool')} do. Each row brings its own tools; our reading is that the model "
         "copies the call it is shown (notebook 05)."
     ]
+
+
+def equal_rewards_lines(benchmarks):
+    """Which committed runs had groups of equal rewards that moved the weights, as Markdown lines."""
+    file = benchmarks / "equal_rewards.json"
+    if not file.exists():
+        return []
+    rows = read_json(file)["runs"]
+    known = [row for row in rows if row["touched"] is not None]
+    touched = [row for row in known if row["touched"]]
+    words = (
+        "Until rewards were multiples of 1/4096, ten equal rewards of 1.01 were not silent: TRL's float32 mean left "
+        f"each an advantage of {min(row['advantage']['right'] for row in rows):.4f}, whose size Adam divides away. Of "
+        f"{len(rows)} committed runs that pay for examples, {len(known)} have no KL term, so that the loss tells: "
+        f"{len(touched)} of them had such groups, in {sum(row['touched'] for row in touched):,} of "
+        f"{sum(row['batches'] for row in known):,} batches. The other {len(rows) - len(known)} may have had some. "
+        "`assets/benchmarks/equal_rewards.json` names every batch. What it did to verdicts is known only where arms "
+        "are run again (`nano-ablation-long-silent`)."
+    )
+    studies = sorted({row["study"] for row in known})
+    table = markdown_table(
+        ("study", "runs without a KL term", "of them touched", "batches touched"),
+        [
+            (f"`{study}`", len(own), sum(row["touched"] > 0 for row in own),
+             f"{sum(row['touched'] for row in own):,} of {sum(row['batches'] for row in own):,}")
+            for study in studies for own in [[row for row in known if row["study"] == study]]
+        ],
+    )  # fmt: skip
+    return ["", "## Groups of equal rewards in the runs above", "", words, "", *table]
 
 
 def reading_lines(benchmarks):

@@ -17,9 +17,10 @@ import pandas as pd
 
 from ..base.errors import RunError
 from ..base.intervals import paired_difference, share_interval
-from ..base.runs import find_runs, load_study, read_jsonl
+from ..base.runs import find_runs, has_file, load_study, read_json, read_jsonl
 from ..evaluation.answer_kinds import earned_text
 from ..evaluation.executed import earned_by_episode
+from ..training.profiles import tools_offered
 from .tables import markdown_table
 
 _NAME = re.compile(r"(?P<arm>.+?)(?:-seed-(?P<seed>\d+))?(?P<plain>-plain)?")
@@ -259,6 +260,8 @@ def scoreboard_lines(folder):
             "seeds, and in brackets points above the warm start, with the 95 % interval over questions where they are "
             "on record. `toolexpander` is asked with its invitation, all others without."
         )
+        if has_file(begun := Path(folder) / "warm-start" / "seed-0" / "config.json"):
+            words += f" {tools_offered(read_json(begun)['profile'])}"
         lines += ["", words, "", *_markdown(gains)]
     return [*lines, "", *_markdown(score_table(scores)), ""]
 

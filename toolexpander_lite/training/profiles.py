@@ -5,7 +5,7 @@ what hardware and model it does it with. All sizes below are our assumptions: th
 gives none.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import inf
 
 from ..base.errors import SettingsError
@@ -258,3 +258,15 @@ def get_profile(name, **changes):
         return replace(name, **changes)
     except TypeError as error:
         raise SettingsError(f"profile {name.name!r}: {error}") from None
+
+
+def tools_offered(profile):
+    """How many of its row's tools a prompt offers -> sentence; `profile`: `Profile`, or the dict of a config.json.
+
+    Runs from before `held_out_max_tools` was a field cut held-out prompts as they did training prompts.
+    """
+    settings = profile if isinstance(profile, dict) else asdict(profile)
+    train = settings.get("max_tools", 0)
+    told = [f"at most {most} of their tools, those of the answer first" if most else "all their tools"
+            for most in (train, settings.get("held_out_max_tools", train))]  # fmt: skip
+    return f"Training prompts offer {told[0]}; held-out prompts offer {told[1]}."

@@ -3,7 +3,7 @@
 import logging
 import random
 from collections import Counter, defaultdict
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from ..base.errors import DataError, SettingsError
 from ..data.sources import load_samples, no_call_sample
@@ -12,6 +12,7 @@ from ..method.samples import to_dataset, tool_name
 from ..models.templates import round_trip
 from ..worlds.graded_world import graded_samples
 from ..worlds.nano_world import HARD_FAMILIES, nano_samples
+from .profiles import tools_offered
 
 logger = logging.getLogger(__name__)
 ROWS_READ = 100  # looked at for unknown tokens
@@ -161,18 +162,6 @@ def check_readable(samples, tokenizer, profile):
             f"the tokens become {word!r}; choose a model whose tokenizer reads these rows (the nano "
             "models read the nano world alone)"
         )
-
-
-def tools_offered(profile):
-    """How many of its row's tools a prompt offers -> sentence; `profile`: `Profile`, or the dict of a config.json.
-
-    Runs from before `held_out_max_tools` was a field cut held-out prompts as they did training prompts.
-    """
-    settings = profile if isinstance(profile, dict) else asdict(profile)
-    train = settings.get("max_tools", 0)
-    told = [f"at most {most} of their tools, those of the answer first" if most else "all their tools"
-            for most in (train, settings.get("held_out_max_tools", train))]  # fmt: skip
-    return f"Training prompts offer {told[0]}; held-out prompts offer {told[1]}."
 
 
 def with_no_call_rows(rows, count, own, others, misfit):

@@ -45,11 +45,11 @@ from ..models.policy import adapters_to_float32, load_policy, model_hash
 from ..models.shared_prompt import share_prompts
 from ..worlds import graded_world, nano_world
 from .baselines import REWARDS, serve_by_rule
-from .profiles import get_profile
+from .profiles import get_profile, tools_offered
 from .record import GoldCount, RolloutRecorder, Rounds, RunLog, WeightWatch, command_line, here, rewind
 from .resume import check_contents, check_folder, find_checkpoint, what_a_run_holds
 from .rounds import Rounds as RoundLoop
-from .splits import in_training_order, load_splits, tools_offered, training_columns, training_rows
+from .splits import in_training_order, load_splits, training_columns, training_rows
 
 ANSWERS = {"nano": nano_world.right_call, "graded": graded_world.right_call}  # where the world knows
 # What a supervised run has in common with the others.
