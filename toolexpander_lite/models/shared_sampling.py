@@ -1,10 +1,10 @@
 """Answers to one prompt, sampled together: the prompt is read once, and its keys and values serve all its rows.
 
-Stands in for `generate`. Rows of one prompt are put into bins; a bin is one row of the model's batch with one query per
-row of ours, and a mask (bins, 1, rows of a bin, keys) lets each see the prompt and its own tokens only. So a prompt's
-keys lie in memory once per bin and not once per row, no step copies the cache, and rows that have ended leave their
-bins. Logits go through transformers' own processors and one `torch.multinomial` over all rows in their old order: the
-same seed draws the same tokens as `generate` does, but for rounding.
+Stands in for `generate`. A bin holds rows of one prompt and is one row of the model's batch. In each step it has one
+query per distinct text so far: rows that have said the same are computed once, until they part. A mask (bins, 1,
+queries, keys) lets each query see the prompt and its own past, so no step copies keys and values, and rows that have
+ended cost nothing. Logits go through transformers' own processors and one `torch.multinomial` over all rows in their
+old order: the same seed draws the same tokens as `generate` does, but for rounding.
 """
 
 import copy
@@ -30,7 +30,8 @@ DEFAULTS = {"max_length": 20, "max_new_tokens": None, "do_sample": False, "tempe
 NEUTRAL = {"num_beams": 1, "num_return_sequences": 1, "min_length": 0, "typical_p": 1.0, "length_penalty": 1.0,
            "no_repeat_ngram_size": 0, "repetition_penalty": 1.0, "use_cache": True, "disable_compile": True}
 UNUSED = ("bos_token_id", "decoder_start_token_id", "transformers_version", "_from_model_config")
-SQUEEZE = 0.75  # bins are made smaller when so few of their places are in use
+SQUEEZE = 0.75  # bins without a row are dropped when so few have one
+CHEAP_KEYS = 512  # attention to so many costs little beside the rest of a model
 
 
 def may_share(decoder, ids, mask):
@@ -136,18 +137,16 @@ def sample(model, ids, real, prompt, asked):
     new = asked.max_new_tokens if asked.max_new_tokens is not None else asked.max_length - columns
     stops = torch.as_tensor(asked.eos_token_id, device=ids.device).view(-1)
     out = torch.cat([ids, ids.new_full((rows, new), asked.pad_token_id)], 1)
-    ended = torch.zeros(rows, dtype=torch.bool, device=ids.device)
+    going = torch.ones(rows, dtype=torch.bool, device=ids.device)
     process, bins = _processors(asked, columns, stops), _Bins(model, ids, real, prompt, new)
-    logits = bins.logits
     for column in range(columns, columns + new):
-        scores = process(out[:, :column], logits)
+        scores = process(out[:, :column], bins.logits)
         tokens = torch.multinomial(scores.softmax(-1), 1)[:, 0] if asked.do_sample else scores.argmax(-1)
-        out[:, column] = tokens.masked_fill_(ended, asked.pad_token_id)
-        ended |= torch.isin(tokens, stops)
-        if column + 1 == columns + new or ended.all():
+        out[:, column] = tokens.masked_fill(~going, asked.pad_token_id)
+        going &= ~torch.isin(tokens, stops)
+        if column + 1 == columns + new or not going.any():
             return out[:, : column + 1]
-        bins.leave(ended)
-        bins.read(out[:, column])
+        bins.read(tokens, going.nonzero()[:, 0])
     return out
 
 
@@ -155,49 +154,52 @@ class _Bins:
     """Rows of one prompt side by side.
 
     Attributes:
-        row, used: (bins, width) which row is at a place, and whether one is.
-        sees: (bins, width, keys) which keys it sees, `at`: (bins, keys) the keys' positions.
-        logits: (rows, vocabulary) of the next token; those of rows that have left are old.
+        bin, query: (rows,) where a row's last token was computed. logits: (rows, vocabulary) of its next token; of rows
+            that have ended, old ones.
+        sees: (bins, queries, keys) what each query sees. at: (bins, keys) positions of the keys. next: (bins,) of the
+            next query.
     """
 
     def __init__(self, model, ids, real, prompt, new):
-        self.model, columns = model, ids.shape[1]
+        self.model, self.decoder, columns, device = model, model.get_decoder(), ids.shape[1], ids.device
         groups = [(prompt == n).nonzero()[:, 0] for n in range(int(prompt.max()) + 1)]
         first, position = torch.stack([group[0] for group in groups]), (real.cumsum(-1) - 1).clamp(min=0)
         cache = DynamicCache()  # made without the configuration, it keeps what a sliding window would drop
         call = {"input_ids": ids[first], "attention_mask": real[first], "position_ids": position[first], "cache": cache}
         self.logits = model(**call, use_cache=True, logits_to_keep=1).logits[:, -1].float()[prompt]
-        size = max(1, min(max(map(len, groups)), round(columns / new)))  # answers of a bin: about as long as the prompt
+        size = max(1, max(columns, CHEAP_KEYS) // new)  # so that keys are at most about twice the prompt's
         bins = [piece for group in groups for piece in group.tensor_split(-(-len(group) // size))]
-        bins = torch.nn.utils.rnn.pad_sequence(bins, batch_first=True, padding_value=-1)
-        self.row, self.used = bins.clamp(min=0), bins >= 0
-        owner, room = prompt[self.row[:, 0]], bins.shape[1] * new
-        self.cache = Cache(layers=[_Places(layer.keys[owner], layer.values[owner], room) for layer in cache.layers])
-        self.sees = torch.zeros(*bins.shape, columns + room, dtype=torch.bool, device=ids.device)
-        self.sees[..., :columns] = real[self.row[:, 0], None].bool()
-        self.at = torch.cat([position[self.row[:, 0]], position.new_zeros(len(bins), room)], 1)
-        self.next, self.filled = position[:, -1] + 1, columns  # each row's next position
+        self.bin, self.query = torch.zeros_like(prompt), torch.zeros_like(prompt)
+        for number, piece in enumerate(bins):
+            self.bin[piece] = number
+        lead, room = torch.stack([piece[0] for piece in bins]), max(map(len, bins)) * new
+        cache = [_Places(layer.keys[prompt[lead]], layer.values[prompt[lead]], room) for layer in cache.layers]
+        self.cache, self.filled = Cache(layers=cache), columns
+        unseen = torch.zeros(len(bins), 1, room, dtype=torch.bool, device=device)
+        self.sees = torch.cat([real[lead, None].bool(), unseen], 2)
+        self.at = torch.cat([position[lead], position.new_zeros(len(bins), room)], 1)
+        self.next = position[lead, -1] + 1
 
-    def leave(self, ended):
-        """Without the rows that have ended, bins are fewer and narrower; not at once, since it moves keys."""
-        alive = self.used & ~ended[self.row]
-        width, some = int(alive.sum(1).max()), alive.any(1)
-        if int(some.sum()) * width > SQUEEZE * alive.numel():
-            return
-        alive, order = alive[some], alive[some].int().argsort(dim=1, descending=True, stable=True)[:, :width]
-        self.used, self.row = alive.gather(1, order), self.row[some].gather(1, order)
-        self.sees = self.sees[some.nonzero(), order]
-        self.at = self.at[some]
-        for layer in self.cache.layers if not some.all() else ():
-            layer.keep(some)
-
-    def read(self, tokens):
-        """One more token of each row -> `logits`. `tokens`: (rows,)."""
-        begin, self.filled = self.filled, self.filled + self.row.shape[1]
-        now = self.next[self.row]
-        self.next = self.next + 1
-        self.sees[..., begin : self.filled].diagonal(dim1=1, dim2=2).fill_(True)
-        self.at[:, begin : self.filled] = now
-        seen = attention_masks(self.model.get_decoder(), self.sees[..., : self.filled], now, self.at[:, : self.filled])
-        call = {"input_ids": tokens[self.row], "attention_mask": seen, "position_ids": now, "cache": self.cache}
-        self.logits[self.row[self.used]] = self.model(**call, use_cache=True).logits[self.used].float()
+    def read(self, tokens, rows):
+        """The last tokens (of all rows) of `rows`, those that go on -> their `logits`."""
+        if len(some := self.bin[rows].unique()) <= SQUEEZE * len(self.sees):  # not at once: it moves keys and values
+            self.sees, self.at, self.next = self.sees[some], self.at[some], self.next[some]
+            self.bin = torch.searchsorted(some, self.bin).clamp(max=len(some) - 1)
+            for layer in self.cache.layers:
+                layer.keep(some)
+        (count, parents), words = self.sees.shape[:2], self.logits.shape[1]
+        said = (self.bin[rows] * parents + self.query[rows]) * words + tokens[rows]
+        said, back = said.unique(return_inverse=True)
+        bins, parent, token = said // words // parents, said // words % parents, said % words
+        query = torch.arange(len(said), device=said.device) - torch.searchsorted(bins, bins)
+        width = int(query.max()) + 1
+        sees, inputs = self.sees.new_zeros(count, width, self.sees.shape[2]), token.new_zeros(count, width)
+        sees[bins, query], inputs[bins, query] = self.sees[bins, parent], token
+        sees[..., self.filled : self.filled + width].diagonal(dim1=1, dim2=2).fill_(True)
+        self.sees, self.at[:, self.filled : self.filled + width] = sees, self.next[:, None]
+        self.filled, now, self.next = self.filled + width, self.next[:, None].expand(-1, width), self.next + 1
+        seen = attention_masks(self.decoder, sees[..., : self.filled], now, self.at[:, : self.filled])
+        call = {"input_ids": inputs, "attention_mask": seen, "position_ids": now, "cache": self.cache}
+        logits = self.model(**call, use_cache=True).logits
+        self.query[rows] = query[back]
+        self.logits[rows] = logits[self.bin[rows], self.query[rows]].float()
