@@ -79,27 +79,29 @@ class Turns:
             self.change.notify_all()
 
 
-def take_turns(make_sides, steps):
-    """Three runs in turns, in each of `ROUNDS` rounds -> [{clock: {name: seconds of each measured step}}] by round.
+def take_turns(make_sides, steps, rounds=ROUNDS, warm_up=WARM_UP, lengths=1e-3):
+    """Three runs in turns, in each of several rounds -> [{clock: {name: seconds of each measured step}}] by round.
 
     Args:
         make_sides: number of the round -> {name: function that is given `note`, to be called with each row of its log},
             the measured one in the middle.
-        steps: of each run; what comes after (its last evaluation) is not counted.
+        steps: of each run, `warm_up` among them; what comes after (its last evaluation) is not counted.
+        lengths: tokens by which the answers' mean lengths may differ; in bfloat16 no two orders of computing draw quite
+            the same rollouts.
     """
-    rounds = []
-    for number in range(ROUNDS):
+    found = []
+    for number in range(rounds):
         sides = make_sides(number)
         names = [*list(sides)[number:], *list(sides)[:number]]  # the neighbours in the circle stay the same
-        turns = one_round({name: sides[name] for name in names})
-        rounds.append({
-            clock: {name: turns.seconds[name][clock][WARM_UP:steps] for name in sides} for clock in CLOCKS
+        turns = one_round({name: sides[name] for name in names}, lengths)
+        found.append({
+            clock: {name: turns.seconds[name][clock][warm_up:steps] for name in sides} for clock in CLOCKS
         })  # fmt: skip
-        print(f"round {number + 1} of {ROUNDS}", flush=True)
-    return rounds
+        print(f"round {number + 1} of {rounds}", flush=True)
+    return found
 
 
-def one_round(sides):
+def one_round(sides, lengths=1e-3):
     """{name: run} -> `Turns`."""
     turns, failures = Turns(sides), []
 
@@ -119,7 +121,7 @@ def one_round(sides):
         thread.join()
     if failures:
         raise failures[0]
-    if any(max(abs(a - b) for a, b in zip(one, other)) > 1e-3  # logs have six digits
+    if any(max(abs(a - b) for a, b in zip(one, other)) > lengths  # logs have six digits
            for one in turns.lengths.values() for other in turns.lengths.values()):  # fmt: skip
         raise SystemExit("the runs did not draw the same rollouts, so their times cannot be compared")
     return turns

@@ -1,0 +1,389 @@
+"""What it saves to compute a prompt once: the stock `GRPOTrainer` with and without `share_prompts`.
+
+    python benchmarks/shared_prompt.py [--only smol,nano,...] [--out assets/benchmarks/shared_prompt.json]
+    python benchmarks/shared_prompt.py --figures assets/benchmarks/shared_prompt.json --out assets/figures
+
+Parts, each written as soon as it is done, with its versions; `ratio` is stock's seconds over ours, of the same step:
+    nano             the profile `nano` as it is: 16 prompts, groups of 10, a reference model
+    smol             SmolLM2-135M with LoRA, one group of 10, prompts of 400 to 800 tokens with demonstrations from the
+                     API world, answers of up to 96; bfloat16, SDPA, no reference, the whole group in one forward pass
+    nothing_shared   scores, gradients and sampling of rows with prompts of their own
+    memory           growth of a process over the loaded model during a step of `smol`; ours / stock
+    growth           one step of a small Llama over prompt lengths and group sizes
+    peers            scores and gradients beside the library prefix-grouper, if it is installed
+Stock, ours and stock once more take turns in one process, see `turns.py`; `control` is stock over stock. The learning
+rate is next to nothing, so all draw the same rollouts (in bfloat16 nearly, so there only their lengths are compared).
+"""
+
+import argparse
+import functools
+import importlib.metadata
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import psutil
+import torch
+from transformers import (
+    AttentionInterface,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PrinterCallback,
+    TrainerCallback,
+    set_seed,
+)
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from trl import GRPOTrainer
+from trl.trainer.utils import add_fused_lm_head
+from turns import in_the_studies_environment, ratio_of, take_turns
+
+from toolexpander_lite.base.runs import read_json, software_versions, write_json
+from toolexpander_lite.method.prompts import render_prompt
+from toolexpander_lite.method.recipes import get_recipe
+from toolexpander_lite.method.rewards import conjunctive_reward
+from toolexpander_lite.models.hardware import describe_hardware
+from toolexpander_lite.models.policy import load_policy
+from toolexpander_lite.models.shared_prompt import share_prompts, unshare
+from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.training.splits import load_splits, training_columns, training_rows
+from toolexpander_lite.training.train import grpo_config
+from toolexpander_lite.worlds.api_tasks import api_tasks
+
+SMOL = {"attention": "sdpa", "micro_batch": 10, "max_completion_length": 96, "max_prompt_tokens": 800}
+SIDES = ("stock", "shared", "stock, again")
+LENGTHS, GROUPS = (128, 256, 512, 1024, 2048), (2, 4, 8, 16, 32)
+SMALL = {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 6, "num_attention_heads": 4,
+         "num_key_value_heads": 2, "vocab_size": 8192, "max_position_embeddings": 4096}  # fmt: skip
+ANSWER = 64  # tokens of the answers in `growth` and `peers`, at most
+
+
+class Note(TrainerCallback):
+    """Calls `note` with each row of the trainer's log."""
+
+    def __init__(self, note):
+        self.note = note
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        self.note(logs)
+
+
+def clocked(owner, method, spent, part):
+    """Add the seconds of `owner.method` to `spent[part]`."""
+    original = getattr(owner, method)
+
+    @functools.wraps(original)
+    def timed(*args, **kwargs):
+        began = time.perf_counter()
+        try:
+            return original(*args, **kwargs)
+        finally:
+            spent[part] += time.perf_counter() - began
+
+    setattr(owner, method, timed)
+
+
+def train(recipe, profile, rows, shared, folder, spent, note):
+    set_seed(0)
+    model, tokenizer = load_policy(profile)
+    trainer = GRPOTrainer(
+        model=model, reward_funcs=conjunctive_reward, args=grpo_config(recipe, profile, 0, folder, describe_hardware()),
+        train_dataset=rows(tokenizer), processing_class=tokenizer, callbacks=[Note(note)],
+    )  # fmt: skip
+    trainer.remove_callback(PrinterCallback)
+    for each in (trainer.model, trainer.ref_model) if shared else ():
+        if each is not None:
+            share_prompts(each)
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    clocked(base, "generate", spent, "sampling")
+    clocked(trainer, "_get_per_token_logps_and_entropies", spent, "forward")
+    clocked(trainer.accelerator, "backward", spent, "backward")
+    clocked(trainer, "training_step", spent, "step")
+    trainer.train()
+
+
+def measure_trainer(recipe, profile, rows, steps, **turns):
+    """-> {"ratio", "interval", "control", "seconds_per_step", "shares" of stock's and our step}."""
+    spent = {name: defaultdict(float) for name in SIDES}
+    with tempfile.TemporaryDirectory() as folder:
+
+        def sides(number):
+            return {
+                name: functools.partial(
+                    train, recipe, profile, rows, name == "shared", Path(folder, str(number), name), spent[name]
+                ) for name in SIDES
+            }  # fmt: skip
+
+        rounds = take_turns(sides, steps, **turns)
+    stock, ours, again = ([one["wall"][name] for one in rounds] for name in SIDES)
+    around = [[(a + b) / 2 for a, b in zip(*pair)] for pair in zip(stock, again)]
+    shares = {}
+    for name in SIDES[:2]:
+        parts = spent[name]
+        parts["the rest"] = parts["step"] - parts["sampling"] - parts["forward"] - parts["backward"]
+        shares[name] = {part: round(s / parts["step"], 3) for part, s in parts.items() if part != "step"}
+    seconds = {name: round(statistics.median(sum(side, [])), 3) for name, side in zip(SIDES, (stock, ours, again))}
+    return {
+        **ratio_of(around, ours), "control": ratio_of(stock, again), "seconds_per_step": seconds, "shares": shares,
+        "steps": len(ours[0]), "rounds": len(rounds),
+    }  # fmt: skip
+
+
+def nano(steps):
+    profile = get_profile("nano", steps=steps + 1, eval_every=10**6)
+    recipe = get_recipe("grpo", learning_rate=1e-12)
+
+    def rows(tokenizer):
+        return training_rows(load_splits(profile, 0, tokenizer).train, tokenizer)
+
+    return measure_trainer(recipe, profile, rows, steps)
+
+
+def smol_rows(tokenizer, count, shortest=400, longest=800):
+    """Tasks of the API world, each with as many demonstrations as it takes -> `Dataset` with prompts."""
+    samples = [task.sample for task in api_tasks(0, per_family=8)]
+    rng, chosen, prompts = random.Random(0), [], []
+    for sample in rng.sample(samples, len(samples)):
+        others = [s for s in samples if s.family == sample.family and s.id != sample.id]
+        target = rng.uniform(shortest, longest - 60)
+        for demos in range(12):
+            prompt = render_prompt(sample, tokenizer, rng.sample(others, min(demos, len(others))))
+            if shortest <= (length := len(tokenizer(prompt).input_ids)) <= longest and length >= target:
+                chosen.append(sample)
+                prompts.append(prompt)
+                break
+        if len(chosen) == count:
+            break
+    return training_columns(chosen).add_column("prompt", prompts)
+
+
+def smol_profile(steps):
+    return get_profile("smol-cpu", **SMOL, steps=steps + 1, eval_every=10**6)
+
+
+def smol(steps):
+    profile, prompts = smol_profile(steps), []
+
+    def rows(tokenizer):
+        found = smol_rows(tokenizer, steps + 1)
+        prompts[:] = [len(tokenizer(prompt).input_ids) for prompt in found["prompt"]]
+        return found
+
+    found = measure_trainer(
+        get_recipe("no_kl", learning_rate=1e-12), profile, rows, steps, rounds=1, warm_up=1, lengths=30
+    )
+    return {**found, "prompt_tokens": prompts}
+
+
+def memory():
+    """Each side in a process of its own."""
+    growth = {}
+    for side in SIDES[:2]:
+        free = psutil.virtual_memory().available / 2**30
+        if free < 12:
+            raise SystemExit(f"the stock side needs 12 GiB, {free:.1f} are free")
+        command = [sys.executable, __file__, "--memory-of", side]
+        growth[side] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    ours, stock = growth["shared"], growth["stock"]
+    return {"ratio": round(ours["growth"] / stock["growth"], 3), "GiB": growth}
+
+
+def memory_of(side):
+    """Growth in GiB over the loaded model, of one step; and what was loaded."""
+    profile = get_profile(smol_profile(1), steps=1)
+    model, _ = load_policy(profile)
+    del model
+    loaded = []
+
+    def rows(tokenizer):
+        loaded.append(psutil.Process().memory_info().rss)
+        return smol_rows(tokenizer, 2, shortest=400, longest=560)
+
+    with tempfile.TemporaryDirectory() as folder:
+        train(get_recipe("no_kl"), profile, rows, side == "shared", Path(folder), defaultdict(float), lambda row: None)
+    peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+    print(json.dumps({"growth": round((peak - loaded[0]) / 2**30, 3), "loaded": round(loaded[0] / 2**30, 3)}))
+
+
+def small_model():
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**SMALL)).train()
+    add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+    return model
+
+
+def batch_of(prompts, group, length, seed=0):
+    """Random tokens: ids and mask (prompts * group, length + ANSWER), answers of 16 to ANSWER tokens, padded right."""
+    draw = torch.Generator().manual_seed(seed)
+    ids = torch.randint(10, SMALL["vocab_size"], (prompts, 1, length), generator=draw).expand(-1, group, -1)
+    ids = torch.cat([ids.flatten(0, 1), torch.randint(10, 8192, (prompts * group, ANSWER), generator=draw)], 1)
+    lengths = torch.randint(16, ANSWER + 1, (prompts * group, 1), generator=draw)
+    mask = (torch.arange(length + ANSWER) < length + lengths).long()
+    return ids.masked_fill(mask == 0, 0), mask
+
+
+def learn(model, ids, mask):
+    """Score the answers and backpropagate -> log-probabilities."""
+    labels = ids.masked_fill(mask == 0, -100)
+    labels[:, :-ANSWER] = -100
+    scores = model(input_ids=ids, attention_mask=mask, labels=labels, fused_lm_head=True).log_probs
+    scores.sum().backward()
+    model.zero_grad()
+    return scores.detach()
+
+
+def one_step(model, ids, mask):
+    """Sample, score, learn."""
+    torch.manual_seed(0)
+    options = {"max_new_tokens": ANSWER, "do_sample": True, "top_k": 0, "pad_token_id": 0, "eos_token_id": 1}
+    with torch.no_grad():
+        model.generate(input_ids=ids[:, :-ANSWER], attention_mask=mask[:, :-ANSWER], **options)
+    learn(model, ids, mask)
+
+
+def in_turns(model, call, times):
+    """Seconds of `call` without sharing, with it, without again, ... -> three lists."""
+    seconds = [[], [], []]
+    for turn in range(times + 1):
+        for side, took in enumerate(seconds):
+            share_prompts(model) if side == 1 else unshare(model)
+            began = time.perf_counter()
+            call()
+            if turn:  # the first warms up
+                took.append(time.perf_counter() - began)
+    unshare(model)
+    return seconds
+
+
+def nothing_shared(times):
+    model, (ids, mask) = small_model(), batch_of(24, 1, 128)
+    found = {}
+    for name, call in {"step": one_step, "scores_and_gradients": learn}.items():
+        stock, ours, again = in_turns(model, lambda: call(model, ids, mask), times)  # noqa: B023
+        around = [(a + b) / 2 for a, b in zip(stock, again)]
+        found[name] = {**ratio_of([around], [ours]), "control": ratio_of([stock], [again])}
+    return {**found.pop("step"), **found}
+
+
+def growth(times):
+    model, found = small_model(), {"prompt": {}, "group": {}}
+    for kind, sizes in (("prompt", LENGTHS), ("group", GROUPS)):
+        for size in sizes:
+            ids, mask = batch_of(1, *((10, size) if kind == "prompt" else (size, 512)))
+            stock, ours, again = in_turns(model, lambda: one_step(model, ids, mask), times)  # noqa: B023
+            took = {"stock": statistics.median(stock + again), "ours": statistics.median(ours)}
+            found[kind][size] = {side: round(seconds, 3) for side, seconds in took.items()}
+            print(kind, size, found[kind][size], flush=True)
+    return found
+
+
+def peers(times):
+    """Scores and gradients of one group of 10: stock, ours and prefix-grouper, the same model and tokens.
+
+    Its own registration in transformers is for flash attention, which gets the padding alone; here it gets SDPA with a
+    mask of padding and causality, made once a pass.
+    """
+    from prefix_grouper import PrefixGrouper
+    from prefix_grouper.forward import AttentionForward
+
+    masks = {}
+
+    def sdpa(query, key, value, padding, module, scaling):
+        size = query.shape[2], key.shape[2]
+        if size not in masks:
+            causal = torch.ones(size, dtype=torch.bool).tril(size[1] - size[0])
+            seen = causal & padding[:, None, None].bool()
+            masks[size] = torch.zeros(len(query), 1, *size).masked_fill(~seen, -1e30)
+        return ALL_ATTENTION_FUNCTIONS["sdpa"](module, query, key, value, masks[size], scaling=scaling)[0]
+
+    def attention(module, query, key, value, attention_mask, prefix_grouper, scaling=None, **kwargs):
+        return AttentionForward(sdpa)(prefix_grouper, query, key, value, module, scaling), None
+
+    AttentionInterface.register("prefix_grouper", attention)
+    model, (ids, mask) = small_model(), batch_of(1, 10, 512)
+
+    def grouped():
+        masks.clear()
+        grouper = PrefixGrouper.from_ungrouped_masks(
+            prefix_mask=mask[:1, :-ANSWER], suffix_mask=mask[:, -ANSWER:], group_sizes=10, padding_mode="right",
+            device=ids.device,
+        )  # fmt: skip
+        joined = grouper.concat_input(ids[:1, :-ANSWER], mask[:1, :-ANSWER], ids[:, -ANSWER:], mask[:, -ANSWER:])
+        starts = [torch.arange(512), *(512 + torch.arange(n) for n in mask[:, -ANSWER:].sum(1).tolist())]
+        hidden = model.model(
+            input_ids=joined, position_ids=torch.cat(starts)[None], attention_mask=None, use_cache=False,
+            prefix_grouper=grouper,
+        ).last_hidden_state  # fmt: skip
+        _, _, answers, real = grouper.split_output(hidden, include_prefix_last=1)
+        targets = grouper.convert_padding(ids[:, -ANSWER:], mask[:, -ANSWER:], padding_mode="right")
+        scores = model.lm_head(answers[:, :-1]).log_softmax(-1).gather(-1, targets[..., None])[..., 0] * real[:, 1:]
+        scores.sum().backward()
+        model.zero_grad()
+        return torch.nn.functional.pad(scores.detach(), (0, ANSWER - scores.shape[1]))
+
+    seconds, scores = defaultdict(list), {}
+    for turn in range(times + 1):
+        for name in ("stock", "ours", "prefix-grouper"):
+            share_prompts(model) if name == "ours" else unshare(model)
+            model.set_attn_implementation("prefix_grouper" if name == "prefix-grouper" else "sdpa")
+            began = time.perf_counter()
+            scores[name] = grouped() if name == "prefix-grouper" else learn(model, ids, mask)[:, -ANSWER:]
+            if turn:
+                seconds[name].append(time.perf_counter() - began)
+    return {
+        "seconds": {name: round(statistics.median(took), 4) for name, took in seconds.items()},
+        "largest_difference": {n: float((s - scores["stock"]).abs().max()) for n, s in scores.items() if n != "stock"},
+        "version": importlib.metadata.version("prefix_grouper"),
+    }
+
+
+def figures(found, folder):
+    import matplotlib.pyplot as plt
+
+    labels = {"prompt": "tokens of the prompt (group of 10)", "group": "rollouts of a group (prompt of 512 tokens)"}
+    for kind, label in labels.items():
+        sizes = found["growth"][kind]
+        figure, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
+        for side, style in (("stock", "o--"), ("ours", "o-")):
+            axes.plot([int(size) for size in sizes], [took[side] for took in sizes.values()], style, label=side)
+        axes.set(xlabel=label, ylabel="seconds a step", xscale="log", yscale="log")
+        axes.set_xticks([int(size) for size in sizes], list(sizes))
+        axes.minorticks_off()
+        axes.legend(frameon=False)
+        figure.savefig(Path(folder, f"shared-prompt-{kind}.png"), dpi=110)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="nano,nothing_shared,growth,memory,smol")
+    parser.add_argument("--steps", type=int, default=4, help="of smol, one of which warms up")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--figures", type=Path)
+    parser.add_argument("--memory-of", choices=SIDES[:2])
+    arguments = parser.parse_args()
+    if arguments.memory_of:
+        return memory_of(arguments.memory_of)
+    if arguments.figures:
+        return figures(read_json(arguments.figures), arguments.out)
+    parts = {
+        "nano": lambda: nano(14), "smol": lambda: smol(arguments.steps), "memory": memory,
+        "nothing_shared": lambda: nothing_shared(8), "growth": lambda: growth(2), "peers": lambda: peers(8),
+    }  # fmt: skip
+    for name in arguments.only.split(","):
+        began = time.perf_counter()
+        found = parts[name]()
+        about = {"machine": str(describe_hardware()), "versions": software_versions()}
+        print(f"{name} ({time.perf_counter() - began:.0f} s): {json.dumps(found)}", flush=True)
+        if arguments.out:
+            whole = read_json(arguments.out) if arguments.out.exists() else {}
+            write_json(arguments.out, {**whole, name: {**found, **about}})
+
+
+if __name__ == "__main__":
+    in_the_studies_environment()
+    main()
