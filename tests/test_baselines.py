@@ -271,7 +271,7 @@ def test_history_keeps_the_last_visits_and_names_states():
     assert history.visits("b") == visits((3, 0, 10, "hint-4"))
     assert history.states() == ["solved", "failed", "unseen"]
     assert history.counts() == {"unseen": 1, "solved": 1, "failed": 1}
-    assert history.fallbacks == {"no_demonstration": 1, "prompt_too_long": 0, "fewer_demonstrations": 0}
+    assert {name: count for name, count in history.fallbacks.items() if count} == {"no_demonstration": 1}
 
 
 def test_saved_history_is_the_same_again_and_fits_only_its_own_data(tmp_path):
