@@ -175,7 +175,7 @@ class VisitHistory:
         del visits[:-VISITS_KEPT]
 
     def explain(self, sample_id):
-        """The visits that a rule decides on, in sentences -> str. Which rule, and what it says, is the server's."""
+        """The visits that a rule decides on, in sentences -> str."""
         visits = self._of(sample_id)
         told = [f"  step {v.step}: served {v.served}, {v.correct} of {v.rollouts} right" for v in visits]
         return "\n".join([f"{sample_id}: {len(visits)} visits on record.", *told])
@@ -205,11 +205,7 @@ class VisitHistory:
         write_whole(path, json.dumps(state))
 
     def load(self, path):
-        """Restore what `save` wrote.
-
-        Raises:
-            PoolError: no such file, not a record of visits, or one of another data set.
-        """
+        """Restore what `save` wrote; raises `PoolError` for what is none, or of another data set."""
         state = read_state(path, "record of visits", ("ids", "visits", "fallbacks"))
         if state["ids"] != self._fingerprint():
             raise PoolError(f"the visits in {path} are of another data set: its sample ids differ")

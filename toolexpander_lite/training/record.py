@@ -1,14 +1,17 @@
 """What a run writes down while it goes: rollouts, one line per step, and where its rounds end."""
 
+import errno
 import json
 import math
 import shlex
 import sys
 import time
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import TrainerCallback
 
 from ..base.errors import RunError
@@ -308,3 +311,24 @@ def rewind(out, checkpoint, scans=False):
             counts = {key: kept[-1][key] for key in counts}
     (out / "summary.json").unlink(missing_ok=True)
     return counts
+
+
+@contextmanager
+def disk_errors(out):
+    """A full or unwritable disk becomes a `RunError` that says how to go on."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not _could_not_write(error):
+            raise
+        raise RunError(
+            f"cannot write the run to {out}: {error}. Free some space or choose another folder; what is on disk is "
+            "kept and resume=True goes on from the last checkpoint"
+        ) from error
+
+
+def _could_not_write(error):
+    """Is this a full or unwritable disk? torch and safetensors say so in words only."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EIO):
+        return True
+    return "No space left" in str(error) or "inline_container" in str(error) or "PytorchStreamWriter" in str(error)

@@ -14,21 +14,18 @@ schedule. The run directory it leaves is the contract every table and figure rea
     final/          the weights or the adapter                              (not committed)
 """
 
-import errno
 import importlib.util
 import os
 import time
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from safetensors import SafetensorError
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PrinterCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
-from ..base.errors import DataError, ModelError, RunError, SettingsError
+from ..base.errors import DataError, ModelError, SettingsError
 from ..base.intervals import mean
 from ..base.runs import read_json, summarize, write_json
 from ..base.settings import check_seed
@@ -46,7 +43,7 @@ from ..models.shared_prompt import share_prompts
 from ..worlds import graded_world, nano_world
 from .baselines import REWARDS, serve_by_rule
 from .profiles import get_profile, tools_offered
-from .record import GoldCount, RolloutRecorder, Rounds, RunLog, WeightWatch, command_line, here, rewind
+from .record import GoldCount, RolloutRecorder, Rounds, RunLog, WeightWatch, command_line, disk_errors, here, rewind
 from .resume import check_contents, check_folder, find_checkpoint, what_a_run_holds
 from .rounds import Rounds as RoundLoop
 from .splits import in_training_order, load_splits, training_columns, training_rows
@@ -337,24 +334,3 @@ def vllm_settings(profile, hardware):
         raise SettingsError(f"profile {profile.name!r}: vllm=True needs vLLM: pip install vllm, or set vllm=False")
     longest = profile.max_prompt_tokens + profile.demo_room + profile.max_completion_length
     return {"use_vllm": True, "vllm_mode": "colocate", "vllm_max_model_length": longest}
-
-
-@contextmanager
-def disk_errors(out):
-    """A full or unwritable disk becomes a `RunError` that says how to go on."""
-    try:
-        yield
-    except (OSError, RuntimeError, SafetensorError) as error:
-        if not _could_not_write(error):
-            raise
-        raise RunError(
-            f"cannot write the run to {out}: {error}. Free some space or choose another folder; what is on disk is "
-            "kept and resume=True goes on from the last checkpoint"
-        ) from error
-
-
-def _could_not_write(error):
-    """Is this a full or unwritable disk? torch and safetensors say so in words only."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EIO):
-        return True
-    return "No space left" in str(error) or "inline_container" in str(error) or "PytorchStreamWriter" in str(error)
