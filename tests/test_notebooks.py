@@ -135,3 +135,9 @@ def test_a_picture_is_described_by_what_it_shows():
     assert alt_text(figure) == "hard questions; share right over rollouts; showing plain GRPO. advantage A_i"
     assert alt_text(plt.figure()) == "a drawing without axis labels"
     plt.close("all")
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda p: p.stem)
+def test_no_code_line_is_cut_on_a_small_screen(path):
+    cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    assert [line for c in cells for line in c.source.splitlines() if len(line) > 100] == []
