@@ -163,8 +163,8 @@ def find_model(name):
 
 
 def _plain_weights():
-    """What asks `from_pretrained` for float32: from 5.18 on it may keep GGUF weights packed, if `kernels` is there."""
-    config = getattr(transformers, "GgufConfig", None)  # before that, it always unpacked them
+    """What asks for float32: transformers 5.24 keeps GGUF weights packed where the package `kernels` is installed."""
+    config = getattr(transformers, "GgufConfig", None)  # 5.16 has none, and always unpacks them
     return {"dtype": torch.float32, **({"quantization_config": config(dequantize=True)} if config else {})}
 
 
