@@ -27,7 +27,7 @@ class DemoBank:
         verified    as random; `hard_sampling.draw_demonstrations` draws anew until the policy is right (the paper's
                     "cautious" examples, Table 4)
         other_tool  of as many tools that are *not* on offer, whose schemas come along, see `offering` (a control)
-        corrupted   as random, each argument's value taken from another row of its tool: right form, wrong values
+        corrupted   as random, each argument's value taken from another call of the data: right names, wrong values
         gold        only of tools that the answer calls, and with no argument in common with it: it tells the policy
                     which tool is right, and no value (the kit's first rule, a departure)
         own         as gold, with what the policy itself wrote when it first solved that row in training
@@ -48,11 +48,12 @@ class DemoBank:
         self.source, self.per_tool = source, per_tool
         self._own = {}  # sample id -> (step, completion) of the first time it was solved
         self._by_tool = defaultdict(list)
-        self._ids = set()
+        self._ids, self._values = set(), []
         for sample in samples:
             if sample.split != "train":
                 raise DataError(f"sample {sample.id!r} is from split {sample.split!r}; demonstrations come from train")
             self._ids.add(sample.id)
+            self._values += [(sample.id, value) for call in sample.calls for value in call["arguments"].values()]
             for name in {call["name"]: None for call in sample.calls}:
                 self._by_tool[name].append(sample)
 
@@ -94,9 +95,21 @@ class DemoBank:
                     continue
                 row = SolvedSample.of(row, completion)
             if self.source == "corrupted":
-                row = _corrupted(row, [other for other in rows if other.id != sample.id], rng)
+                row = self._corrupted(row, sample, rng)
             shown.append(row)
         return shown
+
+    def _corrupted(self, row, sample, rng):
+        """`row` with each argument's value taken from another call, but for `sample`'s, as far as there are others."""
+        calls = []
+        for call in row.calls:
+            arguments = {}
+            for name, value in call["arguments"].items():
+                drawn = (rng.choice(self._values) for _ in range(20))
+                wrong = (other for id, other in drawn if id != sample.id and other != value)
+                arguments[name] = next(wrong, value)
+            calls.append({**call, "arguments": arguments})
+        return replace(row, calls=calls)
 
     def _admissible(self, sample, row):
         if row.id == sample.id or row.messages[-1]["content"] == sample.messages[-1]["content"]:
@@ -163,16 +176,3 @@ def _argument_values(sample):
         (name, repr(int(value) if isinstance(value, float) and value.is_integer() else value))
         for call in sample.calls for name, value in call["arguments"].items()
     }  # fmt: skip
-
-
-def _corrupted(sample, others, rng):
-    """`sample` with each argument's value taken from a call of another row of the same tool."""
-    calls = []
-    for call in sample.calls:
-        arguments = {}
-        for name, value in call["arguments"].items():
-            found = [c["arguments"].get(name, value) for s in others for c in s.calls if c["name"] == call["name"]]
-            wrong = [v for v in found if v != value]
-            arguments[name] = rng.choice(wrong) if wrong else value
-        calls.append({**call, "arguments": arguments})
-    return replace(sample, calls=calls)

@@ -9,7 +9,7 @@ import random
 from dataclasses import dataclass
 
 from ..base.files import check_new_folder
-from .graded_world import FORMS, PHRASES, TOOLS, WRONG, Familiarity, corrupted, make_sample, queries, written
+from .graded_world import FORMS, PHRASES, TOOLS, Familiarity, make_sample, queries, written
 from .nano_policy import END, PAD, ROLES, Row, WarmStart, build_model, fit, word_tokenizer
 from .nano_world import CODEBOOKS
 
@@ -46,8 +46,8 @@ def build_graded_tokenizer():
 class GradedWarmStart:
     """The SFT rows of a graded policy, in three stages; batch and learning rates as in `nano_policy.WarmStart`.
 
-    How a query is read, from rows without demonstrations; whom to believe, from rows in which right demonstrations of
-    the same tool decide nearly everything (`SCHOOL`); then `familiarity`, which is what the policy is to be.
+    How a query is read, from rows without demonstrations; to do as demonstrations of the same tool do, from rows in
+    which they decide nearly everything (`SCHOOL`); then `familiarity`, which is what the policy is to be.
 
     Attributes:
         familiarity: what is taught in the end.
@@ -58,14 +58,14 @@ class GradedWarmStart:
     """
 
     familiarity: Familiarity
-    stages: tuple = (450, 550, 250)
+    stages: tuple = (420, 600, 250)
     learning_rates: tuple = (3e-3, 3e-3, 1.5e-3)
     batch_size: int = 48
     plain_share: float = 0.35
     seed: int = 0
 
 
-SCHOOL = Familiarity(level=-1.0, spread=0.5, word_spread=0.5, evidence=8.0, distrust=8.0)
+SCHOOL = Familiarity(level=-1.0, spread=0.5, word_spread=0.5, evidence=8.0)
 
 
 def _draw(odds, rng):
@@ -78,17 +78,13 @@ def _demonstration(tool, words, rng):
     query, other = rng.choice(queries(tool.name, "train"))
     while set(other) & set(words):
         query, other = rng.choice(queries(tool.name, "train"))
-    if rng.random() < 0.4:
-        arguments, wrong = corrupted(tool, other, rng)
-        forms = [(WRONG if i in wrong else f,) for i, f in enumerate(tool.forms)]
-    else:
-        forms = [(f if rng.random() < 0.9 else rng.choice(FORMS),) for f in tool.forms]
-        arguments = {a: written(w, f) for a, w, (f,) in zip(tool.arguments, other, forms)}
+    forms = [(f if rng.random() < 0.7 else rng.choice(FORMS),) for f in tool.forms]
+    arguments = {a: written(w, f) for a, w, (f,) in zip(tool.arguments, other, forms)}
     return make_sample(tool, query, arguments), forms
 
 
 def graded_row(familiarity, plain_share, rng):
-    """Draw one `Row`: demonstrations of either tool on offer, right or wrong, and an answer that weighs them."""
+    """Draw one `Row`: demonstrations of either tool on offer, and an answer that weighs what they show."""
     tool = rng.choice(list(TOOLS.values()))
     query, words = rng.choice(queries(tool.name, "train"))
     demos, shown = [], [(), (), ()]

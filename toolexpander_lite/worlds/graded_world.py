@@ -6,12 +6,12 @@ about another, and no two tools share an argument name.
 
 What is engineered, all of it in `Familiarity`: the policies were taught to write the right form with a chance whose
 log-odds are a level of the tool plus one of the word, spread so that pass rates run from 0 to 1; a demonstration of
-the *same tool* whose values *are those of its own query* adds a constant to these log-odds, one with wrong values
-makes the habit of repeating the query's word stronger, and one of another tool does nothing. So examples help as
-evidence does, a lot where the policy is near and little where it is far. Two levels make two policies, about as weak
-as the paper's two 1.5B models (28 and 72 % of its rows hard, Table 2). And `NOISE` of the training rows have a wrong
-value in their gold call, as public tool data has: nobody can solve these, and as demonstrations they are worth
-nothing. The held-out rows have none. The paper trains on real data.
+the *same tool* adds a constant to the log-odds of the form that it *shows*, one of another tool does nothing. So
+examples help as evidence does, a lot where the policy is near and little where it is far, and wrong values mislead.
+Two levels make two policies, about as weak as the paper's two 1.5B models (28 and 72 % of its rows hard, Table 2).
+And `NOISE` of the training rows have a gold call with another word in the other form, as public tool data has wrong
+ones: nobody can solve these, and as demonstrations they mislead. The held-out rows have none. The paper trains on
+real data.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from ..method.samples import ToolSample
 from .nano_world import CODEBOOKS, HELD_OUT_SHARE, TOOLS_PER_PROMPT
 
 FORMS = ("word", "id", "ref")
-WRONG = "wrong"  # in place of a form: a value that is not that of the query
+OTHER = {"id": "ref", "ref": "id"}
 NOISE = 0.08  # share of training rows with a wrong value in the gold call
 PHRASES = {"city": "in {}", "day": "on {}", "currency": "paid in {}", "language": "speaking {}",
            "unit": "measured by {}", "month": "for {}", "hour": "at {}", "colour": "coloured {}"}  # fmt: skip
@@ -120,14 +120,14 @@ def make_sample(tool, query, arguments, split="train"):
     )
 
 
-def corrupted(tool, words, rng):
-    """Another word in each of the given places, one at least -> the arguments of a wrong call."""
+def noisy_arguments(tool, words, rng):
+    """The arguments of a wrong gold call: another word, in the form that the server does not take."""
     places = {rng.randrange(len(words))} if rng.random() < 0.5 else range(len(words))
-    wrong = [
-        rng.choice([w for w in CODEBOOKS[b] if w != word]) if i in places else word
-        for i, (b, word) in enumerate(zip(tool.books, words))
-    ]
-    return right_arguments(tool, wrong), set(places)
+    arguments = right_arguments(tool, words)
+    for i in places:
+        word = rng.choice([w for w in CODEBOOKS[tool.books[i]] if w != words[i]])
+        arguments[tool.arguments[i]] = written(word, OTHER[tool.forms[i]])
+    return arguments
 
 
 def graded_samples(split, per_tool, seed=0):
@@ -141,7 +141,7 @@ def graded_samples(split, per_tool, seed=0):
         rng = random.Random(f"{seed}-{name}-{split}")
         for query, words in rng.sample(queries(name, split), per_tool):
             noisy = split == "train" and random.Random(f"noise {query}").random() < NOISE
-            arguments = corrupted(tool, words, random.Random(query))[0] if noisy else right_arguments(tool, words)
+            arguments = noisy_arguments(tool, words, random.Random(query)) if noisy else right_arguments(tool, words)
             samples.append(make_sample(tool, query, arguments, split))
     return samples
 
@@ -154,29 +154,24 @@ class Familiarity:
         level: added to the right form of all; the two policies differ in nothing else.
         spread: half the range of the tools' levels, which lie evenly in it.
         word_spread: likewise of the words' levels, each tool's own.
-        evidence: added to a form that a demonstration of the same tool shows, if its value is that of its query.
-        distrust: added to the query's word where such demonstrations show wrong values alone.
+        evidence: added to each form that a demonstration of the same tool shows.
     """
 
     level: float
     spread: float = 5.0
     word_spread: float = 2.0
     evidence: float = 4.0
-    distrust: float = 2.0
 
     def log_odds(self, tool, words, shown=((), (), ())):
-        """[{form: log-odds} of each argument]; `shown`: what demonstrations show of each, forms or `WRONG`."""
+        """[{form: log-odds} of each argument]; `shown`: the forms that demonstrations show of each."""
         places = sorted(TOOLS, key=lambda name: hashlib.sha256(name.encode()).digest())
         own = self.level + self.spread * (2 * places.index(tool.name) / (len(TOOLS) - 1) - 1)
         odds = []
         for argument, word, form, forms in zip(tool.arguments, words, tool.forms, shown):
             known = random.Random(f"{argument} {word}").uniform(-self.word_spread, self.word_spread)
-            other = {"id": "ref", "ref": "id"}[form]
-            odds.append({"word": 0.0, other: -1.5, form: own + known})
-            right = set(forms) - {WRONG}
-            for f in right:
+            odds.append({"word": 0.0, OTHER[form]: -1.5, form: own + known})
+            for f in set(forms):
                 odds[-1][f] += self.evidence
-            odds[-1]["word"] += self.distrust * bool(forms and not right)
         return odds
 
     def chance(self, tool, words, shown=((), (), ()), temperature=1.0):
