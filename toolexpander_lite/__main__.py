@@ -229,6 +229,16 @@ def _nano_policy(arguments):
     from .worlds.nano_policy import WarmStart, build_nano_policy
 
     names = ("code_rate", "follow_rate", "example_rate", "early_example_rate", "early_share")
+    if arguments.graded:
+        from .worlds.graded_policy import LEVELS, GradedWarmStart, build_graded_policy
+        from .worlds.graded_world import Familiarity
+
+        if _changes(arguments, names):
+            raise SettingsError("the graded policies take no rates; they are the nano world's")
+        plan = GradedWarmStart(Familiarity(LEVELS[arguments.graded]))
+        build_graded_policy(plan, arguments.out, _print_loss)
+        print(arguments.out)
+        return
     plan = WarmStart(**_changes(arguments, names))
     build_nano_policy(arguments.out, plan, progress=_print_loss)
     print(arguments.out)
@@ -407,6 +417,7 @@ def _parser():
     sub.add_argument("--only", help="beginning of the name of the notebooks to run, 01 for example")
 
     sub = command("nano-policy", _nano_policy, "rebuild the nano policy (about 5 minutes on 2 cores), or a harder one")
+    sub.add_argument("--graded", choices=("strong", "weak"), help="rebuild a policy of the graded world instead")
     sub.add_argument("--code-rate", type=float, help="how often a plain question is answered in codes, per argument")
     sub.add_argument("--follow-rate", type=float, help="how often a demonstration's codes are followed, per argument")
     sub.add_argument("--example-rate", type=float, help="how often an invited answer begins with an example of its own")

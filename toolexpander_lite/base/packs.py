@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .errors import RunError
 
-PACKED = ("config.json", "summary.json", "log.jsonl", "rounds.jsonl", "rollouts.jsonl")
+PACKED = ("config.json", "summary.json", "log.jsonl", "rounds.jsonl", "rollouts.jsonl", "scans.jsonl")
 
 
 def packed_rows(path):

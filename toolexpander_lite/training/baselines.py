@@ -234,7 +234,7 @@ class BaselineServer(PromptServer):
         self.rows = {row["sample_id"]: row for row in rows}
         self.ids = list(self.rows)
 
-    def serve(self, sample_id, step):
+    def serve(self, sample_id, step, wanted=None):
         """Columns of what fills the place of `sample_id` at `step` -> dict."""
         return self._cached((sample_id, step), lambda: self._fill(sample_id, step))
 
