@@ -20,7 +20,7 @@ from turns import compare, in_the_studies_environment, take_turns
 
 from toolexpander_lite.base.runs import software_versions, write_json
 from toolexpander_lite.method import assemble as assembling
-from toolexpander_lite.method.pool import HardSamplePool
+from toolexpander_lite.method.hardness import HardSamplePool
 from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.models.hardware import describe_hardware
 from toolexpander_lite.training.profiles import get_profile

@@ -10,7 +10,7 @@ import pytest
 from toolexpander_lite.worlds.api_service import LOOPBACK, MAX_BODY, HttpTools, ToolService
 from toolexpander_lite.worlds.api_tasks import api_tasks
 from toolexpander_lite.worlds.api_world import World, initial_state
-from toolexpander_lite.worlds.tools import ToolRegistry
+from toolexpander_lite.worlds.run_calls import ToolRegistry
 
 HOSTILE = [
     {"name": "get_balance", "arguments": {"owner": "'; DROP TABLE accounts; --"}},

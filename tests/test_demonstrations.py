@@ -9,7 +9,7 @@ import pytest
 from toolexpander_lite.base.errors import DataError, PoolError, SettingsError
 from toolexpander_lite.method.demonstrations import DemoBank, offering
 from toolexpander_lite.method.hard_sampling import PoolReward
-from toolexpander_lite.method.pool import HardSamplePool
+from toolexpander_lite.method.hardness import HardSamplePool
 from toolexpander_lite.method.prompts import gold_completion, render_prompt
 from toolexpander_lite.method.samples import SolvedSample, ToolSample
 from toolexpander_lite.worlds.nano_policy import build_tokenizer

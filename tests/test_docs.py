@@ -71,7 +71,7 @@ def test_every_page_can_be_found(path):
 
 
 def test_no_page_names_a_file_that_is_not_there():
-    """`method/pool.py` and the like, as docs write them."""
+    """`method/hardness.py` and the like, as docs write them."""
     for path in PAGES:
         for file in re.findall(r"`((?:\w+/)+\w+\.(?:py|md))`", text_of(path)):
             assert (REPOSITORY / file).exists() or (REPOSITORY / "toolexpander_lite" / file).exists(), (path, file)

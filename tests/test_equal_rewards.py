@@ -11,7 +11,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from toolexpander_lite.base.errors import SettingsError
 from toolexpander_lite.method.hard_sampling import PoolReward
-from toolexpander_lite.method.pool import HardSamplePool
+from toolexpander_lite.method.hardness import HardSamplePool
 from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.method.rewards import GRID, group_advantages, quantise
 from toolexpander_lite.method.self_examples import ExampleBonus

@@ -18,7 +18,7 @@ from toolexpander_lite.data.row_files import hub_rows
 from toolexpander_lite.data.sources import SOURCES, load_samples
 from toolexpander_lite.data.tool_schemas import RowDropped, json_schema, object_schema, read_tools
 from toolexpander_lite.method.samples import to_dataset, to_samples
-from toolexpander_lite.worlds.tools import ToolRegistry
+from toolexpander_lite.worlds.run_calls import ToolRegistry
 
 SLICES = Path(__file__).resolve().parents[2] / "shared" / "data"
 

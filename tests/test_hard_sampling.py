@@ -18,7 +18,7 @@ from toolexpander_lite.base.runs import read_jsonl, read_log
 from toolexpander_lite.method import pool as sample_pool
 from toolexpander_lite.method.demonstrations import DemoBank
 from toolexpander_lite.method.hard_sampling import PoolReward, PromptServer
-from toolexpander_lite.method.pool import FALLBACKS, STATES, HardSamplePool
+from toolexpander_lite.method.hardness import FALLBACKS, STATES, HardSamplePool
 from toolexpander_lite.method.prompts import render_prompt
 from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.method.rewards import conjunctive_reward
@@ -520,7 +520,7 @@ def test_two_processes_keep_equal_pools_and_share_a_scan(tmp_path):
         "from toolexpander_lite.method.hard_sampling import PoolReward, count_right\n"
         "from toolexpander_lite.worlds.nano_world import nano_samples\n"
         "from toolexpander_lite.method.prompts import gold_completion\n"
-        "from toolexpander_lite.method.pool import HardSamplePool\n"
+        "from toolexpander_lite.method.hardness import HardSamplePool\n"
         "processes = PartialState(cpu=True)\n"
         "rank = processes.process_index\n"
         "def reward(prompts, completions, **columns):\n"

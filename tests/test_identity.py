@@ -13,7 +13,7 @@ from test_train import FOUR, tiny
 
 from toolexpander_lite.base.errors import DataError, ModelError, PoolError, RunError
 from toolexpander_lite.base.runs import read_log
-from toolexpander_lite.method.pool import HardSamplePool
+from toolexpander_lite.method.hardness import HardSamplePool
 from toolexpander_lite.method.samples import content_hash
 from toolexpander_lite.models.files import NANO_CHECKPOINTS, weights_hash
 from toolexpander_lite.training import resume, splits

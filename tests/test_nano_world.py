@@ -16,7 +16,7 @@ from toolexpander_lite.worlds.nano_world import (
     nano_tools,
     split_of,
 )
-from toolexpander_lite.worlds.tools import ToolRegistry
+from toolexpander_lite.worlds.run_calls import ToolRegistry
 
 
 def test_train_and_held_out_share_no_query_for_any_pair_of_seeds():

@@ -13,7 +13,7 @@ from toolexpander_lite.training import record
 from toolexpander_lite.training.baselines import graded_reward
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.worlds.api_service import HttpTools, ToolService
-from toolexpander_lite.worlds.tools import ToolRegistry
+from toolexpander_lite.worlds.run_calls import ToolRegistry
 
 PLAY = {"type": "function", "function": {"name": "play", "parameters": {
     "type": "object", "required": ["song", "loud"],

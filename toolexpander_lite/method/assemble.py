@@ -5,7 +5,7 @@ from pathlib import Path
 
 from .demonstrations import DemoBank
 from .hard_sampling import PoolReward, PromptServer
-from .pool import HardSamplePool
+from .hardness import HardSamplePool
 from .prompts import wants_think
 from .rewards import conjunctive_reward, native_reward
 from .samples import content_hash

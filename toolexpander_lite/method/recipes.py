@@ -10,7 +10,7 @@ from math import inf
 from ..base.errors import SettingsError
 from .demonstrations import SOURCES
 from .hard_sampling import SERVINGS
-from .pool import HARD_WINDOW, RETESTS
+from .hardness import HARD_WINDOW, RETESTS
 from .rewards import GRID
 
 # What `training/baselines.py` has beside the paper's own; named here, so that the method needs nothing of it.
@@ -50,7 +50,7 @@ class Recipe:
             departures from the paper, "demonstrate" (visit by visit, see `retest`) or a rule of `training.baselines`.
         serving: what a round serves, see `hard_sampling.round_rows`.
         few_shot_share: with serving "mixed", the share of rows with demonstrations (our assumption).
-        retest: with "demonstrate", how a hard sample is asked plainly again, see `pool.RETESTS`.
+        retest: with "demonstrate", how a hard sample is asked plainly again, see `hardness.RETESTS`.
         demos: demonstrations in front of a prompt, in all (our assumption: 4).
         demos_per_tool: of each tool on offer (our assumption: 2).
         demo_source: whose demonstrations, see `demonstrations.DemoBank`.

@@ -24,7 +24,7 @@ from ..base.errors import PoolError
 from ..base.files import write_whole
 from ..method.calls import DEFAULTS_RULE, opened_think, same_value, whole_answers, without_defaults
 from ..method.hard_sampling import PromptServer
-from ..method.pool import FALLBACKS, HARD_WINDOW, check_content, index_of_ids, read_state
+from ..method.hardness import FALLBACKS, HARD_WINDOW, check_content, index_of_ids, read_state
 from ..method.prompts import gold_completion, render_prompt
 from ..method.rewards import conjunctive_reward, judge_and_log, quantise
 from ..method.samples import content_hash, from_json

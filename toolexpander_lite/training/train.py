@@ -33,7 +33,7 @@ from ..evaluation.accuracy import evaluate
 from ..method.assemble import assemble
 from ..method.calls import spelled_defaults
 from ..method.demonstrations import DemoBank
-from ..method.pool import HARD_WINDOW
+from ..method.hardness import HARD_WINDOW
 from ..method.prompts import check_invitation, gold_completion, wants_think
 from ..method.recipes import get_recipe
 from ..models.files import mark_base

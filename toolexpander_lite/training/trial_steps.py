@@ -12,7 +12,7 @@ import torch
 from transformers import TrainerCallback
 
 from ..method.calls import spelled_defaults
-from ..method.pool import HARD_WINDOW
+from ..method.hardness import HARD_WINDOW
 from ..models.hardware import describe_hardware
 from ..models.policy import free_memory
 from .record import RolloutRecorder

@@ -19,7 +19,7 @@ from socketserver import ThreadingTCPServer
 from urllib.parse import quote, unquote
 
 from ..method.calls import MAX_CHARS, read_json
-from .tools import ToolResult, check_form, failure
+from .run_calls import ToolResult, check_form, failure
 
 logger = logging.getLogger(__name__)
 

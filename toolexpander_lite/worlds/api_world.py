@@ -10,7 +10,7 @@ import random
 import sqlite3
 import threading
 
-from .tools import ToolRegistry
+from .run_calls import ToolRegistry
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday")
 HOURS = range(8, 18)  # an event takes one hour; the last begins at 17:00

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toolexpander_lite.method.samples import DataError, ToolSample
-from toolexpander_lite.worlds.tools import MAX_ERROR_CHARS, ToolRegistry
+from toolexpander_lite.worlds.run_calls import MAX_ERROR_CHARS, ToolRegistry
 
 
 def schema(name, required=None, **properties):
