@@ -9,7 +9,8 @@ import shutil
 import pandas as pd
 import pytest
 
-from toolexpander_lite.base.runs import REPOSITORY, evaluations, find_runs, load_study, read_json, read_log, summarize
+from toolexpander_lite.base.collapse import summarize
+from toolexpander_lite.base.runs import REPOSITORY, evaluations, find_runs, load_study, read_json, read_log
 from toolexpander_lite.studies.report import (
     BEGIN,
     END,

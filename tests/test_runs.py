@@ -3,17 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from toolexpander_lite.base.runs import (
-    RunError,
-    collapse_mechanism,
-    find_runs,
-    has_collapsed,
-    has_stalled,
-    load_study,
-    read_log,
-    sample_outcomes,
-    summarize,
-)
+from toolexpander_lite.base.collapse import collapse_mechanism, has_collapsed, has_stalled, summarize
+from toolexpander_lite.base.runs import RunError, find_runs, load_study, read_log, sample_outcomes
 from toolexpander_lite.evaluation.executed import EPISODE_REASONS
 from toolexpander_lite.method.calls import REASONS
 from toolexpander_lite.studies.run_figures import (

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
+from ..base.collapse import has_collapsed
 from ..base.errors import RunError
 from ..base.intervals import bootstrap_interval, paired_difference, share_interval
-from ..base.runs import evaluations, find_runs, has_collapsed, load_study, read_log, rollouts_to
+from ..base.runs import evaluations, find_runs, load_study, read_log, rollouts_to
 from ..worlds.nano_world import FAMILIES, HARD_FAMILIES
 from .plan import plan_names, read_plan
 

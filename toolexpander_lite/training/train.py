@@ -25,9 +25,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PrinterCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
+from ..base.collapse import summarize
 from ..base.errors import DataError, ModelError, SettingsError
 from ..base.intervals import mean
-from ..base.runs import read_json, summarize, write_json
+from ..base.runs import read_json, write_json
 from ..base.settings import check_seed
 from ..evaluation.accuracy import evaluate
 from ..method.assemble import assemble
