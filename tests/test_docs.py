@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from toolexpander_lite.__main__ import _parser
-from toolexpander_lite.base.runs import REPOSITORY
+from toolexpander_lite.base.runs import REPOSITORY, find_runs, read_json
 from toolexpander_lite.method.calls import judge
 from toolexpander_lite.method.prompts import gold_completion
 from toolexpander_lite.method.recipes import Recipe, get_recipe, parse_settings
@@ -68,6 +68,16 @@ def test_every_link_leads_somewhere(path):
 @pytest.mark.parametrize("path", sorted(REPOSITORY.glob("docs/*.md")), ids=name)
 def test_every_page_can_be_found(path):
     assert f"(docs/{path.name})" in text_of(REPOSITORY / "README.md")
+
+
+def test_what_is_said_not_to_be_run_is_not_run():
+    studies = [*(REPOSITORY / "assets" / "runs").iterdir()]
+    paper = [arm for study in studies for arm in find_runs(study) if arm.startswith("paper_")]
+    said = "No run with the paper's own settings is committed yet" in text_of(REPOSITORY / "README.md")
+    assert said == ("is committed yet.**" in text_of(REPOSITORY / "docs" / "paper.md")) == (not paper), paper
+    gpu = [run for study in studies for runs in find_runs(study).values() for run in runs
+           if "CPU" not in read_json(run / "config.json").get("machine", "CPU")]  # fmt: skip
+    assert ("Nothing was run on a GPU" in text_of(REPOSITORY / "README.md")) == (not gpu), gpu
 
 
 def test_no_page_names_a_file_that_is_not_there():
