@@ -12,15 +12,20 @@ from toolexpander_lite.method.prompts import gold_completion
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.studies.run_figures import LivePlot, plot_seeds
 from toolexpander_lite.studies.tables import (
+    arguments_table,
     bonus_only,
     completions_table,
     contents_table,
     example_rates,
+    halfway_table,
     invitation_table,
     is_silent,
+    lines_agreeing,
     price_table,
     real_model_table,
+    reward_cases,
     seeds_table,
+    spikes_table,
 )
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.worlds.nano_world import nano_samples
@@ -147,3 +152,40 @@ def test_live_picture_says_which_step_it_shows(runs, monkeypatch):
     figure, _ = shown
     assert figure.legends[0].texts[0].get_text() == "this run, at step 10"
     assert figure.axes[0].get_title().endswith("(mean of 2 steps)")
+
+
+def test_what_completions_earn_and_where_their_arguments_come_from():
+    sample = nano_samples("test", 1, families=["book_taxi"])[0]
+    gold = gold_completion(sample)
+    city = sample.calls[0]["arguments"]["city"]
+    table = reward_cases(sample, {"gold": gold, "no think": gold[gold.index("<tool_call>") :]})
+    assert table.case.tolist() == ["gold", "no think"] and table.reward.tolist() == [1.0, 0.0]
+    assert table.graded.tolist() == [4.0, 3.0] and table.reason.tolist() == ["ok", "no_think"]
+    word = sample.messages[-1]["content"].split()[0]
+    answers = {"right": [gold], "spoiled": [gold.replace(f'"{city}"', f'"{word}"')], "cut": [gold[:-9]]}
+    shares = arguments_table([sample], answers)
+    assert shares.loc["right"].tolist() == [1, 0, 0] and shares.loc["cut"].tolist() == [0, 0, 1]
+    assert shares.loc["spoiled"].round(3).tolist() == [0.667, 0.333, 0]
+
+
+def test_logs_laid_side_by_side(tmp_path):
+    """Single batches beside the usual ones, the last evaluation within a budget, and where two logs part."""
+
+    def write(name, kl, hard):
+        folder = tmp_path / name
+        folder.mkdir()
+        rows = [{"step": 0}] + [
+            {"step": n + 1, "rollouts": 10 * n + 10, "reward": 0.5, "format_rate": 1 - k, "kl": k,
+             "eval": {"zero_shot_hard": h}}
+            for n, (k, h) in enumerate(zip(kl, hard))
+        ]  # fmt: skip
+        (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return folder
+
+    one, two = write("one", [0.1, 0.5, 0.2], [0.2, 0.9, 1.0]), write("two", [0.1, 0.5, 0.3], [0.4, 0.5, 0.0])
+    spikes = spikes_table({"arm": [one, two]}).iloc[0]
+    assert spikes["format rate: worst single batch"] == 0.5 and spikes["KL: largest single batch"] == 0.5
+    assert spikes["median batch"] == pytest.approx(0.25) and spikes["last 20 steps"] == pytest.approx(4.3 / 6)
+    half = halfway_table({"arm": [one, two]}, 20, 0.7).iloc[0]
+    assert half["mean"] == pytest.approx(0.7) and half.worst == 0.5 and half["as good as hint at its end"]
+    assert lines_agreeing(one, two) == 3 and lines_agreeing(one, one) == 4

@@ -1,4 +1,4 @@
-"""Tables of the notebooks that take more than a line: self-written examples in policies and in runs, the real model.
+"""Tables of the notebooks that take more than a line: rewards, self-written examples, runs, the real model.
 
 `runs` is always a dict {arm: [run directory, ...]}, one directory per seed, as `runs.find_runs` gives it. "At the end"
 is the mean over the last END_STEPS optimizer steps.
@@ -13,9 +13,11 @@ import pandas as pd
 from ..base.intervals import mean
 from ..base.runs import evaluations, find_runs, first_at, read_json, read_log, rollouts_to
 from ..evaluation.accuracy import generate
-from ..method.calls import judge
+from ..method.calls import REASONS, judge, parse_completion
 from ..method.prompts import render_prompt
+from ..method.rewards import conjunctive_reward
 from ..method.self_examples import EXAMPLE_CLOSE, EXAMPLE_OPEN, judge_example, judge_examples
+from ..training.baselines import graded_reward
 from .statistics import hits
 
 END_STEPS = 10
@@ -24,6 +26,69 @@ RUN_COLUMNS = (
     "zero_shot_hard", "few_shot_hard", "hard_rows_before", "hard_rows_after", "stalled", "collapsed", "commit",
 )  # fmt: skip
 WRITES = 0.1  # a run whose example rate at the end is above this writes examples (our line; runs are far from it)
+
+
+def reward_cases(sample, cases):
+    """What each completion earns, and why -> DataFrame, one row per case; `cases`: {name: completion of the sample}."""
+    rows = []
+    for case, text in cases.items():
+        columns = dict(prompts=[""], completions=[text], calls=[sample.calls], tools=[sample.tools])
+        reason = judge(text, sample.calls, sample.tools).reason
+        rows.append({"case": case, "reward": conjunctive_reward(**columns)[0], "graded": graded_reward(**columns)[0],
+                     "reason": reason, "in words": REASONS[reason]})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def spikes_table(runs):
+    """Single batches beside the usual ones: format rate and KL -> DataFrame, one row per arm over all its seeds."""
+    rows = []
+    for arm, folders in runs.items():
+        logs = [read_log(run)[1:] for run in folders]
+        steps = [row for log in logs for row in log]
+        rows.append({
+            "arm": arm, "format rate: worst single batch": min(row["format_rate"] for row in steps),
+            "last 20 steps": mean(row["format_rate"] for log in logs for row in log[-20:]),
+            "KL: largest single batch": max(row["kl"] for row in steps),
+            "median batch": _median(row["kl"] for row in steps),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def lines_agreeing(run, other):
+    """How many lines of two logs are the same from the start, in what does not hang on the clock -> int"""
+    names = ("reward", "entropy", "kl", "completion_tokens")
+    pairs = list(zip(read_log(run), read_log(other)))
+    parted = (n for n, (a, b) in enumerate(pairs) if any(a.get(name) != b.get(name) for name in names))
+    return next(parted, len(pairs))
+
+
+def arguments_table(samples, answers):
+    """Where the arguments of answers come from -> DataFrame of shares, one row per entry of `answers`.
+
+    `answers`: {words: [completion per sample]}; each argument of the first gold call counts once.
+    """
+    rows = {}
+    for words, texts in answers.items():
+        found = dict.fromkeys(("the right code", "a word of the question", "something else"), 0)
+        for sample, text in zip(samples, texts, strict=True):
+            calls = parse_completion(text).calls
+            for name, code in sample.calls[0]["arguments"].items():
+                said = calls[0]["arguments"].get(name) if calls else None
+                asked = isinstance(said, str) and said in sample.messages[-1]["content"]
+                found["the right code" if said == code else [*found][1] if asked else "something else"] += 1
+        rows[words] = {kind: n / sum(found.values()) for kind, n in found.items()}
+    return pd.DataFrame(rows).T
+
+
+def halfway_table(runs, rollouts, ended):
+    """Hard families at the last evaluation within `rollouts` -> DataFrame, one row per arm; `ended`: hint's last."""
+    rows = []
+    for arm, folders in runs.items():
+        scores = [[e["zero_shot_hard"] for row, e in evaluations(read_log(run)) if row["rollouts"] <= rollouts][-1]
+                  for run in folders]  # fmt: skip
+        rows.append({"arm": arm, "seeds": len(scores), "mean": mean(scores), "worst": min(scores),
+                     "as good as hint at its end": mean(scores) >= ended})  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def example_rates(model, tokenizer, samples, visits=20, begun_visits=4, max_new_tokens=64):
