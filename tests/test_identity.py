@@ -19,7 +19,7 @@ from toolexpander_lite.models.files import NANO_CHECKPOINTS, weights_hash
 from toolexpander_lite.training import resume, splits
 from toolexpander_lite.training.baselines import VisitHistory
 from toolexpander_lite.training.record import WeightWatch
-from toolexpander_lite.training.train import train
+from toolexpander_lite.training.train import check_fit, train
 from toolexpander_lite.worlds.nano_world import nano_samples
 
 
@@ -135,11 +135,11 @@ def test_fewer_rows_than_a_batch_has_prompts_are_refused(tmp_path):
     assert not (tmp_path / "run" / "log.jsonl").exists()
 
 
-def test_an_adapter_that_would_stay_frozen_is_refused(tmp_path):
-    small = tiny(lora_rank=2, steps=1, eval_every=1)
-    run = train(FOUR, small, 0, tmp_path / "adapter")
-    with pytest.raises(ModelError, match="no weight .* would be trained.*set lora_rank above 0"):
-        train(FOUR, tiny(model=str(run / "final")), 0, tmp_path / "frozen")
+def test_a_frozen_model_is_refused():
+    frozen = torch.nn.Linear(2, 2).requires_grad_(False)
+    frozen.config = SimpleNamespace()
+    with pytest.raises(ModelError, match="no weight of 'nano' would be trained: all are frozen"):
+        check_fit(FOUR, tiny(), frozen, None, nano_samples("train", 1))
 
 
 def test_a_run_whose_weights_do_not_change_stops(tmp_path):

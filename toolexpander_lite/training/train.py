@@ -145,8 +145,7 @@ def check_fit(recipe, profile, model, tokenizer, samples):
     """
     if not any(p.requires_grad for p in model.parameters()):
         raise ModelError(
-            f"no weight of {profile.model!r} would be trained: it is an adapter, and profile {profile.name!r} has "
-            "lora_rank 0, which loads adapters frozen; set lora_rank above 0 to go on training it"
+            f"no weight of {profile.model!r} would be trained: all are frozen; unfreeze some, or give a plain model"
         )
     if len(samples) < (prompts := batch_shape(recipe, profile)[0]):
         raise DataError(
