@@ -483,6 +483,41 @@ def test_arguments_are_read_alike_in_every_source(tmp_path, source, word):
     assert report.dropped == {"gold that breaks its tool's schema: required": 2, "unparsable row": 3}
 
 
+def test_calls_in_lists_may_be_text_and_questions_may_not_be_empty(tmp_path):
+    call = json.dumps({"name": "clock", "arguments": {}})
+    wanted = [[{"name": "clock", "arguments": {}}]]
+    for answers in ([call], json.dumps([call]), json.dumps(json.dumps([call]))):
+        row = {"query": "Go", "tools": json.dumps(json.dumps([CLOCK])), "answers": answers}
+        assert [s.calls for s in load(tmp_path, "xlam", [row]).samples] == wanted
+    picture = [{"type": "text", "text": "Go"}, {"type": "image_url", "image_url": {"url": "a.png"}}]
+    row = {"messages": [{"role": "user", "content": "Go"}, {"role": "assistant", "tool_calls": [call]}],
+           "tools": [CLOCK]}  # fmt: skip
+    seen = {**row, "messages": [{"role": "user", "content": picture}, row["messages"][1]]}
+    mute = {**row, "messages": [{"role": "user", "content": None}, row["messages"][1]]}
+    report = load(tmp_path, "openai", [row, seen, mute])
+    assert [s.calls for s in report.samples] == wanted
+    assert report.dropped == {"turn that is not text alone": 1, "empty question": 1}
+
+
+def test_null_that_the_schema_forbids_means_absent_inside_of_arguments(tmp_path):
+    """As `Dataset.to_json` writes structs."""
+    inner = {"type": "object", "properties": {"a": {"type": "int"}, "b": {"type": "int", "nullable": True}}}
+    closed = {**inner, "additionalProperties": False}
+    tool = {"name": "f", "parameters": {"type": "object", "properties": {
+        "parts": {"type": "array", "items": inner}, "one": closed, "ids": {"type": "array", "items": {"type": "int"}}},
+        "required": ["one"]}}  # fmt: skip
+    rows = [{"query": "Go", "tools": [tool], "answers": [{"name": "f", "arguments": arguments}]} for arguments in (
+        {"parts": [{"a": None, "b": 1}, {"a": 2, "b": None}], "one": {"a": 1, "z": None}, "y": None},
+        {"one": None}, {"one": {}, "ids": [None]}, {"one": {"z": 1}}, {},
+    )]  # fmt: skip
+    report = load(tmp_path, "xlam", rows)
+    assert [s.calls[0]["arguments"] for s in report.samples] == [
+        {"parts": [{"b": 1}, {"a": 2, "b": None}], "one": {"a": 1}}
+    ]
+    broken = "gold that breaks its tool's schema: "
+    assert report.dropped == {broken + "required": 1, broken + "type": 2, broken + "additionalProperties": 1}
+
+
 @pytest.mark.parametrize("source", EVERY)
 def test_several_calls_are_read_alike_in_every_source(tmp_path, source):
     calls = [{"name": "set_lamp", "arguments": DIM}, {"name": "clock", "arguments": {}}, {"name": "clock"}]
@@ -561,7 +596,7 @@ def test_openai_chats(tmp_path):
     ]  # fmt: skip
     assert report.dropped == {
         "row without a call": 1, "calls in several steps": 1, "row without tools": 1, "call to an unlisted tool": 1,
-        "chat that does not open with a question and an answer": 2, "unparsable row": 1,
+        "chat that does not open with a question and an answer": 2, "turn that is not text alone": 1,
     }  # fmt: skip
     assert report.samples[0].split == report.samples[1].split == report.samples[5].split, "by the question alone"
     with pytest.raises(DataError, match="'openai' is a form for rows of your own; give their file as path="):
@@ -673,6 +708,14 @@ def test_null_that_is_meant_survives_in_json_lines(tmp_path):
          {"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string"}]}),
         ({"type": "string", "examples": "a", "format": "date", "pattern": "^a", "x-note": 1},
          {"type": "string", "examples": ["a"], "format": "date", "pattern": "^a", "x-note": 1}),
+        ({"type": "integer", "enum": ["1", "2"]}, {"type": "integer", "enum": [1, 2]}),
+        ({"type": "float", "enum": ["1", "2.5"]}, {"type": "number", "enum": [1, 2.5]}),
+        ({"type": "integer", "enum": ["1", "two"]}, {"type": "integer", "enum": ["1", "two"]}),
+        ({"type": "bool", "enum": ["True", "False"]}, {"type": "boolean", "enum": [True, False]}),
+        ({"type": "string", "enum": [1, 2]}, {"type": "string", "enum": ["1", "2"]}),
+        ({"type": "string", "enum": []}, {"type": "string"}),
+        ({"type": "string[]"}, {"type": "array", "items": {"type": "string"}}),
+        ({"type": "Array<int>"}, {"type": "array", "items": {"type": "integer"}}),
         ({"type": ["STRING", "NULL"]}, {"type": ["string", "null"]}),
         ({"type": ["List[int]", "None"]}, {"type": ["array", "null"], "items": {"type": "integer"}}),
         ({"if": {"type": "int"}, "patternProperties": {"type": {"type": "float"}}},
@@ -713,6 +756,9 @@ def test_dialects_become_json_schema(written, schema):
          {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}, "required": ["a"]}),
         ({"parameters": {"a": {"type": "int", "required": False}, "b": {"type": "int"}}},
          {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}, "required": ["b"]}),
+        ({"parameters": {"a": {"type": "int | None"}, "b": {"type": "Union[str, None]"}, "c": {"type": "int"}}},
+         {"type": "object", "properties": {"a": {"type": ["integer", "null"]}, "b": {"type": ["string", "null"]},
+                                           "c": {"type": "integer"}}, "required": ["c"]}),
         ({"parameters": {"a": {"type": "int", "required": False}, "b": None}},
          {"type": "object", "properties": {"a": {"type": "integer"}}}),
         ({"parameters": {"a": {"type": "dict", "properties": {"b": {"type": "int", "required": True},

@@ -57,6 +57,21 @@ def test_with_the_switch_all_of_them_take_it_for_the_same_call():
     assert judged(spelled(volume=5))[2] == 0.0, "the cache of verdicts does not mix the rules"
 
 
+def test_defaults_inside_of_an_argument_count_as_well():
+    look = {"type": "object", "properties": {"dim": {"type": "integer", "default": 3}, "on": {}}, "required": ["on"]}
+    tool = {"type": "function", "function": {"name": "lamp", "parameters": {"type": "object", "properties": {
+        "look": look, "all": {"type": "array", "items": look}, "base": {**look, "default": {"on": 1}},
+    }}}}  # fmt: skip
+
+    def stripped(**arguments):
+        return without_defaults([{"name": "lamp", "arguments": arguments}], [tool])[0]["arguments"]
+
+    given = stripped(look={"dim": 3, "on": 1}, all=[{"dim": 3}, {"dim": 4}])
+    assert given == {"look": {"on": 1}, "all": [{}, {"dim": 4}]}
+    assert stripped(base={"on": 1, "dim": 3}) == {} and stripped(base={"on": 2, "dim": 3}) == {"base": {"on": 2}}
+    assert stripped(look=3, all={"dim": 3}) == {"look": 3, "all": {"dim": 3}}
+
+
 def test_hostile_calls_and_odd_schemas_do_not_raise():
     odd = {"type": "function", "function": {"name": "odd", "parameters": {"properties": {"x": True, "y": None}}}}
     calls = [{"name": "odd", "arguments": {"x": 1, "y": [None]}}, {"name": "unknown", "arguments": {"z": {}}}]

@@ -326,6 +326,26 @@ def test_what_a_template_refuses_is_told_in_a_way_it_takes(refuses, changed):
     assert adapt_template(tokenizer) == [], "saved and loaded again it stays as it is"
 
 
+def test_a_template_without_a_generation_prompt_is_given_one():
+    """Else the model would have to open its own turn, and "assistant" would stand in front of every answer."""
+    turns = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    tokenizer = make_tokenizer("{% for t in tools or [] %}{{ t | tojson }}{% endfor %}" + turns)
+    assert loaded(tokenizer) == ["opening"]
+    assert render_prompt(SAMPLES[0], tokenizer).endswith("<|im_end|>\n<|im_start|>assistant\n")
+    assert adapt_template(tokenizer) == []
+    instruct = make_tokenizer(
+        "{% for m in messages %}{% if m.role == 'assistant' %} {{ m.content }}</s>{% else %}[INST] {{ m.content }}"
+        " [/INST]{% endif %}{% endfor %}{% for t in tools or [] %}{% endfor %}"
+    )
+    assert "opening" not in loaded(instruct), "[/INST] has opened the answer"
+
+
+def test_tools_of_which_only_the_names_are_shown_are_told_in_words():
+    tokenizer = make_tokenizer("{% for t in tools or [] %}{{ t.function.name }} {% endfor %}" + PLAIN_CHATML)
+    assert loaded(tokenizer) == ["tools"]
+    assert json.dumps(SAMPLES[0].tools[0]) in render_prompt(SAMPLES[0], tokenizer)
+
+
 def test_tools_are_told_in_words_where_a_template_ignores_them():
     tokenizer = make_tokenizer((FOLDER / "gemma3.jinja").read_text())
     loaded(tokenizer)

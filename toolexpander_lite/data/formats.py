@@ -17,10 +17,11 @@ from .tool_schemas import RowDropped, read_tool, read_tools
 
 
 def read_call(written):
-    """One gold call as data sets write it -> `{"name", "arguments"}`.
+    """One gold call as data sets write it, as data or as text -> `{"name", "arguments"}`.
 
     Its arguments may be called "parameters" and be JSON text, as OpenAI sends them; none, null or "" is {}.
     """
+    written = read_if_text(written)
     written = written["function"] if isinstance(written.get("function"), dict) else written
     arguments = written.get("arguments", written.get("parameters"))
     while isinstance(arguments, str):
@@ -157,6 +158,8 @@ def _turns(written):
     for turn in map(read_if_text, read_if_text(written)):
         role, text = turn.get("role") or turn["from"], turn.get("content", turn.get("value")) or ""
         if isinstance(text, list):
+            if not all("text" in part for part in text):
+                raise RowDropped("turn that is not text alone")
             text = "\n".join(part["text"] for part in text)
         role, text = _ROLES.get(role, role), (_THOUGHT.sub("", text) if role in ("assistant", "gpt") else text).strip()
         calls = [turn.get("tool_calls") or turn.get("function_call") or []]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..base.downloads import cache_folder, fetch
 from ..base.errors import DataError
-from ..base.schemas import SchemaFault, broken_keyword
+from ..base.schemas import SchemaFault, fault
 from ..method.samples import ToolSample, tool_name
 from .formats import hermes_row, openai_row, seal_row, toolace_row, toolrl_row, xlam_row
 from .row_files import hub_rows, read_rows
@@ -158,6 +158,8 @@ def load_samples(source, path=None, limit=None, seed=0, no_call=False):
             asked, tools, calls = spec.convert(row, *extra)
             _check_calls(tools, calls, spec.calls, no_call)
             messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
+            if not messages[-1]["content"].strip():
+                raise RowDropped("empty question")
             split = split_of("\n".join(m["content"] for m in messages if m["role"] == "user"))
             family = source if calls or not spec.calls else "no-call"
             samples.append(ToolSample(f"{source}-{index:06d}", family, messages, tools, calls, split))
@@ -219,20 +221,42 @@ def _check_calls(tools, calls, wanted, no_call):
             schema = {"unevaluatedProperties": False} | schema
         keyword = _broken(schema, call["arguments"])
         if keyword == "unevaluatedProperties":
-            # Arrow's rows, exported as JSON, give every call the arguments of all others, as null.
-            listed = {n: v for n, v in call["arguments"].items() if v is not None or n in schema["properties"]}
-            call["arguments"], keyword = listed, _broken(schema, listed)
-        if keyword == "unevaluatedProperties":
             raise RowDropped("argument its tool does not list")
         if keyword:
             raise RowDropped(f"gold that breaks its tool's schema: {keyword}")
 
 
 def _broken(schema, arguments):
+    """The first keyword that arguments break, or None; a null at fault is taken out of them, in place.
+
+    Arrow's rows, exported as JSON, give every struct the keys of all others, with null for absent. Where the schema
+    allows null, it stays, and so it does where a call gives it to an argument of its tool: somebody may have meant it.
+    """
     try:
-        return broken_keyword(schema, arguments)
+        while (error := fault(schema, arguments)) and _took_null_out(error, arguments):
+            pass
     except SchemaFault:
         raise RowDropped(NO_SCHEMA) from None
+    return error and error.validator
+
+
+def _took_null_out(error, arguments):
+    """Take the nulls at which an error of the schema points out of the object that holds them -> were there any?"""
+    place, path = arguments, list(error.absolute_path)
+    for step in path[:-1] if error.instance is None else path:
+        place = place[step]
+    if error.instance is None:
+        nulls = path[-1:]
+    elif error.validator in ("additionalProperties", "unevaluatedProperties"):
+        listed = error.schema.get("properties", {})
+        nulls = [name for name, value in place.items() if value is None and name not in listed]
+    else:
+        return False
+    if not isinstance(place, dict) or (place is arguments and error.instance is None):
+        return False
+    for name in nulls:
+        del place[name]
+    return bool(nulls)
 
 
 def _fetch(source):

@@ -6,6 +6,7 @@ checked against.
 """
 
 import itertools
+import json
 
 from jsonschema import Draft202012Validator
 
@@ -26,7 +27,8 @@ class RowDropped(Exception):
 
 def read_tools(written):
     """A list of tools, a single one, or either as text -> tool schemas."""
-    written = read_if_text(written)
+    while isinstance(written, str):
+        written = read_if_text(written)
     return [read_tool(tool) for tool in (written if isinstance(written, list) else [written] if written else [])]
 
 
@@ -107,26 +109,33 @@ def flat_schema(parameters, required=None, types=TYPES):
 
 
 def _is_optional(spec):
-    """ "str, optional" and "Optional[str]" are; "List[Optional[str]]" is not, only its items are."""
+    """ "str, optional", "Optional[str]", "str | None" are; "List[Optional[str]]" is not, only its items are."""
     if _switch(spec.get("required")) is False or _switch(spec.get("optional")):
         return True
     text = str(spec.get("type")).lower()
-    return text.startswith("optional[") or "optional" in text.rpartition("]")[2]
+    if text.startswith("union["):
+        text = text.removeprefix("union[").removesuffix("]").replace(",", "|")
+    alternatives = split_outside(text, at="|")
+    return text.startswith("optional[") or "optional" in text.rpartition("]")[2] or "none" in alternatives
 
 
 def json_schema(written, types=TYPES):
     """A schema that is JSON Schema but for its dialect -> JSON Schema (draft 2020-12), level by level.
 
-    Translated are type names ("dict", "List[int]", "OBJECT"; one with no counterpart, "any", is left out), OpenAPI's
-    `nullable`, `"required": true` and `"optional": true` inside a property, and what older drafts write otherwise
-    (exclusive limits, lists of `items`, `dependencies`). Keywords and properties that are null are left out, where null
-    is not the value meant.
+    Translated are type names ("dict", "List[int]", "OBJECT"; one with no counterpart, "any", is left out), an `enum`
+    that is empty or holds texts for another type, OpenAPI's `nullable`, `"required": true` and `"optional": true`
+    inside a property, and what older drafts write otherwise (exclusive limits, lists of `items`, `dependencies`).
+    Keywords and properties that are null are left out, where null is not the value meant.
     """
     schema = {k: v for k, v in written.items() if k not in _DIALECT and (v is not None or k in ("const", "default"))}
     if written.get("type") is not None:
         kind = _json_type(written["type"], types)
         before = {key: schema[key] for key in itertools.takewhile(lambda key: key != "type", written) if key in schema}
         schema = before | kind | schema
+    if "enum" in schema and not schema["enum"]:
+        del schema["enum"]  # it would allow nothing
+    if isinstance(schema.get("enum"), list):
+        schema["enum"] = _of_type(schema["enum"], schema.get("type"))
     for limit in ("minimum", "maximum"):
         name = f"exclusive{limit.capitalize()}"
         if _switch(schema.get(name)) is not None and _switch(schema.pop(name)) and limit in schema:
@@ -172,6 +181,21 @@ def _inner(written, types):
     return json_schema(written, types)
 
 
+def _of_type(values, kind):
+    """The values of an enum, read as its type where all are texts for numbers or switches, or numbers for texts."""
+    if kind in ("integer", "number", "boolean") and all(isinstance(value, str) for value in values):
+        try:
+            read = [json.loads(value.lower() if kind == "boolean" else value) for value in values]
+        except ValueError:
+            return values
+        right = bool if kind == "boolean" else int if kind == "integer" else (int, float)
+        fits = all(isinstance(value, right) and isinstance(value, bool) == (right is bool) for value in read)
+        return read if fits else values
+    if kind == "string" and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
+        return [str(value) for value in values]
+    return values
+
+
 def _or_null(schema):
     """A schema that allows null besides what it allows."""
     if isinstance(schema.get("type"), str) and not schema.keys() & {"const", "$ref", "not", "if", *LISTED}:
@@ -188,7 +212,10 @@ def _json_type(written, types):
     """A type as the data set writes it -> the part of a JSON Schema that says so ({} if unknown)."""
     if isinstance(written, list):  # already JSON Schema's list of alternatives
         return _union([_json_type(part, types) for part in written])
-    text = str(written).lower().replace(", optional", "").strip()
+    text = str(written).lower().replace(", optional", "").replace("<", "[").replace(">", "]").strip()
+    if text.endswith("[]"):
+        items = _json_type(text.removesuffix("[]"), types)
+        return {"type": "array", **({"items": items} if items else {})}
     outer, _, inner = text.partition("[")
     inner = inner.removesuffix("]")
     parts = split_outside(text, at="|")

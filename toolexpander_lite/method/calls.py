@@ -244,19 +244,25 @@ def spelled_defaults(rule):
 
 
 def without_defaults(calls, tools):
-    """Calls less their optional arguments whose value is the schema's default -> list of calls."""
-    schemas = {tool_name(tool): tool["function"].get("parameters") or {} for tool in tools}
-    result = []
-    for call in calls:
-        schema = schemas.get(call["name"], {})
-        known, required = schema.get("properties") or {}, schema.get("required") or ()
-        kept = {
-            name: value for name, value in call["arguments"].items()
-            if name in required or not isinstance(known.get(name), dict) or "default" not in known[name]
-            or not same_value(value, known[name]["default"])
-        }  # fmt: skip
-        result.append({**call, "arguments": kept})
-    return result
+    """Calls less their optional arguments whose value is the schema's default, nested ones too -> list of calls."""
+    schemas = {tool_name(tool): tool["function"].get("parameters") for tool in tools}
+    return [{**call, "arguments": _less_defaults(call["arguments"], schemas.get(call["name"]))} for call in calls]
+
+
+def _less_defaults(value, schema):
+    schema = schema if isinstance(schema, dict) else {}
+    if isinstance(value, list):
+        return [_less_defaults(part, schema.get("items")) for part in value]
+    if not isinstance(value, dict):
+        return value
+    known, required, kept = schema.get("properties") or {}, schema.get("required") or (), {}
+    for name, part in value.items():
+        inner = known.get(name)
+        part = _less_defaults(part, inner)
+        optional = name not in required and isinstance(inner, dict) and "default" in inner
+        if not (optional and same_value(part, _less_defaults(inner["default"], inner))):
+            kept[name] = part
+    return kept
 
 
 def match_calls(predicted, gold, tools=None):

@@ -5,6 +5,7 @@ a system turn or two turns of one speaker, tokens that end a turn, a second BOS,
 an answer. `round_trip` tests all of it: the gold answer, written and read as the trainer does, is judged right.
 """
 
+import json
 import logging
 from pathlib import Path
 
@@ -75,7 +76,8 @@ ONE_TURN_EACH = """\
 """
 _PROBE_TOOL = {
     "type": "function",
-    "function": {"name": "probe_tool", "description": "", "parameters": {"type": "object", "properties": {}}},
+    "function": {"name": "probe_tool", "description": "", "parameters": {
+        "type": "object", "properties": {"probe_parameter": {"type": "string", "description": ""}}}},
 }
 _INVITED_TAGS = {"example": (EXAMPLE_OPEN, EXAMPLE_CLOSE), "examples": (BLOCK_OPEN, BLOCK_CLOSE)}  # by prompt style
 _SYSTEM, _USER = {"role": "system", "content": "probe_system"}, {"role": "user", "content": "probe_question"}
@@ -84,9 +86,11 @@ _SYSTEM, _USER = {"role": "system", "content": "probe_system"}, {"role": "user",
 def adapt_template(tokenizer):
     """Give `tokenizer` a chat template that shows tools, system text and every turn -> what was changed, a list.
 
-    Tested by rendering small chats. "tools": `TOOL_TEMPLATE` took the place of a template that ignores tools, or, in a
-    tokenizer without ChatML's tokens, `TOOLS_AS_TEXT` went in front of it; "system": `SYSTEM_IN_USER`; "turns":
-    `ONE_TURN_EACH`. A closed vocabulary (the nano policy's) has no words for system text and is left alone there.
+    Tested by rendering small chats. "tools": `TOOL_TEMPLATE` took the place of a template that ignores tools or their
+    parameters, or, in a tokenizer without ChatML's tokens, `TOOLS_AS_TEXT` went in front of it; "system":
+    `SYSTEM_IN_USER`; "turns": `ONE_TURN_EACH`; "opening": a prompt ends with the opening of the assistant's turn, which
+    a template that knows no `add_generation_prompt` leaves to the model. A closed vocabulary (the nano policy's) has no
+    words for system text and is left alone there.
 
     Raises:
         ModelError: no chat template at all (a base model), or one that shows no question or cannot be rendered.
@@ -100,7 +104,7 @@ def adapt_template(tokenizer):
         raise ModelError(
             f"the chat template of {name!r} does not show a question that is given as text; use a text-only model"
         )
-    if "probe_tool" not in shown:
+    if "probe_tool" not in shown or "probe_parameter" not in shown:
         changed.append("tools")
         if {"<|im_start|>", "<|im_end|>"} <= set(tokenizer.get_vocab()):
             own = TOOL_TEMPLATE
@@ -113,6 +117,9 @@ def adapt_template(tokenizer):
         changed.append("turns")
         front += ONE_TURN_EACH
     tokenizer.chat_template = front + own
+    if opening := _unopened(tokenizer):
+        changed.append("opening")
+        tokenizer.chat_template += f"{{%- if add_generation_prompt %}}{{{{ {json.dumps(opening)} }}}}{{% endif -%}}"
     if changed:
         logger.warning("The chat template of %s does without %s; it was adapted.", name, ", ".join(changed))
     return changed
@@ -224,6 +231,16 @@ def _what_is_lost(written, read, tokenizer):
         f"the tokenizer reads {written[start : start + 40]!r} back as {read[start : start + 40]!r}; "
         "use a tokenizer whose vocabulary covers these words"
     )
+
+
+def _unopened(tokenizer):
+    """What a template that knows no generation prompt writes between a question's end and its answer -> str."""
+    plain = tokenizer.apply_chat_template([_USER], tokenize=False)
+    if _render(tokenizer, [_USER]) != plain:
+        return ""
+    answer = {"role": "assistant", "content": "probe_answer"}
+    opening = _render(tokenizer, [_USER, answer]).partition("probe_answer")[0]
+    return opening.removeprefix(plain) if opening.startswith(plain) and opening.removeprefix(plain).strip() else ""
 
 
 def _shows(tokenizer, chat, template):
