@@ -157,3 +157,17 @@ def test_four_bit_lora_grpo_on_the_warm_started_model_and_resume(warm, tiny, tmp
     train(recipe, profile, 0, halves, resume=True)
     same = [{k: v for k, v in row.items() if k != "seconds"} for row in read_log(halves)]
     assert same == [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+def test_rows_at_once_decide_the_memory_and_not_the_step():
+    """Rows of different lengths, so that a mean of means would be another loss than the mean over all tokens."""
+    samples, ends = nano_samples("train", 1), []
+    for rows_at_once in (1, 3, 8):
+        model, tokenizer = load_policy(get_profile("nano"))
+        losses = warm_start.sft_warm_start(
+            model, tokenizer, samples, 2, learning_rate=1e-3, seed=1, rows_at_once=rows_at_once
+        )
+        ends.append((losses, gold_logprobs(model, tokenizer, samples)))
+    for losses, after in ends[:2]:
+        assert losses == pytest.approx(ends[2][0], rel=1e-4)
+        assert torch.allclose(after, ends[2][1], atol=2e-2)
