@@ -44,24 +44,21 @@ def build_graded_tokenizer():
 
 @dataclass(frozen=True)
 class GradedWarmStart:
-    """The SFT rows of a graded policy, in three stages; batch and learning rates as in `nano_policy.WarmStart`.
+    """The SFT rows of a graded policy; the loop is `nano_policy.fit`.
 
     How a query is read, from rows without demonstrations; to do as demonstrations of the same tool do, from rows in
-    which they decide nearly everything (`SCHOOL`); then `familiarity`, which is what the policy is to be.
+    which they decide nearly everything (`SCHOOL`, in two stages); then `familiarity`, which the policy is to be.
 
     Attributes:
         familiarity: what is taught in the end.
-        stages: SFT steps of each stage.
-        learning_rates: AdamW's in each stage, with linear decay.
-        plain_share: share of rows without demonstrations in the last two stages.
+        stages: ((SFT steps, AdamW's learning rate with linear decay, share of rows without demonstrations), ...).
+        batch_size: rows per step.
         seed: of weights and rows.
     """
 
     familiarity: Familiarity
-    stages: tuple = (420, 600, 250)
-    learning_rates: tuple = (3e-3, 3e-3, 1.5e-3)
+    stages: tuple = ((420, 3e-3, 1.0), (600, 3e-3, 0.35), (600, 3e-3, 0.15), (250, 1.5e-3, 0.35))
     batch_size: int = 48
-    plain_share: float = 0.35
     seed: int = 0
 
 
@@ -102,10 +99,10 @@ def graded_row(familiarity, plain_share, rng):
     return Row(make_sample(tool, query, arguments), demos, False, False)
 
 
-def build_graded_policy(plan, folder=None, progress=None, schooled=None):
+def build_graded_policy(plan, folder=None, progress=None):
     """Warm-start a graded policy on train queries only -> (model, tokenizer); saved to `folder` if given.
 
-    `schooled`: function of the model, called after the second stage, up to which all policies of a seed are one.
+    About 10 minutes on a free core. Up to the last stage all policies of a seed are one.
 
     Raises:
         RunError: `folder` is not empty or cannot be written.
@@ -114,17 +111,14 @@ def build_graded_policy(plan, folder=None, progress=None, schooled=None):
         check_new_folder(folder)
     tokenizer = build_graded_tokenizer()
     model = build_model(tokenizer, plan.seed)
-    taught = ((SCHOOL, 1.0), (SCHOOL, plan.plain_share), (plan.familiarity, plan.plain_share))
-    for stage, (familiarity, plain_share) in enumerate(taught):
+    for stage, (steps, rate, plain_share) in enumerate(plan.stages):
         rng = random.Random(f"{plan.seed}-{stage}")
+        taught = plan.familiarity if stage == len(plan.stages) - 1 else SCHOOL
 
-        def rows_at(step, familiarity=familiarity, plain_share=plain_share, rng=rng):
-            return [graded_row(familiarity, plain_share, rng) for _ in range(10 * plan.batch_size)]
+        def rows_at(step, taught=taught, plain_share=plain_share, rng=rng):
+            return [graded_row(taught, plain_share, rng) for _ in range(10 * plan.batch_size)]
 
-        settings = WarmStart(plan.stages[stage], plan.batch_size, plan.learning_rates[stage])
-        fit(model, tokenizer, settings, rows_at, rng, progress)
-        if stage == 1 and schooled:
-            schooled(model)
+        fit(model, tokenizer, WarmStart(steps, plan.batch_size, rate), rows_at, rng, progress)
     if folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
