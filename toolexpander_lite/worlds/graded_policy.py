@@ -57,7 +57,7 @@ class GradedWarmStart:
     """
 
     familiarity: Familiarity
-    stages: tuple = ((420, 3e-3, 1.0), (600, 3e-3, 0.35), (600, 3e-3, 0.15), (250, 1.5e-3, 0.35))
+    stages: tuple = ((420, 3e-3, 1.0), (600, 3e-3, 0.35), (600, 3e-3, 0.15), (500, 2e-3, 0.25))
     batch_size: int = 48
     seed: int = 0
 
@@ -71,25 +71,36 @@ def _draw(odds, rng):
     return rng.choices(forms, [math.exp(odds[f]) for f in forms])[0]
 
 
-def _demonstration(tool, words, rng):
-    """A demonstration of `tool` that shares no word with the row -> (sample, the forms it shows, as evidence)."""
+def _demonstration(tool, words, rng, wrong=False):
+    """A demonstration of `tool` that shares no word with the row -> (sample, the forms it shows, as evidence).
+
+    `wrong`: its values are those of any other calls.
+    """
     query, other = rng.choice(queries(tool.name, "train"))
     while set(other) & set(words):
         query, other = rng.choice(queries(tool.name, "train"))
     forms = [(f if rng.random() < 0.7 else rng.choice(FORMS),) for f in tool.forms]
+    if wrong:
+        other = [rng.choice(list(CODEBOOKS[rng.choice(list(PHRASES))])) for _ in other]
+        forms = [(rng.choice(FORMS[1:]),) for _ in forms]
     arguments = {a: written(w, f) for a, w, (f,) in zip(tool.arguments, other, forms)}
     return make_sample(tool, query, arguments), forms
 
 
-def graded_row(familiarity, plain_share, rng):
-    """Draw one `Row`: demonstrations of either tool on offer, and an answer that weighs what they show."""
+def graded_row(familiarity, plain_share, rng, varied=False):
+    """Draw one `Row`: demonstrations of either tool on offer, and an answer that weighs what they show.
+
+    `varied`: some demonstrations are of any two tools, and some have the values of any other calls.
+    """
     tool = rng.choice(list(TOOLS.values()))
     query, words = rng.choice(queries(tool.name, "train"))
     demos, shown = [], [(), (), ()]
     if rng.random() >= plain_share:
         offered = [t["function"]["name"] for t in make_sample(tool, query, {}).tools]
+        if varied and rng.random() < 0.3:
+            offered = rng.sample(list(TOOLS), 2)
         for name in rng.choices(offered, k=rng.choice((1, 2, 2))):
-            demo, forms = _demonstration(TOOLS[name], words, rng)
+            demo, forms = _demonstration(TOOLS[name], words, rng, varied and rng.random() < 0.3)
             demos.append(demo)
             if name == tool.name:  # more of the same is no more evidence
                 shown = [tuple({*a, *b}) for a, b in zip(shown, forms)]
@@ -113,10 +124,11 @@ def build_graded_policy(plan, folder=None, progress=None):
     model = build_model(tokenizer, plan.seed)
     for stage, (steps, rate, plain_share) in enumerate(plan.stages):
         rng = random.Random(f"{plan.seed}-{stage}")
-        taught = plan.familiarity if stage == len(plan.stages) - 1 else SCHOOL
+        last = stage == len(plan.stages) - 1
+        drawn = (plan.familiarity if last else SCHOOL, plain_share, rng, last)
 
-        def rows_at(step, taught=taught, plain_share=plain_share, rng=rng):
-            return [graded_row(taught, plain_share, rng) for _ in range(10 * plan.batch_size)]
+        def rows_at(step, drawn=drawn):
+            return [graded_row(*drawn) for _ in range(10 * plan.batch_size)]
 
         fit(model, tokenizer, WarmStart(steps, plan.batch_size, rate), rows_at, rng, progress)
     if folder:
