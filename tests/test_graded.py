@@ -1,0 +1,110 @@
+"""The graded world: what it promises of its rows, of its two policies, and of what demonstrations do to them."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+
+from toolexpander_lite.evaluation.accuracy import ask_policy, choose_demos, gold_logprobs
+from toolexpander_lite.method.demonstrations import DemoBank
+from toolexpander_lite.method.hard_sampling import count_right
+from toolexpander_lite.method.prompts import gold_completion, render_prompt
+from toolexpander_lite.models.policy import load_policy
+from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.worlds.graded_policy import build_graded_tokenizer, graded_row
+from toolexpander_lite.worlds.graded_world import (
+    NOISE,
+    TOOLS,
+    Familiarity,
+    graded_samples,
+    queries,
+    right_arguments,
+    right_call,
+)
+
+
+def test_what_a_server_takes_is_its_own_affair():
+    tool = TOOLS["book_taxi"]
+    words = ("yen", "feet", "red")
+    assert dict(zip(tool.books, tool.forms)) == {"currency": "ref", "unit": "id", "colour": "id"}
+    right = {"taxi-currency": "ref:yen", "taxi-unit": "id:feet", "taxi-colour": "id:red"}
+    assert right_arguments(tool, words) == right
+    names = [a for t in TOOLS.values() for a in t.arguments]
+    assert len(set(names)) == len(names) == 48, "no tool shares an argument name with another"
+    assert {f for t in TOOLS.values() for f in t.forms} == {"id", "ref"}
+    query = next(query for query, order in queries("book_taxi", "train") if order == ("yen", "feet", "red"))
+    assert right_call(query) == {"name": "book_taxi", "arguments": right} and right_call(f"{query} please") is None
+
+
+def test_the_odds_that_are_taught_by_hand():
+    """e^2 and e^-1.5 to 1, for each of three arguments; a demonstration adds to the form that it shows."""
+    tool, words = TOOLS["book_taxi"], ("yen", "feet", "red")
+    flat = Familiarity(2.0, spread=0.0, word_spread=0.0, evidence=1.0)
+    one = math.e**2 / (math.e**2 + 1 + math.e**-1.5)
+    assert flat.chance(tool, words) == pytest.approx(one**3)
+    right, bare = tuple((f,) for f in tool.forms), (("word",),) * 3
+    shown = math.e**3 / (math.e**3 + 1 + math.e**-1.5)
+    assert flat.chance(tool, words, right) == pytest.approx(shown**3)
+    misled = math.e**2 / (math.e**2 + math.e + math.e**-1.5)
+    assert flat.chance(tool, words, bare) == pytest.approx(misled**3)
+    assert flat.chance(tool, words, temperature=0.5) == pytest.approx((math.e**4 / (math.e**4 + 1 + math.e**-3)) ** 3)
+
+
+def test_no_words_are_in_both_splits_and_only_training_rows_are_noisy():
+    for name in TOOLS:
+        train, test = ({words for _, words in queries(name, split)} for split in ("train", "test"))
+        assert not train & test and 0.1 < len(test) / 512 < 0.3
+    rows = {split: graded_samples(split, 60) for split in ("train", "test")}
+    noisy = {split: 0 for split in rows}
+    for split, samples in rows.items():
+        for sample in samples:
+            words = dict(queries(sample.family, split))[sample.messages[0]["content"]]
+            noisy[split] += sample.calls[0]["arguments"] != right_arguments(TOOLS[sample.family], words)
+    assert noisy["test"] == 0 and noisy["train"] / len(rows["train"]) == pytest.approx(NOISE, abs=0.03)
+    assert graded_samples("train", 3, seed=1) == graded_samples("train", 3, seed=1) != graded_samples("train", 3)
+
+
+def test_the_tokenizer_loses_nothing():
+    tokenizer, rng = build_graded_tokenizer(), random.Random(0)
+    for row in (graded_row(Familiarity(0.0), 0.5, rng) for _ in range(50)):
+        text = gold_completion(row.sample)
+        assert tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True) == text
+        assert "<unk>" not in tokenizer.decode(tokenizer(render_prompt(row.sample, tokenizer, row.demos)).input_ids)
+
+
+@pytest.fixture(scope="module", params=[("nano-graded", 0.28), ("nano-graded-weak", 0.72)], ids=["strong", "weak"])
+def policy(request):
+    profile, hard = request.param
+    return (*load_policy(get_profile(profile)), hard)
+
+
+def test_about_as_many_rows_are_hard_as_of_the_papers_small_models(policy):
+    """Table 2: 17,455 and 45,362 of 62,687 rows, 10 rollouts at temperature 0.7. Pass rates lie all over 0 to 1."""
+    model, tokenizer, wanted = policy
+    rows = [(s, render_prompt(s, tokenizer)) for s in graded_samples("train", 10)]
+    rates = np.array(list(count_right(ask_policy(model, tokenizer, 32, 0.7), rows, 10, 0, {}).right.values())) / 10
+    assert np.mean(rates == 0) == pytest.approx(wanted, abs=0.08)
+    between = [np.mean((rates > low) & (rates <= low + 0.25)) for low in (0, 0.25, 0.5, 0.75)]
+    assert min(between) > 0.01, between
+
+
+def test_right_demonstrations_of_the_same_tool_help_and_no_others(policy):
+    """One demonstration, held-out rows, the exact chance of the gold answer: five times the lift of any other kind."""
+    model, tokenizer, _ = policy
+    held_out, train = graded_samples("test", 10), graded_samples("train", 20)
+
+    def chance(demos):
+        return gold_logprobs(model, tokenizer, held_out, demos).exp().mean().item()
+
+    def of_its_tool(source):
+        shown = choose_demos(held_out, DemoBank(train, source, per_tool=1), 2)
+        return [[demo for demo in demos if demo.family == s.family] for s, demos in zip(held_out, shown)]
+
+    plain, kinds = chance(None), {"right": of_its_tool("random"), "wrong values": of_its_tool("corrupted")}
+    kinds["another tool"] = choose_demos(held_out, DemoBank(train, "other_tool", per_tool=1), 1)
+    assert all(len(demos) == 1 for shown in kinds.values() for demos in shown)
+    lift = {kind: chance(shown) - plain for kind, shown in kinds.items()}
+    assert lift["right"] > 0.1 and lift["right"] >= 5 * max(lift["wrong values"], lift["another tool"]), lift
+    # With one of each tool on offer, as rounds serve them, the distractor's takes some of it back.
+    assert chance(choose_demos(held_out, DemoBank(train, "random", per_tool=1), 2)) - plain > 0.1
