@@ -15,7 +15,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from toolexpander_lite.base.errors import PoolError
 from toolexpander_lite.base.runs import read_jsonl, read_log
-from toolexpander_lite.method import pool as sample_pool
+from toolexpander_lite.method import hardness as sample_pool
 from toolexpander_lite.method.demonstrations import DemoBank
 from toolexpander_lite.method.hard_sampling import PoolReward, PromptServer
 from toolexpander_lite.method.hardness import FALLBACKS, STATES, HardSamplePool
