@@ -5,13 +5,14 @@
 
 Parts, each written as soon as it is done, with its versions; `ratio` is stock's seconds over ours, of the same step:
     nano             the profile `nano` as it is: 16 prompts, groups of 10, a reference model
-    smol             SmolLM2-135M with LoRA, one group of 10, prompts of 400 to 800 tokens with demonstrations from the
-                     API world, answers of up to 96; bfloat16, SDPA, no reference, the whole group in one forward pass
+    smol             SmolLM2-135M with LoRA, a group of 10 in two forward passes, prompts of 400 to 800 tokens with
+                     demonstrations from the API world, answers of up to 96; bfloat16, SDPA, no reference
     nothing_shared   scores, gradients and sampling of rows with prompts of their own
     memory           growth of a process over the loaded model during a step of `smol`; ours / stock
     growth           one step of a small Llama over prompt lengths and group sizes
     peers            scores and gradients beside the library prefix-grouper, if it is installed
-Stock, ours and stock once more take turns in one process, see `turns.py`; `control` is stock over stock. The learning
+Stock, ours and stock once more take turns in one process, see `turns.py`; `control` is stock over stock. All run on
+one thread, and seconds are the processor's (in `wall`, the clock's), since other work shares the machine. The learning
 rate is next to nothing, so all draw the same rollouts (in bfloat16 nearly, so there only their lengths are compared).
 """
 
@@ -41,7 +42,7 @@ from transformers import (
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from trl import GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head
-from turns import in_the_studies_environment, ratio_of, take_turns
+from turns import CLOCKS, in_the_studies_environment, ratio_of, take_turns
 
 from toolexpander_lite.base.runs import read_json, software_versions, write_json
 from toolexpander_lite.method.prompts import render_prompt
@@ -55,7 +56,7 @@ from toolexpander_lite.training.splits import load_splits, training_columns, tra
 from toolexpander_lite.training.train import grpo_config
 from toolexpander_lite.worlds.api_tasks import api_tasks
 
-SMOL = {"attention": "sdpa", "micro_batch": 10, "max_completion_length": 96, "max_prompt_tokens": 800}
+SMOL = {"attention": "sdpa", "micro_batch": 5, "max_completion_length": 96, "max_prompt_tokens": 800}
 SIDES = ("stock", "shared", "stock, again")
 LENGTHS, GROUPS = (128, 256, 512, 1024, 2048), (2, 4, 8, 16, 32)
 SMALL = {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 6, "num_attention_heads": 4,
@@ -79,11 +80,11 @@ def clocked(owner, method, spent, part):
 
     @functools.wraps(original)
     def timed(*args, **kwargs):
-        began = time.perf_counter()
+        began = time.process_time()
         try:
             return original(*args, **kwargs)
         finally:
-            spent[part] += time.perf_counter() - began
+            spent[part] += time.process_time() - began
 
     setattr(owner, method, timed)
 
@@ -120,18 +121,21 @@ def measure_trainer(recipe, profile, rows, steps, **turns):
             }  # fmt: skip
 
         rounds = take_turns(sides, steps, **turns)
-    stock, ours, again = ([one["wall"][name] for one in rounds] for name in SIDES)
-    around = [[(a + b) / 2 for a, b in zip(*pair)] for pair in zip(stock, again)]
     shares = {}
     for name in SIDES[:2]:
         parts = spent[name]
         parts["the rest"] = parts["step"] - parts["sampling"] - parts["forward"] - parts["backward"]
         shares[name] = {part: round(s / parts["step"], 3) for part, s in parts.items() if part != "step"}
+    clocks = {clock: compared(*([one[clock][name] for one in rounds] for name in SIDES)) for clock in CLOCKS}
+    return {**clocks["processor"], "wall": clocks["wall"], "shares": shares}
+
+
+def compared(stock, ours, again):
+    """Seconds of steps, by round, of the three sides -> ratio, interval, control, medians."""
+    around = [[(a + b) / 2 for a, b in zip(*pair)] for pair in zip(stock, again)]
     seconds = {name: round(statistics.median(sum(side, [])), 3) for name, side in zip(SIDES, (stock, ours, again))}
-    return {
-        **ratio_of(around, ours), "control": ratio_of(stock, again), "seconds_per_step": seconds, "shares": shares,
-        "steps": len(ours[0]), "rounds": len(rounds),
-    }  # fmt: skip
+    return {**ratio_of(around, ours), "control": ratio_of(stock, again), "seconds_per_step": seconds,
+            "steps": len(ours[0]), "rounds": len(ours)}  # fmt: skip
 
 
 def nano(steps):
@@ -141,7 +145,7 @@ def nano(steps):
     def rows(tokenizer):
         return training_rows(load_splits(profile, 0, tokenizer).train, tokenizer)
 
-    return measure_trainer(recipe, profile, rows, steps)
+    return measure_trainer(recipe, profile, rows, steps, rounds=2)
 
 
 def smol_rows(tokenizer, count, shortest=400, longest=800):
@@ -252,10 +256,10 @@ def in_turns(model, call, times):
     for turn in range(times + 1):
         for side, took in enumerate(seconds):
             share_prompts(model) if side == 1 else unshare(model)
-            began = time.perf_counter()
+            began = time.process_time()
             call()
             if turn:  # the first warms up
-                took.append(time.perf_counter() - began)
+                took.append(time.process_time() - began)
     unshare(model)
     return seconds
 
@@ -265,8 +269,7 @@ def nothing_shared(times):
     found = {}
     for name, call in {"step": one_step, "scores_and_gradients": learn}.items():
         stock, ours, again = in_turns(model, lambda: call(model, ids, mask), times)  # noqa: B023
-        around = [(a + b) / 2 for a, b in zip(stock, again)]
-        found[name] = {**ratio_of([around], [ours]), "control": ratio_of([stock], [again])}
+        found[name] = compared([stock], [ours], [again])
     return {**found.pop("step"), **found}
 
 
@@ -331,10 +334,10 @@ def peers(times):
         for name in ("stock", "ours", "prefix-grouper"):
             share_prompts(model) if name == "ours" else unshare(model)
             model.set_attn_implementation("prefix_grouper" if name == "prefix-grouper" else "sdpa")
-            began = time.perf_counter()
+            began = time.process_time()
             scores[name] = grouped() if name == "prefix-grouper" else learn(model, ids, mask)[:, -ANSWER:]
             if turn:
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append(time.process_time() - began)
     return {
         "seconds": {name: round(statistics.median(took), 4) for name, took in seconds.items()},
         "largest_difference": {n: float((s - scores["stock"]).abs().max()) for n, s in scores.items() if n != "stock"},
@@ -361,7 +364,7 @@ def figures(found, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="nano,nothing_shared,growth,memory,smol")
-    parser.add_argument("--steps", type=int, default=4, help="of smol, one of which warms up")
+    parser.add_argument("--steps", type=int, default=3, help="of smol, the first of which warms up")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--figures", type=Path)
     parser.add_argument("--memory-of", choices=SIDES[:2])
@@ -371,8 +374,8 @@ def main():
     if arguments.figures:
         return figures(read_json(arguments.figures), arguments.out)
     parts = {
-        "nano": lambda: nano(14), "smol": lambda: smol(arguments.steps), "memory": memory,
-        "nothing_shared": lambda: nothing_shared(8), "growth": lambda: growth(2), "peers": lambda: peers(8),
+        "nano": lambda: nano(8), "smol": lambda: smol(arguments.steps), "memory": memory,
+        "nothing_shared": lambda: nothing_shared(6), "growth": lambda: growth(1), "peers": lambda: peers(4),
     }  # fmt: skip
     for name in arguments.only.split(","):
         began = time.perf_counter()
