@@ -60,16 +60,18 @@ def fit_rows(tiny=False):
         prompt, completion = lengths if tiny else (profile.max_prompt_tokens, profile.max_completion_length)
         whole += [
             {"profile": name, "model": "tiny" if tiny else "1.5B", "weights": "4-bit QLoRA",
-             "group": get_recipe("grpo").num_generations, "prompt": prompt, "completion": completion, "hard": hard}
-            for hard in (False, True)
+             "group": get_recipe("grpo").num_generations, "prompt": prompt, "completion": completion, "hard": hard,
+             "shared": shared}
+            for hard in (False, True) for shared in (False, True)
         ]  # fmt: skip
     return whole + [
         {"profile": "", "model": model, "weights": weights, "group": group, "prompt": prompt, "completion": completion,
-         "hard": hard}
+         "hard": hard, "shared": shared}
         for prompt, completion in (TINY_LENGTHS if tiny else LENGTHS)
         for model in (("tiny",) if tiny else ("1.5B", "0.5B", "3B", "7B"))
         for weights in ("4-bit QLoRA", "bf16 LoRA")
         for group, hard in ((10, False), (10, True), (4, False))
+        for shared in (False, True)
     ]  # fmt: skip
 
 
@@ -123,11 +125,11 @@ def fit_samples(tokenizer, prompt_tokens, demo_tokens=DEMO_TOKENS):
 def measure(row, folder, steps):
     """One row on this machine -> what it took; memory in GiB, seconds of each step after the first."""
     four_bit = row["weights"] == "4-bit QLoRA"
-    grid = {"dtype": "bfloat16", "quantization": "4bit" if four_bit else None, "prompts_per_step": 1, "micro_batch": 2,
-            "demo_room": DEMO_TOKENS + MARKERS}  # fmt: skip
+    grid = {"dtype": "bfloat16", "quantization": "4bit" if four_bit else None, "prompts_per_step": 1,
+            "micro_batch": row["group"] if row["shared"] else 2, "demo_room": DEMO_TOKENS + MARKERS}  # fmt: skip
     profile = get_profile(
         row["profile"] or "t4", model=str(folder), data="nano", max_completion_length=row["completion"],
-        max_prompt_tokens=row["prompt"], **({} if row["profile"] else grid),
+        max_prompt_tokens=row["prompt"], share_prompts=row["shared"], **({} if row["profile"] else grid),
     )  # fmt: skip
     recipe = get_recipe("hard_sampling" if row["hard"] else "grpo", num_generations=row["group"])
     torch.manual_seed(0)
@@ -206,16 +208,17 @@ def on_t4(row):
 def fit_table(rows):
     """Rows -> Markdown: what fits, its peak memory and seconds per step."""
     rows = sorted(rows, key=lambda r: (r["profile"] == "", list(SIZES).index(r["model"]), r["weights"], r["prompt"],
-                                       r["group"], r["hard"]))  # fmt: skip
+                                       r["group"], r["hard"], r["shared"]))  # fmt: skip
     machines = sorted({row["machine"] for row in rows if "machine" in row})
     lines = [
         "Random weights, full-length prompts and completions; rows without a profile take rank 16 and passes of two "
-        f"rollouts; machine: {', '.join(machines) or 'unknown'}. "
+        "rollouts, or of a whole group where the prompt is computed once (shared); "
+        f"machine: {', '.join(machines) or 'unknown'}. "
         f"The T4 column is an estimate by memory only: peak memory against {T4_GIB:.0f} GiB; no T4 was run. "
         "Groups of 4 have no hard sampling: a sample is hard after ten rollouts.", "",
-        "| profile | model | weights | prompts x group | prompt + completion | hard sampling | result | peak GiB "
-        "| s/step | T4, by memory only |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| profile | model | weights | prompts x group | prompt + completion | hard sampling | shared | result "
+        "| peak GiB | s/step | T4, by memory only |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for row in rows:
         peak = "-".join(f"{value:.1f}" for value in row.get("memory", {}).values())
@@ -224,7 +227,8 @@ def fit_table(rows):
         prompts = get_profile(row["profile"]).prompts_per_step if row["profile"] else 1
         lines.append(
             f"| {profile} | {row['model']} | {row['weights']} | {prompts} x {row['group']} | "
-            f"{row['prompt']} + {row['completion']} | {'yes' if row['hard'] else 'no'} | {row['result']} | {peak} | "
+            f"{row['prompt']} + {row['completion']} | {'yes' if row['hard'] else 'no'} | "
+            f"{'yes' if row['shared'] else 'no'} | {row['result']} | {peak} | "
             f"{seconds} | {on_t4(row)} |"
         )
     return "\n".join(lines)

@@ -3,6 +3,8 @@
     python benchmarks/shared_prompt.py [--only smol,nano,...] [--out assets/benchmarks/shared_prompt.json]
     python benchmarks/shared_prompt.py --figures assets/benchmarks/shared_prompt.json --out assets/figures
 
+The second writes the pictures, and the tables of docs/shared-prompt.md.
+
 Parts, each written as soon as it is done, with its versions; `ratio` is stock's seconds over ours, of the same step:
     nano             the profile `nano` as it is: 16 prompts, groups of 10, a reference model
     smol             SmolLM2-135M with LoRA, a group of 10 in two forward passes, prompts of 400 to 800 tokens with
@@ -10,6 +12,7 @@ Parts, each written as soon as it is done, with its versions; `ratio` is stock's
     nothing_shared   scores, gradients and sampling of rows with prompts of their own
     memory           growth of a process over the loaded model during a step of `smol`; ours / stock
     growth           one step of a small Llama over prompt lengths and group sizes
+    arithmetic       what of a step of Qwen2.5-1.5B in 4 bits fits into 8 GiB, counted
     peers            scores and gradients beside the library prefix-grouper, if it is installed
 Stock, ours and stock once more take turns in one process, see `turns.py`; `control` is stock over stock. All run on
 one thread, and seconds are the processor's (in `wall`, the clock's), since other work shares the machine. The learning
@@ -31,11 +34,13 @@ from pathlib import Path
 
 import psutil
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import (
     AttentionInterface,
     LlamaConfig,
     LlamaForCausalLM,
     PrinterCallback,
+    Qwen2ForCausalLM,
     TrainerCallback,
     set_seed,
 )
@@ -49,6 +54,7 @@ from toolexpander_lite.method.prompts import render_prompt
 from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.method.rewards import conjunctive_reward
 from toolexpander_lite.models.hardware import describe_hardware
+from toolexpander_lite.models.memory import qwen25_config, training_bytes
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.models.shared_prompt import share_prompts, unshare
 from toolexpander_lite.training.profiles import get_profile
@@ -61,6 +67,7 @@ SIDES = ("stock", "shared", "stock, again")
 LENGTHS, GROUPS = (128, 256, 512, 1024, 2048), (2, 4, 8, 16, 32)
 SMALL = {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 6, "num_attention_heads": 4,
          "num_key_value_heads": 2, "vocab_size": 8192, "max_position_embeddings": 4096}  # fmt: skip
+MARKS = ("<!-- measured: benchmarks/shared_prompt.py --figures -->", "<!-- end of what was measured -->")
 ANSWER = 64  # tokens of the answers in `growth` and `peers`, at most
 
 
@@ -273,15 +280,19 @@ def nothing_shared(times):
     return {**found.pop("step"), **found}
 
 
-def growth(times):
+def growth():
     model, found = small_model(), {"prompt": {}, "group": {}}
+    one_step(model, *batch_of(1, 2, 128))  # warms up
     for kind, sizes in (("prompt", LENGTHS), ("group", GROUPS)):
         for size in sizes:
-            ids, mask = batch_of(1, *((10, size) if kind == "prompt" else (size, 512)))
-            stock, ours, again = in_turns(model, lambda: one_step(model, ids, mask), times)  # noqa: B023
-            took = {"stock": statistics.median(stock + again), "ours": statistics.median(ours)}
-            found[kind][size] = {side: round(seconds, 3) for side, seconds in took.items()}
-            print(kind, size, found[kind][size], flush=True)
+            batch, took = batch_of(1, *((10, size) if kind == "prompt" else (size, 512))), {}
+            for side in ("stock", "ours"):
+                share_prompts(model) if side == "ours" else unshare(model)
+                began = time.process_time()
+                one_step(model, *batch)
+                took[side] = round(time.process_time() - began, 3)
+            found[kind][size] = took
+            print(kind, size, took, flush=True)
     return found
 
 
@@ -345,6 +356,85 @@ def peers(times):
     }
 
 
+def kept_bytes(layers, tokens=64):
+    """Bytes that autograd keeps of a Qwen2.5-1.5B with so many layers, bfloat16 with LoRA; weights apart."""
+    model = Qwen2ForCausalLM(qwen25_config("1.5B").from_dict({**qwen25_config("1.5B").to_dict(), "vocab_size": 512,
+                             "num_hidden_layers": layers, "layer_types": None})).bfloat16()  # fmt: skip
+    model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear"))
+    weights, kept = {p.untyped_storage().data_ptr() for p in model.parameters()}, {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = tensor  # held, so that no address is used twice
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16):
+        model.get_base_model().model(input_ids=torch.randint(0, 512, (1, tokens)), use_cache=False)
+    casts = {p.numel() for p in model.parameters()}  # autocast's copies of adapters, which do not grow with tokens
+    return sum(t.untyped_storage().nbytes() for t in kept.values() if t.numel() not in casts) / tokens
+
+
+def arithmetic(prompt=1024, answer=256, group=10, card=8):
+    """GiB of a step: what is held all the time (`training_bytes`), and what a forward pass keeps for its gradients."""
+    config = qwen25_config("1.5B")
+    held = sum(training_bytes(config, get_profile("t4")).values())
+    layer = kept_bytes(2) - kept_bytes(1)
+    tokens = {"stock": lambda n: n * (prompt + answer), "shared": lambda n: prompt + n * answer}
+    per_token = {
+        "all kept": config.num_hidden_layers * layer,
+        "checkpointed": config.num_hidden_layers * 2 * config.hidden_size + layer,
+    }
+    found = {"held_GiB": round(held / 2**30, 2), "bytes_per_token_and_layer": round(layer), "ways": {}}
+    for way, each in per_token.items():
+        for side, count in tokens.items():
+            fits = max((n for n in range(1, 200) if held + count(n) * each <= card * 2**30), default=0)
+            whole = (held + count(group) * each) / 2**30
+            row = {"tokens": count(group), "GiB": round(whole, 1), "rollouts_that_fit": fits}
+            found["ways"][f"{side}, {way}"] = row
+    return {**found, "prompt": prompt, "answer": answer, "group": group, "card_GiB": card}
+
+
+def table(found):
+    """The measured part of docs/shared-prompt.md."""
+    lines = ["| | stock / shared | control | stock, shared: seconds a step | by the clock |", "|---|---|---|---|---|"]
+    rows = {"smol": "SmolLM2-135M, LoRA, group of 10", "nano": "nano, 16 groups of 10, with a reference",
+            "nothing_shared": "nothing shared"}  # fmt: skip
+    for name, words in rows.items():
+        if part := found.get(name):
+            seconds, low, high = part["seconds_per_step"], *part["interval"]
+            wall = f"{part['wall']['ratio']:.2f}" if "wall" in part else ""
+            ratio, control = f"**{part['ratio']:.2f}** ({low:.2f} to {high:.2f})", f"{part['control']['ratio']:.2f}"
+            both = f"{seconds['stock']:.2f}, {seconds['shared']:.2f}"
+            lines.append(f"| {words} | {ratio} | {control} | {both} | {wall} |")
+    lines += ["", "| share of a step | sampling | forward | backward | the rest |", "|---|---|---|---|---|"]
+    for name in ("smol", "nano"):
+        for side, shares in found.get(name, {}).get("shares", {}).items():
+            parts = " | ".join(f"{shares[part]:.0%}" for part in ("sampling", "forward", "backward", "the rest"))
+            lines.append(f"| {name}, {side} | {parts} |")
+    if part := found.get("memory"):
+        grown = {side: part["GiB"][side]["growth"] for side in SIDES[:2]}
+        both = f"stock {grown['stock']:.2f} GiB, shared {grown['shared']:.2f} GiB, ratio **{part['ratio']:.2f}**."
+        lines += ["", f"Growth of the process over the loaded model in a step of `smol`: {both}"]
+    if part := found.get("arithmetic"):
+        sizes = f"prompts of {part['prompt']} and answers of {part['answer']} tokens"
+        lines += ["", f"Qwen2.5-1.5B in 4 bits, {sizes}, counted: {part['held_GiB']} GiB are held all the time, "
+                  f"a token keeps {part['bytes_per_token_and_layer'] / 1024:.0f} KiB a layer.", "",
+                  f"| | tokens of a group of {part['group']} | GiB | rollouts in one pass on {part['card_GiB']} GiB |",
+                  "|---|---|---|---|"]  # fmt: skip
+        for way, row in part["ways"].items():
+            lines.append(f"| {way} | {row['tokens']:,} | {row['GiB']} | {row['rollouts_that_fit']} |")
+    if part := found.get("peers"):
+        lines += ["", "Scores and gradients of one group of 10, prompt of 512 tokens, a Llama of 6 layers, "
+                  f"prefix-grouper {part['version']}:", "",
+                  "| | seconds | largest difference of a log-probability |", "|---|---|---|"]  # fmt: skip
+        for name, seconds in part["seconds"].items():
+            differs = part["largest_difference"].get(name)
+            lines.append(f"| {name} | {seconds:.3f} | {'' if differs is None else f'{differs:.0e}'} |")
+    commits = sorted({found[name]["versions"]["git_commit"] for name in found})
+    return "\n".join([*lines, "", f"Measured at {', '.join(commits)}; {next(iter(found.values()))['machine']}."])
+
+
 def figures(found, folder):
     import matplotlib.pyplot as plt
 
@@ -363,7 +453,7 @@ def figures(found, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="nano,nothing_shared,growth,memory,smol")
+    parser.add_argument("--only", default="nano,nothing_shared,growth,memory,arithmetic,smol")
     parser.add_argument("--steps", type=int, default=3, help="of smol, the first of which warms up")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--figures", type=Path)
@@ -372,10 +462,14 @@ def main():
     if arguments.memory_of:
         return memory_of(arguments.memory_of)
     if arguments.figures:
+        page = Path(__file__).resolve().parents[1] / "docs" / "shared-prompt.md"
+        before, after = page.read_text().split(MARKS[0])[0], page.read_text().split(MARKS[1])[1]
+        page.write_text(f"{before}{MARKS[0]}\n{table(read_json(arguments.figures))}\n{MARKS[1]}{after}")
         return figures(read_json(arguments.figures), arguments.out)
     parts = {
         "nano": lambda: nano(8), "smol": lambda: smol(arguments.steps), "memory": memory,
-        "nothing_shared": lambda: nothing_shared(6), "growth": lambda: growth(1), "peers": lambda: peers(4),
+        "nothing_shared": lambda: nothing_shared(6), "growth": growth, "peers": lambda: peers(4),
+        "arithmetic": arithmetic,
     }  # fmt: skip
     for name in arguments.only.split(","):
         began = time.perf_counter()

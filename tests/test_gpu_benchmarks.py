@@ -30,15 +30,16 @@ def load_script(name):
 
 fit, smol, four_bit = load_script("gpu_fit"), load_script("smol_runs"), load_script("four_bit")
 demonstrations = load_script("demonstrations")
-ROW = {"profile": "", "model": "tiny", "weights": "bf16 LoRA", "group": 4, "prompt": 64, "completion": 8, "hard": False}
+ROW = {"profile": "", "model": "tiny", "weights": "bf16 LoRA", "group": 4, "prompt": 64, "completion": 8, "hard": False,
+       "shared": False}  # fmt: skip
 
 
 def test_rows_are_all_that_was_asked_for():
     rows = fit.fit_rows()
-    assert all(r["profile"] for r in rows[:4]) and not any(r["profile"] for r in rows[4:])
-    rows = rows[4:]
+    assert all(r["profile"] for r in rows[:8]) and not any(r["profile"] for r in rows[8:])
+    rows = rows[8:]
     plain = {(r["model"], r["weights"], r["group"], r["prompt"], r["completion"]) for r in rows if not r["hard"]}
-    assert len(plain) == 4 * 2 * 2 * 2 and len(rows) == len(plain) + 4 * 2 * 2
+    assert len(plain) == 4 * 2 * 2 * 2 and len(rows) == 2 * (len(plain) + 4 * 2 * 2)
     assert all(r["group"] == 10 for r in rows if r["hard"])
     assert [r.keys() for r in rows] == [ROW.keys()] * len(rows)
 
@@ -51,14 +52,14 @@ def test_the_first_rows_are_the_profiles_as_they_are(monkeypatch, tmp_path):
         raise RuntimeError("far enough")
 
     monkeypatch.setattr(fit, "load_policy", stop)
-    for row in fit.fit_rows()[:4]:
+    for row in fit.fit_rows()[:8]:
         with pytest.raises(RuntimeError, match="far enough"):
             fit.measure(row, tmp_path, steps=2)
         whole = get_profile(row["profile"])
-        assert profiles[-1] == get_profile(whole, model=str(tmp_path), data="nano")  # the weights are random
+        assert profiles[-1] == get_profile(whole, model=str(tmp_path), data="nano", share_prompts=row["shared"])
         assert row["model"] in whole.model and (row["weights"], whole.quantization) == ("4-bit QLoRA", "4bit")
         assert row["group"] == 10
-    assert [(p.name, p.prompts_per_step) for p in profiles] == [("t4", 4)] * 2 + [("gpu24", 8)] * 2
+    assert [(p.name, p.prompts_per_step) for p in profiles] == [("t4", 4)] * 4 + [("gpu24", 8)] * 4
 
 
 @pytest.mark.parametrize("length", [64, 512])
