@@ -11,16 +11,17 @@ from ..base.intervals import mean
 from ..method.calls import judge, whole_answers
 from ..method.prompts import check_invitation, gold_completion, render_prompt, style_of, wants_think
 from ..method.self_examples import EXAMPLES_NEEDED, judge_examples
+from ..models.shared_prompt import share_prompts
 from .answer_kinds import answer_kind
 
 
 @contextmanager
 def _inference(model):
-    """Evaluation mode without gradients; the mode the model was in comes back afterwards."""
+    """Evaluation mode without gradients, prompts shared; the mode the model was in comes back afterwards."""
     training = model.training
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), share_prompts(model):
             yield
     finally:
         model.train(training)

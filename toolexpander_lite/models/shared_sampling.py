@@ -11,18 +11,15 @@ import copy
 from types import SimpleNamespace
 
 import torch
-from transformers import (
-    Cache,
-    DynamicCache,
-    GenerationConfig,
-    LogitsProcessorList,
+from transformers import Cache, DynamicCache, GenerationConfig, LogitsProcessorList
+from transformers.cache_utils import DynamicLayer
+from transformers.generation.logits_process import (
     MinNewTokensLengthLogitsProcessor,
     MinPLogitsWarper,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
-)  # fmt: skip
-from transformers.cache_utils import DynamicLayer
+)
 
 # What is understood, with what `generate` takes for None; with any other setting it is left to `generate`.
 DEFAULTS = {"max_length": 20, "max_new_tokens": None, "do_sample": False, "temperature": 1.0, "top_k": 50, "top_p": 1.0,
@@ -64,7 +61,7 @@ def generate(model, inputs=None, generation_config=None, **options):
     """In place of `generate` of a model that shares; what cannot be shared is still left to that."""
     other = {name: value for name, value in options.items() if name not in ("input_ids", "attention_mask")}
     asked, ids = _understood(model, generation_config, other), options.get("input_ids", inputs)
-    if asked is not None and ids is not None:
+    if asked is not None and ids is not None and (asked.max_new_tokens or asked.max_length - ids.shape[-1]) > 0:
         real = options.get("attention_mask", torch.ones_like(ids))
         if may_share(model.get_decoder(), ids, real) and real[:, -1].all():
             keys = torch.where(real.bool(), ids, -1)
@@ -84,9 +81,7 @@ def _understood(model, config, options):
         if asked[name] is not False and (name not in NEUTRAL or asked[name] != NEUTRAL[name]):
             return None
     asked = SimpleNamespace(**{name: asked.get(name, default) for name, default in DEFAULTS.items()})
-    if left or asked.pad_token_id is None or asked.eos_token_id is None:
-        return None
-    return asked
+    return None if left or asked.pad_token_id is None or asked.eos_token_id is None else asked
 
 
 def _processors(asked, columns, stops):
