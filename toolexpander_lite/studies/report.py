@@ -88,7 +88,7 @@ def results_markdown(assets):
         if find_runs(runs / name):
             plan, table = read_plan(name), map_lines(runs / name) if name == "nano-map" else arms_lines(runs / name)
             lines += ["", f"## {plan.title} (`{name}`)", "", plan.about, "", *table]
-    lines += [*equal_rewards_lines(assets / "benchmarks"),
+    lines += [*equal_rewards_lines(assets / "benchmarks", runs),
               "", "## A real LLM, and the benchmarks", "", warm_start_line(runs / "smol-cpu-arms"),
               *first_runs_lines(runs / "smol"), *demonstration_lines(runs / "smol-cpu-arms"),
               *reading_lines(assets / "benchmarks"), *scoreboard_lines(runs / "smol-cpu-arms"),
@@ -227,8 +227,8 @@ def demonstration_lines(folder):
     ]
 
 
-def equal_rewards_lines(benchmarks):
-    """Which committed runs had groups of equal rewards that moved the weights, as Markdown lines."""
+def equal_rewards_lines(benchmarks, runs):
+    """Which committed runs had equal rewards that moved the weights, as Markdown lines; and those that ran again."""
     file = benchmarks / "equal_rewards.json"
     if not file.exists():
         return []
@@ -253,7 +253,19 @@ def equal_rewards_lines(benchmarks):
             for study in studies for own in [[row for row in known if row["study"] == study]]
         ],
     )  # fmt: skip
-    return ["", "## Groups of equal rewards in the runs above", "", words, "", *table]
+    lines = ["", "## Groups of equal rewards in the runs above", "", words, "", *table]
+    again = [run for seeds in find_runs(runs / "nano-ablation-long-silent").values() for run in seeds]
+    if not again:
+        return lines
+    ends = [
+        (f"`{run.parent.name}`", run.name.removeprefix("seed-"),
+         *(f"{end['peak_zero_shot']:.2f}, then {end['zero_shot']:.2f}{', collapsed' * end['collapsed']}"
+           for end in (read_json(runs / "nano-ablation-long" / run.parent.name / run.name / "summary.json"),
+                       read_json(run / "summary.json"))))
+        for run in again
+    ]  # fmt: skip
+    header = ("run again", "seed", "with the error: peak and end", "with silent groups: peak and end")
+    return [*lines, "", *markdown_table(header, ends)]
 
 
 def reading_lines(benchmarks):
