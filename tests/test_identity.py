@@ -10,12 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from test_resuming import contents
 from test_train import FOUR, tiny
+from tokenizers import AddedToken, normalizers
 
 from toolexpander_lite.base.errors import DataError, ModelError, PoolError, RunError
 from toolexpander_lite.base.runs import read_log
 from toolexpander_lite.method.hardness import HardSamplePool
 from toolexpander_lite.method.samples import content_hash
 from toolexpander_lite.models.files import NANO_CHECKPOINTS, weights_hash
+from toolexpander_lite.models.policy import load_policy, tokenizer_hash
 from toolexpander_lite.training import resume, splits
 from toolexpander_lite.training.baselines import VisitHistory
 from toolexpander_lite.training.record import WeightWatch
@@ -85,6 +87,28 @@ def test_other_weights_and_another_template_are_named_together(base, begun, tmp_
     template.write_text(template.read_text() + "{# a comment #}")
     with pytest.raises(RunError, match="the base model's weights, the tokenizer or its chat template changed"):
         train(FOUR, tiny(model=str(tmp_path / "policy"), steps=4), 0, begun, resume=True)
+
+
+def test_how_text_is_cut_up_is_part_of_a_tokenizer():
+    def changed(change):
+        tokenizer = load_policy(tiny())[1]
+        change(tokenizer)
+        return tokenizer_hash(tokenizer)
+
+    same = changed(lambda t: None)
+    assert changed(lambda t: t(["a", "b c"], padding=True, truncation=True, max_length=2)) == same
+    assert changed(lambda t: setattr(t.backend_tokenizer, "normalizer", normalizers.Lowercase())) != same
+    tag = AddedToken("</tool_call>", special=True)
+    assert changed(lambda t: t.backend_tokenizer.add_special_tokens([tag])) != same
+
+
+def test_weights_in_another_format_are_compared_as_they_were_loaded(tmp_path):
+    held = {"rows": "a", "held_out": "b", "weights": None, "tokenizer": "c"}
+    config = {"holds": held, "base_model_hash": "1", "profile": {"lora_rank": 0}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    resume.check_contents(tmp_path, held, "1")
+    with pytest.raises(RunError, match="the base model's weights changed"):
+        resume.check_contents(tmp_path, held, "2")
 
 
 def test_all_settings_that_differ_are_named_in_one_refusal(base, begun):

@@ -179,7 +179,12 @@ def model_hash(model, adapters=False):
 
 
 def tokenizer_hash(tokenizer):
-    """First 16 hex digits of a sha256 over vocabulary, special tokens and chat template, as `load_policy` left them."""
+    """First 16 hex digits of a sha256 over a tokenizer and its chat template, as `load_policy` left them.
+
+    How text is cut up counts as well (normaliser, merges, which tokens are special); padding and truncation, which
+    every call sets anew, do not.
+    """
     special = [tokenizer.eos_token, tokenizer.pad_token, tokenizer.bos_token, sorted(tokenizer.all_special_tokens)]
-    told = json.dumps([sorted(tokenizer.get_vocab().items()), tokenizer.chat_template, special])
+    rules = json.loads(tokenizer.backend_tokenizer.to_str()) | {"padding": None, "truncation": None}
+    told = json.dumps([rules, tokenizer.chat_template, special], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:16]

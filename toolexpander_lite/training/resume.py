@@ -175,7 +175,8 @@ def what_a_run_holds(profile, data, tokenizer):
 def check_contents(out, holds, base_hash):
     """Refuse to go on with other rows, weights or words than a run was begun with, whatever they are called.
 
-    Of a run from before this was written down, only unrounded base weights are compared.
+    Where the weights' files cannot be compared (a run from before this was written down, or weights in another format
+    than safetensors), unrounded base weights are, as loaded.
 
     Args:
         holds: see `what_a_run_holds`.
@@ -187,8 +188,9 @@ def check_contents(out, holds, base_hash):
     old = read_json(Path(out) / "config.json")
     begun = old.get("holds", {})
     changed = [HELD[name] for name in HELD if None not in (begun.get(name), holds[name]) and begun[name] != holds[name]]
-    plain = not begun and not old["profile"].get("lora_rank") and "base_model_hash" in old
-    if plain and old["base_model_hash"] != base_hash:
+    unread = None in (begun.get("weights"), holds["weights"])
+    plain = unread and not old["profile"].get("lora_rank")
+    if plain and old.get("base_model_hash", base_hash) != base_hash:
         changed.append(HELD["weights"])
     if changed:
         raise RunError(
