@@ -8,8 +8,8 @@ import pytest
 from test_studies import fake_run
 
 from toolexpander_lite.__main__ import _parser, main
-from toolexpander_lite.base.runs import REPOSITORY, find_runs
-from toolexpander_lite.studies.claims import CLAIMS, Claim, claims_table
+from toolexpander_lite.base.runs import REPOSITORY, find_runs, read_json
+from toolexpander_lite.studies.claims import CLAIMS, Claim, aims_table, claims_table, claims_view, effects_view
 from toolexpander_lite.studies.plan import has_plan, read_plan
 from toolexpander_lite.studies.statistics import ROLLOUTS
 
@@ -94,3 +94,33 @@ def test_the_commands_of_the_table_make_the_runs_of_both_sides_elsewhere(capsys)
             assert made | waiting == names or names == {"grpo"}, row.claim
         else:
             assert _parser().parse_args(words[3:]).out.startswith("out/again/")
+
+
+def test_a_view_colours_verdicts_and_leaves_out_what_is_not_known(tmp_path):
+    for seed in range(5):
+        fake_run(tmp_path / "study" / "with", seed, 0.9)
+        fake_run(tmp_path / "study" / "without", seed, 0.2)
+    claims = [Claim("a sentence", "abstract", "study", "with", "without"), Claim("other", "abstract", "none", "x", "y")]
+    page = claims_view(claims_table(tmp_path, claims)).to_html()
+    assert "0.70 to 0.70" in page and "#2a8c4a55" in page and "nan" not in page and "out/again" not in page
+
+
+def test_a_row_of_a_forest_plot_names_the_claim_it_tests_from_either_side(tmp_path, monkeypatch):
+    for arm, hard in (("with", 0.9), ("without", 0.2)):
+        for seed in range(3):
+            fake_run(tmp_path / "study" / arm, seed, hard)
+    claim = Claim("it helps", "-", "study", "with", "without")
+    monkeypatch.setattr("toolexpander_lite.studies.claims.CLAIMS", (claim,))
+    page = effects_view(tmp_path / "study", ("without", ["with"]), ("with", ["without"])).to_html()
+    assert page.count("it helps") == 2 and page.count("it helps: this row the other way round") == 1
+
+
+def test_aims_are_met_as_the_logs_say():
+    runs = REPOSITORY / "assets" / "runs"
+    aims = aims_table(runs).set_index("aim")
+    whole = find_runs(runs / "nano-ablation")["toolexpander"]
+    ends = [read_json(run / "summary.json")["zero_shot_hard"] for run in whole]
+    first = aims.iloc[0]
+    assert first.found.startswith(f"{sum(end >= 0.95 for end in ends)} of {len(ends)} seeds")
+    assert aims.met["its interval lies above that of hint"] == "no", "both end at the ceiling"
+    assert aims.met["its interval lies above that of grpo"] == "yes"

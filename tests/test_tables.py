@@ -2,6 +2,8 @@
 
 import json
 import math
+from dataclasses import asdict
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import pytest
@@ -13,16 +15,22 @@ from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.studies.run_figures import LivePlot, plot_seeds
 from toolexpander_lite.studies.tables import (
     arguments_table,
+    before_and_after,
     bonus_only,
+    common_rollouts,
     completions_table,
     contents_table,
     example_rates,
     halfway_table,
     invitation_table,
     is_silent,
+    leftovers_table,
     lines_agreeing,
     price_table,
+    profiles_table,
+    race_lines,
     real_model_table,
+    real_runs_table,
     reward_cases,
     seeds_table,
     spikes_table,
@@ -129,6 +137,96 @@ def test_real_model_table_starts_from_the_published_model():
     table = real_model_table(REPOSITORY / "assets" / "runs" / "smol")
     assert table.policy[0] == "as it comes" and table.right[0].startswith("0 of ")
     assert set(table["held-out rows"]) == {"toolrl", "seal-tools"}
+
+
+def logged(folder, rows, config=None, summary=None):
+    """A run directory of these log rows."""
+    folder.mkdir(parents=True)
+    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "config.json").write_text(json.dumps(config or {}))
+    (folder / "summary.json").write_text(json.dumps(summary or {}))
+    return folder
+
+
+def test_a_race_counts_those_who_arrive_and_where_all_end(runs):
+    for folder, end in zip([*runs["paid"], *runs["quiet"]], (1.0, 0.0, 0.9)):
+        (folder / "summary.json").write_text(json.dumps({"zero_shot_hard": end}))
+    assert race_lines(runs) == [
+        "Found: paid (seeds: 2): hard families at the end: mean 0.50, worst 0.00; 1 reach 0.9, after 10 rollouts in "
+        "the median (10 to 10)",
+        "Found: quiet (seeds: 1): hard families at the end: mean 0.90, worst 0.90; 1 reach 0.9, after 20 rollouts in "
+        "the median (20 to 20)",
+    ]
+    assert race_lines({"slow": runs["paid"][1:]})[0].endswith("worst 0.00; 0 reach 0.9")
+
+
+def test_runs_are_the_same_until_a_gradient_differs(tmp_path):
+    def run(name, norms):
+        steps = [{"rollouts": 160 * (n + 1), "grad_norm": norm} for n, norm in enumerate(norms)]
+        return logged(tmp_path / name, [{"rollouts": 0}, *steps])
+
+    one, other, third = run("a", [0.5, 0.25, 1.0]), run("b", [0.5, 0.25, 2.0]), run("c", [9.0])
+    assert (common_rollouts(one, other), common_rollouts(one, third), common_rollouts(one, one)) == (320, 0, 480)
+
+
+def test_what_a_run_leaves_behind_is_read_from_its_last_look(tmp_path, monkeypatch):
+    looks = [{"a": 0.0, "b": 0.9, "c": 0.0, "d": 0.9}, {"a": 0.9, "b": 0.1, "c": 0.0, "d": 0.2}]
+    rows = [
+        {"step": n, "rollouts": n, "examples/rate": 0.5, "examples/senseless": 0.25, "eval": {
+            "families": look, "zero_shot_hard": 1.0, "zero_shot_easy": 0.5 + n / 4, "few_shot_hard": n,
+            "uninvited": {"zero_shot_hard": 0.4 + n / 10}}}
+        for n, look in enumerate(looks)
+    ]  # fmt: skip
+    logged(tmp_path / "study" / "arm" / "seed-3", rows)
+    plan = SimpleNamespace(compare=[("beta", "", [("0", "study", "arm"), ("1", "study", "not run")])])
+    monkeypatch.setattr("toolexpander_lite.studies.tables.read_plan", lambda name: plan)
+    (row,) = leftovers_table("study", tmp_path).to_dict("records")
+    assert row == {
+        "field": "beta", "value": "0", "seed": "seed-3", "senseless examples": 0.25, "hard, not invited": 0.5,
+        "hard, one demonstration": 1, "easy": 0.75, "families unlearnt": 0.25,
+    }  # fmt: skip
+
+
+def test_before_and_after_splits_the_questions_of_nano_runs(tmp_path):
+    def scores(easy, hard, **more):
+        families = dict.fromkeys(range(12), 0.0)
+        return {"zero_shot": 0.5, "zero_shot_easy": easy, "zero_shot_hard": hard, "families": families, **more}
+
+    log = [{"eval": scores(0.5, 0.0)}, {"eval": scores(0.75, 1.0)},
+           {"eval": scores(1.0, 0.5, examples=0.9, uninvited=scores(1.0, 0.25)), "rollouts": 320,
+            "completion_tokens": 7, "seconds": 2.4}]  # fmt: skip
+    config = {"held_out_samples": 24, "profile": {"data": "nano"}}
+    easy, hard = before_and_after({"set": logged(tmp_path / "nano", log, config)}).to_dict("records")
+    assert easy["before"].startswith("4 of 8 ") and easy["after"].startswith("8 of 8 ")
+    assert hard["after"].startswith("8 of 16 ") and hard["after, without the invitation"].startswith("4 of 16 ")
+    assert (hard["best"], hard["rollouts"], hard["seconds, evaluations apart"]) == (1.0, 320, 2)
+    real = logged(tmp_path / "real", log, {"held_out_samples": 24, "profile": {"data": "toolrl"}})
+    (row,) = before_and_after({"grpo": real}).to_dict("records")
+    assert row["questions"] == "all" and row["before"].startswith("12 of 24 ")
+
+
+def test_batches_of_a_real_run_count_once_though_they_are_used_twice(tmp_path):
+    log = [{"eval": {"zero_shot": 0.0}}]
+    for n, reward in enumerate((0.0, 0.5, 1.0, 1.0)):
+        log.append({"groups/all_fail": 1 - reward, "reward": 9.0, "task_reward": reward,
+                    "completions/clipped_ratio": 0.5})  # fmt: skip
+        log.append({"reward": 9.0, "rollouts": 10 * (n + 1), "seconds": 1800.0 * (n + 1)})
+    log[-1]["eval"] = {"zero_shot": 0.25}
+    logged(tmp_path / "study" / "set" / "seed-0", log, {"held_out_samples": 8})
+    logged(tmp_path / "study" / "warm-start" / "seed-0", log)
+    (row,) = real_runs_table(tmp_path, ["study", "not there"]).to_dict("records")
+    assert (row["run"], row["batches"], row["rollouts"], row["hours"]) == ("set, seed-0", 4, 40, 2.0)
+    assert row["after"].startswith("2 of 8 ") and row["groups all fail"] == pytest.approx(1.5 / 4)
+    assert (row["reward, first third"], row["reward, last third"]) == (0.25, 1.0), "two batches of four each"
+
+
+def test_runs_of_a_profile_are_counted_with_those_of_other_sizes(tmp_path):
+    as_it_stands = asdict(get_profile("smol"))
+    for seed, profile in enumerate((as_it_stands, as_it_stands | {"max_completion_length": 8})):
+        logged(tmp_path / "study" / "grpo" / f"seed-{seed}", [], {"profile": profile, "recipe": {}})
+    logged(tmp_path / "study" / "warm-start" / "seed-0", [], {"profile": as_it_stands})
+    runs = profiles_table(tmp_path).set_index("profile")["committed runs"]
+    assert runs["smol"] == "2, none on a GPU, 1 with other sizes" and runs["t4"] == "not run yet"
 
 
 def test_every_seed_is_a_line_of_its_own_under_its_arm(runs):

@@ -3,7 +3,6 @@
 An effect is a paired difference: runs of one seed see the same questions in the same order, with the part and without.
 """
 
-import shlex
 from pathlib import Path
 
 import numpy as np
@@ -117,12 +116,12 @@ def effects_table(folder, baseline, variants=None, value="zero_shot_hard", expec
     return table.sort_values("gain", ascending=False, kind="stable").reset_index(drop=True)
 
 
-def effects_with_costs(folder, panels, again="out/again"):
-    """The rows of forest plots, each with its price and its command -> DataFrame.
+def effects_with_costs(folder, panels):
+    """The rows of forest plots, each with its price -> DataFrame.
 
     Columns: arm, against; seeds, ours, theirs, gain, low, high, verdict, see `effects_table`; tokens, what a run of the
-    arm spends on prompts and answers, as a multiple of the other side's, means over the seeds both have; command, which
-    makes the runs of both sides once more below the folder `again`. A baseline or variant without runs is left out.
+    arm spends on prompts and answers, as a multiple of the other side's, means over the seeds both have. A baseline or
+    variant without runs is left out.
 
     `panels`: (baseline, [variant, ...]) each.
     """
@@ -132,12 +131,10 @@ def effects_with_costs(folder, panels, again="out/again"):
         table = effects_table(folder, baseline, variants) if baseline in spent.index else pd.DataFrame()
         for row in table.itertuples(index=False):
             both = pd.concat([spent[row.variant], spent[baseline]], axis=1, join="inner").mean()
-            names = shlex.quote(f"{row.variant},{baseline}")
             rows.append({
                 "arm": row.variant, "against": baseline, **row._asdict(), "tokens": both.iloc[0] / both.iloc[1],
-                "command": f"python -m toolexpander_lite study {folder.name} --only {names} --runs {again}",
             })  # fmt: skip
-    columns = ["arm", "against", "seeds", "ours", "theirs", "gain", "low", "high", "verdict", "tokens", "command"]
+    columns = ["arm", "against", "seeds", "ours", "theirs", "gain", "low", "high", "verdict", "tokens"]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -18,6 +18,9 @@ from ..method.prompts import render_prompt
 from ..method.rewards import conjunctive_reward
 from ..method.self_examples import EXAMPLE_CLOSE, EXAMPLE_OPEN, judge_example, judge_examples
 from ..training.baselines import graded_reward
+from ..training.profiles import PROFILES
+from ..worlds.nano_world import HARD_FAMILIES
+from .plan import read_plan
 from .statistics import hits
 
 END_STEPS = 10
@@ -229,6 +232,129 @@ def price_table(runs, accuracy=0.9):
             "hard": mean(e["zero_shot_hard"] for e in scores), "easy": mean(easy), "easy, worst": min(easy),
             "one demonstration": mean(few_shot), "one demonstration, worst": min(few_shot),
             "not invited": mean(bare), "not invited, worst": min(bare, default=np.nan),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def race_lines(runs):
+    """Who gets to 0.9 on the hard families, how soon, and where all end -> list of findings, one per arm."""
+    lines = []
+    for arm, folders in runs.items():
+        ends = [read_json(run / "summary.json")["zero_shot_hard"] for run in folders]
+        reached = sorted(n for run in folders if (n := rollouts_to(run, 0.9)) is not None)
+        line = f"Found: {arm} (seeds: {len(ends)}): hard families at the end: mean {mean(ends):.2f}, "
+        line += f"worst {min(ends):.2f}; {len(reached)} reach 0.9"
+        if reached:
+            line += f", after {np.median(reached):,.0f} rollouts in the median ({reached[0]:,} to {reached[-1]:,})"
+        lines.append(line)
+    return lines
+
+
+def common_rollouts(one, other):
+    """The rollouts for which two runs are the same, judged by the gradient of every update -> int."""
+    equal = 0
+    for a, b in zip(read_log(one)[1:], read_log(other)[1:]):
+        if a["grad_norm"] != b["grad_norm"]:
+            break
+        equal = a["rollouts"]
+    return equal
+
+
+def leftovers_table(study, runs):
+    """What else the runs leave behind whose settings a study compares -> DataFrame, one row per run and value.
+
+    Columns: field, value, see the plan's `compare`; seed; senseless examples, of runs that write any; hard, not
+    invited; hard, one demonstration; easy; families unlearnt: at 0.9 or more at one look, at 0.1 or less at the last.
+
+    `study`: name of a plan; `runs`: the folder that holds the studies.
+    """
+    rows = []
+    for field, value, folder, arm in [(field, *row) for field, _, arms in read_plan(study).compare for row in arms]:
+        for run in find_runs(Path(runs) / folder).get(arm, []):
+            looks = [scores for _, scores in evaluations(read_log(run))]
+            best, last = pd.DataFrame([scores["families"] for scores in looks]).max(), looks[-1]
+            writes = at_the_end(run, "examples/rate") > WRITES
+            rows.append({
+                "field": field, "value": value, "seed": run.name,
+                "senseless examples": at_the_end(run, "examples/senseless") if writes else np.nan,
+                "hard, not invited": last["uninvited"]["zero_shot_hard"],
+                "hard, one demonstration": last["few_shot_hard"], "easy": last["zero_shot_easy"],
+                "families unlearnt": ((best >= 0.9) & (pd.Series(last["families"]) <= 0.1)).mean(),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def profiles_table(runs):
+    """The main profiles, and how many GRPO runs of each are committed -> DataFrame of texts.
+
+    "Other sizes": prompts a step, lengths or tools were not those of the profile as it stands. `runs`: the folder that
+    holds the studies.
+    """
+    sizes = ("prompts_per_step", "max_prompt_tokens", "demo_room", "max_completion_length", "max_tools")
+    rows = []
+    configs = [read_json(run / "config.json") for study in Path(runs).iterdir()
+               for folders in find_runs(study).values() for run in folders]  # fmt: skip
+    for p in map(PROFILES.get, ("nano", "nano-rare", "smol-cpu", "smol", "t4", "gpu24")):
+        of = [c for c in configs if c["profile"]["name"] == p.name and "recipe" in c]  # no warm starts
+        other = sum(any(c["profile"].get(name) != getattr(p, name) for name in sizes) for c in of)
+        on_gpu = sum("compute capability" in c.get("machine", "") or c.get("device") == "cuda" for c in of)
+        run = f"{len(of)}, {on_gpu or 'none'} on a GPU" + f", {other} with other sizes" * bool(other)
+        rows.append({
+            "profile": p.name, "model": p.model, "weights": p.quantization or p.dtype,
+            "LoRA rank": p.lora_rank or "none, in full", "prompts a step": p.prompts_per_step,
+            "tokens at most: prompt (+ demonstration) + answer":
+                f"{p.max_prompt_tokens} (+ {p.demo_room}) + {p.max_completion_length}",
+            "steps": p.steps,
+            "committed runs": "see notebooks 01 to 04" if p.data == "nano" else run if of else "not run yet",
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def before_and_after(runs):
+    """Held-out questions before and after single runs -> DataFrame, a row per run; of nano runs one per kind of family.
+
+    `runs`: {recipe: run directory}.
+    """
+    rows = []
+    for recipe, run in runs.items():
+        log, config = read_log(run), read_json(run / "config.json")
+        first, *_, last = (scores for _, scores in evaluations(log))
+        kinds = {"all": 1.0}
+        if config["profile"]["data"] == "nano":
+            kinds = {"easy": 1 - (hard := len(HARD_FAMILIES) / len(first["families"])), "hard": hard}
+        for kind, share in kinds.items():
+            key, n = "zero_shot" + f"_{kind}" * (kind != "all"), round(config["held_out_samples"] * share)
+            rows.append({
+                "recipe": recipe, "questions": kind, "before": hits(first[key], n), "after": hits(last[key], n),
+                "best": max(scores[key] for _, scores in evaluations(log)), "rollouts": log[-1]["rollouts"],
+                "tokens written": log[-1]["completion_tokens"],
+                "seconds, evaluations apart": round(log[-1]["seconds"]),
+                "answers with an example, at the end": last.get("examples", 0.0),
+                "after, without the invitation": hits(last.get("uninvited", last)[key], n),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def real_runs_table(runs, studies):
+    """GRPO runs of a real model -> DataFrame, a row per run: held-out rows before and after, means over its batches.
+
+    `runs`: the folder that holds the studies; `studies`: their names.
+    """
+    rows = []
+    found = [(study, arm, run) for study in studies for arm, folders in find_runs(Path(runs) / study).items()
+             for run in folders if arm != "warm-start"]  # fmt: skip
+    for study, arm, run in found:
+        log, n = read_log(run), read_json(run / "config.json")["held_out_samples"]
+        batches = [row for row in log[1:] if "groups/all_fail" in row]  # a second update logs nothing of the rollouts
+        rewards, third = [row.get("task_reward", row["reward"]) for row in batches], -(-len(batches) // 3)
+        shares = [scores["zero_shot"] for _, scores in evaluations(log)]
+        rows.append({
+            "study": study, "run": f"{arm}, {run.name}", "batches": len(batches), "rollouts": log[-1]["rollouts"],
+            "hours": log[-1]["seconds"] / 3600, "before": hits(shares[0], n), "after": hits(shares[-1], n),
+            "groups all fail": mean(row["groups/all_fail"] for row in batches),
+            "reward, first third": mean(rewards[:third]), "reward, last third": mean(rewards[-third:]),
+            "cut at the cap": mean(row["completions/clipped_ratio"] for row in batches),
+            "answers with an example": mean(row.get("examples/rate", 0) for row in batches),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
