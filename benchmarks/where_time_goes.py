@@ -18,6 +18,7 @@ from transformers import GenerationMixin
 from trl import GRPOTrainer
 
 from toolexpander_lite.base.runs import read_log, software_versions, write_json
+from toolexpander_lite.models import shared_prompt
 from toolexpander_lite.models.hardware import describe_hardware
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.train import train
@@ -55,6 +56,7 @@ def main():
     arguments = parser.parse_args()
     clock(GRPOTrainer, "training_step", "the rest: trainer, sampler, bookkeeping")
     clock(GenerationMixin, "generate", SAMPLING)
+    clock(shared_prompt, "generate", SAMPLING)  # what a model that shares prompts has in its place
     clock(GRPOTrainer, "_get_per_token_logps_and_entropies", "model: forward (policy and reference)")
     clock(Accelerator, "backward", "model: backward")
     clock(torch.optim.AdamW, "step", "model: optimizer")

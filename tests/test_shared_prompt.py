@@ -184,6 +184,13 @@ def test_bf16_autocast_is_as_close_to_float32_as_stock():
     assert (ours - exact).abs().mean() < 1.5 * (stock - exact).abs().mean()
 
 
+def test_unused_places_see_themselves():
+    """A mask of float32's least number is -inf in half precision, and a softmax over nothing NaN."""
+    ids, mask, _ = pad_rows(GROUP + OTHER[:2])
+    plan = plan_rows(ids.numpy(), mask.numpy(), one_pass=True)
+    assert plan.sees.any(-1).all() and (plan.sees.sum(-1) == 1).sum() > 2
+
+
 def test_four_bit_weights(tmp_path):
     pytest.importorskip("bitsandbytes")
     torch.manual_seed(0)

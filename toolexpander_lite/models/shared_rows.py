@@ -64,6 +64,7 @@ def plan_rows(ids, mask, one_pass=False):
             plan.where[row, at] = len(first) * (start - left) + b * width + path
             plan.ids[b, path], plan.columns[b, path] = ids[row, at], at
             plan.sees[b, path[kept:, None], path] = (np.tri(len(path), dtype=bool) & real[row, at])[kept:]
+    plan.sees |= np.eye(width, dtype=bool)  # a softmax over nothing, in an unused place, would give NaN to all
     return plan
 
 
