@@ -121,8 +121,8 @@ def test_every_evaluation_refuses_an_invitation_that_would_not_be_read(tmp_path,
 
 @pytest.mark.parametrize(
     "changes, words",
-    [({"example_bonus": -0.1}, "at least 0"), ({"example_bonus": 1.0}, "below the 1"),
-     ({"invite": False}, "invite=True"), ({"example_bonus": float("nan")}, "at least 0"),
+    [({"example_bonus": -0.1}, "must be 0, or at least"), ({"example_bonus": 1.0}, "below the 1"),
+     ({"invite": False}, "invite=True"), ({"example_bonus": float("nan")}, "must be 0, or at least"),
      ({"num_iterations": 0}, "at least 1")],
 )  # fmt: skip
 def test_settings_that_cannot_be_trained_with(changes, words):
