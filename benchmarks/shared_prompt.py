@@ -439,7 +439,7 @@ def figures(found, folder):
     import matplotlib.pyplot as plt
 
     labels = {"prompt": "tokens of the prompt (group of 10)", "group": "rollouts of a group (prompt of 512 tokens)"}
-    for kind, label in labels.items():
+    for kind, label in labels.items() if "growth" in found else ():
         sizes = found["growth"][kind]
         figure, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
         for side, style in (("stock", "o--"), ("ours", "o-")):
