@@ -77,10 +77,11 @@ def _plan(decoder, input_ids=None, attention_mask=None, **other):
     """The plan of a call of the decoder, or None where it has to be computed as it is."""
     mask = torch.ones_like(input_ids) if attention_mask is None and input_ids is not None else attention_mask
     strange = any(value is not None and value is not False for value in other.values())  # a cache, other outputs, ..
-    modules = list(decoder.modules()) if decoder.training else []
+    if strange or input_ids is None or not may_share(decoder, input_ids, mask):
+        return None
+    modules = list(decoder.modules()) if decoder.training else []  # only now: sampling comes here for each token
     drops = modules and getattr(decoder.config, "attention_dropout", 0)  # rows would share what it draws
-    drops = drops or any(isinstance(m, torch.nn.Dropout) and m.p for m in modules)
-    if strange or drops or input_ids is None or not may_share(decoder, input_ids, mask):
+    if drops or any(isinstance(m, torch.nn.Dropout) and m.p for m in modules):
         return None
     one_pass = torch.is_grad_enabled() and any(getattr(m, "gradient_checkpointing", False) for m in modules)
     return plan_rows(input_ids.cpu().numpy(), mask.cpu().numpy(), one_pass)
