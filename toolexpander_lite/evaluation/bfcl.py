@@ -347,4 +347,4 @@ def bfcl_table(scores):
                 })  # fmt: skip
             elif category in shown:
                 rows.append({"category": category, "answered": "not run"})
-    return pd.DataFrame(rows).fillna("")
+    return pd.DataFrame(rows).astype(object).fillna("")

@@ -111,13 +111,13 @@ def score_table(scores):
     table = scores.assign(
         text=[f"{s.correct} of {s.asked} ({s.low:.2f}-{s.high:.2f}){_split(s)}" for s in scores.itertuples()]
     ).pivot(index="model", columns="part", values="text")
-    table = table.reindex(index=_ordered(scores), columns=scores.part.unique()).fillna("not run")
+    table = table.reindex(index=_ordered(scores), columns=scores.part.unique()).astype(object).fillna("not run")
     # A part "without searches" is a part of another one, and would count twice.
     formed = scores[scores.well_formed.notna() & ~scores.part.str.endswith("without searches")]
     if len(formed):
         counts = formed.assign(formed=formed.well_formed * formed.asked).groupby("model")[["formed", "asked"]].sum()
         shares = (counts.formed / counts.asked).map("{:.0%}".format)
-        table["well formed"] = shares.reindex(table.index).fillna("not run")
+        table["well formed"] = shares.reindex(table.index).astype(object).fillna("not run")
     return table.reset_index()
 
 
@@ -204,7 +204,7 @@ def over_warm_start(scores):
                 spread = f", {100 * found['low']:+.1f} to {100 * found['high']:+.1f}" if known else ""
                 row[arm] += f" ({round(gain, 1) + 0.0:+.1f}{spread})"
         rows.append(row)
-    return pd.DataFrame(rows).fillna("not run") if rows else pd.DataFrame()
+    return pd.DataFrame(rows).astype(object).fillna("not run") if rows else pd.DataFrame()
 
 
 def plot_scoreboard(scores):
