@@ -25,7 +25,7 @@ from pathlib import Path
 
 import psutil
 import torch
-from transformers import Qwen2ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from toolexpander_lite.base.errors import KitError
 from toolexpander_lite.base.runs import read_jsonl, software_versions
@@ -44,6 +44,10 @@ LENGTHS, TINY_LENGTHS = ((512, 256), (1024, 512)), ((64, 8), (96, 16))  # tokens
 DEMO_TOKENS = 128  # our assumption
 MARKERS = 8  # tokens at most of the template's turn markers around a demonstration
 PROFILES = ("t4", "gpu24")
+SHAPE = (
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+    "max_position_embeddings", "tie_word_embeddings", "pad_token_id", "eos_token_id", "bos_token_id",
+)  # fmt: skip
 FILLER = "and"  # one token of the nano tokenizer
 T4_GIB = 14.0  # a T4 shows 14.6 GiB, of which the CUDA context takes about half a GiB
 STEPS = 3  # the first one warms up
@@ -76,7 +80,11 @@ def fit_rows(tiny=False):
 
 
 def make_model(size, models):
-    """A Qwen2.5 architecture with random bfloat16 weights and the nano model's tokenizer -> its folder."""
+    """Random bfloat16 weights of a Qwen2.5's shape and the nano model's tokenizer -> their folder.
+
+    Saved as a Llama with biases, which computes the same (but for one more bias a layer): beside a Qwen2 config,
+    transformers 5.24 rebuilds any tokenizer as byte-level BPE, and the nano model's would read single letters.
+    """
     folder = Path(models) / size
     if folder.is_dir():
         return folder
@@ -92,7 +100,7 @@ def make_model(size, models):
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
     with torch.device(place):
-        model = Qwen2ForCausalLM(config)
+        model = LlamaForCausalLM(LlamaConfig(attention_bias=True, **{name: getattr(config, name) for name in SHAPE}))
     torch.set_default_dtype(torch.float32)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
