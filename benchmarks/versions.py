@@ -29,7 +29,8 @@ TORCH = "2.13.0"
 KINDS = ("oldest", "between", "newest")
 # The fast part of the tests: what each library is called by, no study and no benchmark.
 TESTS = (
-    "calls", "formats", "memory", "models", "prompts", "rewards", "sources", "templates", "warm_start",
+    "calls", "formats", "memory", "models", "prompts", "rewards", "rounds", "shared_prompt", "sources", "templates",
+    "warm_start",
 )  # fmt: skip
 
 
@@ -66,7 +67,8 @@ def make_environment(kind, folder):
     place, note = folder / kind, folder / kind / "pins.json"
     python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     named = {requirement.name for requirement in requirements()}
-    if not note.is_file() or set(json.loads(note.read_text())) != named:
+    known = json.loads(note.read_text()) if note.is_file() else {}
+    if set(known) != named or any(known[need.name] not in need.specifier for need in requirements()):
         pins = choose(kind)
         venv.EnvBuilder(with_pip=False, symlinks=os.name != "nt").create(place)
         wanted = [f"{name}=={version}" for name, version in pins.items()]

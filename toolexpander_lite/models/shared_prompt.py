@@ -23,7 +23,7 @@ from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from .shared_rows import plan_rows
-from .shared_sampling import attention_masks, generate, may_share
+from .shared_sampling import CACHE, attention_masks, generate, may_share
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ def _compute(decoder, plan, ids, mask):
     before = torch.arange(plan.left, plan.cut, device=ids.device)[None]
     if plan.cut > plan.left:
         cache = DynamicCache()  # made without the configuration, it keeps what a sliding window would drop
-        call = {"input_ids": first, "attention_mask": real, "position_ids": before, "cache": cache, "use_cache": True}
+        call = {"input_ids": first, "attention_mask": real, "position_ids": before, CACHE: cache, "use_cache": True}
         hidden.append(decoder.unshared_forward(**call).last_hidden_state.flatten(0, 1))
     if len(plan.owner):
         owner, columns, sees = tensor(plan.owner), tensor(plan.columns), tensor(plan.sees)
@@ -103,7 +103,7 @@ def _compute(decoder, plan, ids, mask):
             layer.keys, layer.values = layer.keys.index_select(0, owner), layer.values.index_select(0, owner)
         sees = torch.cat([real.bool()[owner, None].expand(-1, sees.shape[1], -1), sees], -1)
         masks = attention_masks(decoder, sees, columns, torch.cat([before.expand(len(owner), -1), columns], 1))
-        call = {"input_ids": tensor(plan.ids), "attention_mask": masks, "position_ids": columns, "cache": cache}
+        call = {"input_ids": tensor(plan.ids), "attention_mask": masks, "position_ids": columns, CACHE: cache}
         hidden.append(decoder.unshared_forward(**call, use_cache=bool(cache)).last_hidden_state.flatten(0, 1))
     return torch.cat(hidden)
 

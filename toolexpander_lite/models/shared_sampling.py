@@ -8,6 +8,7 @@ old order: the same seed draws the same tokens as `generate` does, but for round
 """
 
 import copy
+from inspect import signature
 from types import SimpleNamespace
 
 import torch
@@ -20,6 +21,7 @@ from transformers.generation.logits_process import (
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
+from transformers.models.llama.modeling_llama import LlamaModel
 
 # What is understood, with what `generate` takes for None; with any other setting it is left to `generate`.
 DEFAULTS = {"max_length": 20, "max_new_tokens": None, "do_sample": False, "temperature": 1.0, "top_k": 50, "top_p": 1.0,
@@ -27,6 +29,7 @@ DEFAULTS = {"max_length": 20, "max_new_tokens": None, "do_sample": False, "tempe
 NEUTRAL = {"num_beams": 1, "num_return_sequences": 1, "min_length": 0, "typical_p": 1.0, "length_penalty": 1.0,
            "no_repeat_ngram_size": 0, "repetition_penalty": 1.0, "use_cache": True, "disable_compile": True}
 UNUSED = ("bos_token_id", "decoder_start_token_id", "transformers_version", "_from_model_config")
+CACHE = "cache" if "cache" in signature(LlamaModel.forward).parameters else "past_key_values"  # before 5.24
 SQUEEZE = 0.75  # bins without a row are dropped when so few have one
 CHEAP_KEYS = 512  # attention to so many costs little beside the rest of a model
 
@@ -160,7 +163,7 @@ class _Bins:
         groups = [(prompt == n).nonzero()[:, 0] for n in range(int(prompt.max()) + 1)]
         first, position = torch.stack([group[0] for group in groups]), (real.cumsum(-1) - 1).clamp(min=0)
         cache = DynamicCache()  # made without the configuration, it keeps what a sliding window would drop
-        call = {"input_ids": ids[first], "attention_mask": real[first], "position_ids": position[first], "cache": cache}
+        call = {"input_ids": ids[first], "attention_mask": real[first], "position_ids": position[first], CACHE: cache}
         self.logits = model(**call, use_cache=True, logits_to_keep=1).logits[:, -1].float()[prompt]
         size = max(1, max(columns, CHEAP_KEYS) // new)  # so that keys are at most about twice the prompt's
         bins = [piece for group in groups for piece in group.tensor_split(-(-len(group) // size))]
@@ -194,7 +197,7 @@ class _Bins:
         self.sees, self.at[:, self.filled : self.filled + width] = sees, self.next[:, None]
         self.filled, now, self.next = self.filled + width, self.next[:, None].expand(-1, width), self.next + 1
         seen = attention_masks(self.decoder, sees[..., : self.filled], now, self.at[:, : self.filled])
-        call = {"input_ids": inputs, "attention_mask": seen, "position_ids": now, "cache": self.cache}
+        call = {"input_ids": inputs, "attention_mask": seen, "position_ids": now, CACHE: self.cache}
         logits = self.model(**call, use_cache=True).logits
         self.query[rows] = query[back]
         self.logits[rows] = logits[self.bin[rows], self.query[rows]].float()
