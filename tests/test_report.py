@@ -71,13 +71,17 @@ def adds_up(run):
     assert [row["step"] for row in rows] == list(range(told["steps"] + 1)), "a step is missing"
     assert told["wall_seconds"] > 0
     if "recipe" in config:  # a GRPO run: its summary is what the code makes of its log
-        assert summarize(run) == {k: v for k, v in told.items() if k != "wall_seconds"}
+        measured = {"wall_seconds", "hard_rows_before", "hard_rows_after"}  # by the clock, and by scans
+        assert summarize(run) == {k: v for k, v in told.items() if k not in measured}
+        if config["recipe"].get("scan_rollouts"):
+            assert all(0 <= told[name] <= config["train_samples"] for name in measured - {"wall_seconds"})
         group, prompts = config["recipe"]["num_generations"], config["profile"]["prompts_per_step"]
         if config["recipe"].get("equal_rollouts"):
             prompts = prompts * 10 // group
         per_step = group * prompts
         batches = told["steps"] // config["recipe"].get("num_iterations", 1)
-        assert rows[-1]["rollouts"] == per_step * batches
+        trained = 0 if config["recipe"].get("supervised") else per_step * batches
+        assert rows[-1]["rollouts"] == trained + rows[-1].get("scan_rollouts", 0)
     assert not re.search(r"(/root/|/home/|/work/|/Users/|/tmp/)", json.dumps(config))
 
 

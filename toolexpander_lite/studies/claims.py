@@ -34,8 +34,8 @@ class Claim:
             "second-hand" (notes on the paper), or "our question".
         study, ours, theirs: the two variants compared, by their paired difference.
         value: what is compared, see `statistics.seed_values`.
-        expects: "gain"; "little": hardly any difference; "often": `value`, a yes or no, is yes in more than `LITTLE` of
-            all runs whose variant is called `ours` or begins with it and "-". Then `theirs` is empty.
+        expects: "gain", "little" or "no gain", see `statistics.verdict`; "often": `value`, a yes or no, is yes in more
+            than `LITTLE` of all runs whose variant is called `ours` or begins with it and "-". Then `theirs` is empty.
     """
 
     text: str
@@ -67,7 +67,7 @@ def claims_table(runs, claims=CLAIMS, again=AGAIN):
     rows = []
     for claim in claims:
         folder = Path(runs) / claim.study
-        found = _often(folder, claim) if claim.expects == "often" else _compared(folder, claim)
+        found = often(folder, claim) if claim.expects == "often" else _compared(folder, claim)
         rows.append({
             "claim": claim.text, "source": claim.source, "measured by": MEASURED_BY.get(claim.value, claim.value),
             "study": claim.study, "with": claim.ours, "against": claim.theirs, "rates": "", "seeds": 0,
@@ -92,8 +92,8 @@ def _compared(folder, claim):
     }
 
 
-def _often(folder, claim):
-    """The same for a claim of counts."""
+def often(folder, claim):
+    """The same for a claim of counts, `expects="often"`."""
     variants = [name for name in find_runs(folder) if f"{name}-".startswith(f"{claim.ours}-")]
     if not variants:
         return {}

@@ -11,6 +11,7 @@ import pandas as pd
 from ..base.runs import REPOSITORY, evaluations, find_runs, has_file, has_seeds, read_json, read_jsonl, read_log
 from ..training.profiles import tools_offered
 from .front_page import plot_curves, plot_idea, verdicts_markdown
+from .paper import claims_lines, hard_rows_lines
 from .plan import read_plan
 from .scoreboard import scoreboard_lines
 from .statistics import arms_table, hits, map_cells, map_table, study_table
@@ -18,8 +19,8 @@ from .study_figures import KEY_SEEDS, docs_figures
 from .tables import markdown_table, runs_table
 
 CHAPTERS = (  # studies with a table in docs/results.md; heading and words are in their plans
-    "nano-hard-sampling", "nano-map", "nano-examples", "nano-ablation", "nano-hard-first", "nano-ablation-hard",
-    "nano-ablation-long", "nano-sensitivity",
+    "paper-t3", "nano-hard-sampling", "nano-map", "nano-examples", "nano-ablation", "nano-hard-first",
+    "nano-ablation-hard", "nano-ablation-long", "nano-sensitivity",
 )  # fmt: skip
 BEGIN, END = "<!-- results: made by `python -m toolexpander_lite report` -->", "<!-- end of results -->"
 
@@ -62,6 +63,14 @@ def results_markdown(assets):
         "ratios bootstrap intervals over steps. The command that made a run is in its configuration. *Like against "
         "like*: one side of a speed ratio against itself, which tells what the machine can measure.",
         "",
+        "## The paper's claims",
+        "",
+        "With the recipes `paper_...`, seed by seed. Hard rows are shares of all training rows. A gain is the mean "
+        "difference, of what should be few the mean saved, with its 95 % interval. The rule of a verdict is in "
+        "`studies/statistics.py`.",
+        "",
+        *claims_lines(assets),
+        "",
         "## The main arms",
         "",
         *key_lines(runs),
@@ -86,8 +95,8 @@ def results_markdown(assets):
     ]  # fmt: skip
     for name in CHAPTERS:
         if find_runs(runs / name):
-            plan, table = read_plan(name), map_lines(runs / name) if name == "nano-map" else arms_lines(runs / name)
-            lines += ["", f"## {plan.title} (`{name}`)", "", plan.about, "", *table]
+            plan, make = read_plan(name), TABLES.get(name, arms_lines)
+            lines += ["", f"## {plan.title} (`{name}`)", "", plan.about, "", *make(runs / name)]
     lines += [*equal_rewards_lines(assets / "benchmarks", runs),
               "", "## A real LLM, and the benchmarks", "", warm_start_line(runs / "smol-cpu-arms"),
               *first_runs_lines(runs / "smol"), *demonstration_lines(runs / "smol-cpu-arms"),
@@ -225,6 +234,9 @@ def demonstration_lines(folder):
         f"{share(failed, 'unknown_tool')} do. Each row brings its own tools; our reading is that the model "
         "copies the call it is shown (notebook 05)."
     ]
+
+
+TABLES = {"nano-map": map_lines, "paper-t3": hard_rows_lines}  # instead of `arms_lines`
 
 
 def equal_rewards_lines(benchmarks, runs):

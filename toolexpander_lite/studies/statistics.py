@@ -3,6 +3,7 @@
 An effect is a paired difference: runs of one seed see the same questions in the same order, with the part and without.
 """
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy.stats import binomtest
 from ..base.collapse import has_collapsed
 from ..base.errors import RunError
 from ..base.intervals import bootstrap_interval, paired_difference, share_interval
-from ..base.runs import evaluations, find_runs, load_study, read_log, rollouts_to
+from ..base.runs import evaluations, find_runs, load_study, read_json, read_jsonl, read_log, rollouts_to
 from ..worlds.nano_world import FAMILIES, HARD_FAMILIES
 from .plan import plan_names, read_plan
 
@@ -22,19 +23,51 @@ CHANCE = 1 / 16  # how often coin flips may agree as well as the seeds do: five 
 LITTLE = 0.1  # of accuracy: what "hardly" means in a claim
 EDGE = 0.05  # both sides this near to 0, or to 1: a floor or a ceiling, and no verdict
 
-ROLLOUTS = "rollouts_to_0.9"  # not in summary.json: rollouts until 0.9 on the hard families
-FEWER = (ROLLOUTS, "stalled", "collapsed")  # values of which less is better
+# Values that are not in summary.json, see `seed_values`.
+ROLLOUTS, HARD_LEFT, HARD_RISES = "rollouts_to_0.9", "hard_rows_left", "hard_rows_rises"
+FEWER = (ROLLOUTS, HARD_LEFT, HARD_RISES, "examples/senseless", "stalled", "collapsed")  # less of them is better
+END_STEPS = 10
+
+
+def at_the_end(run, name):
+    """Mean of a log quantity over the last END_STEPS steps, as far as they have it; NaN when none has."""
+    values = [row[name] for row in read_log(run)[-END_STEPS:] if name in row]
+    return float(np.mean(values)) if values else np.nan
+
+
+def hard_counts(run):
+    """Hard rows in the scan before each round, and after training -> list of numbers, from rounds.jsonl."""
+    rounds = [Counter("".join(row["states"].values())) for row in read_jsonl(run / "rounds.jsonl")]
+    return [*(r["p"] + r["d"] for r in rounds), read_json(run / "summary.json")["hard_rows_after"]]
 
 
 def seed_values(runs, value):
-    """One value of each run -> {seed: number}. `runs`: rows of `load_study`; `value`: a field of summary.json.
+    """One value of each run that has it -> {seed: number}. `runs`: rows of `load_study`.
 
-    Or `ROLLOUTS`: a seed that never reaches 0.9 counts with all its rollouts, so the difference to an arm with such
-    seeds is a lower bound.
+    Args:
+        value: a field of summary.json; a quantity of the log, if it holds a "/" or is "task_reward", as it is
+            `at_the_end`; or one of these:
+            `ROLLOUTS`: a seed that never reaches 0.9 counts with all its rollouts, so the difference to an arm with
+            such seeds is a lower bound.
+            `HARD_LEFT`: the share of the training rows that a scan after training finds hard.
+            `HARD_RISES`: by how much, as a share of the rows, more are hard in a scan than in the one before; the mean
+            over scans, 0 where there are fewer.
     """
-    if value != ROLLOUTS:
-        return runs.set_index("seed")[value].astype(float).to_dict()
-    return {row.seed: float(rollouts_to(row.run, 0.9) or row.rollouts) for row in runs.itertuples()}
+    found = {row.seed: float(_value(row, value)) for row in runs.itertuples()}
+    return {seed: number for seed, number in found.items() if number == number}
+
+
+def _value(row, value):
+    if value == ROLLOUTS:
+        return rollouts_to(row.run, 0.9) or row.rollouts
+    if "/" in value or value == "task_reward":
+        return at_the_end(row.run, value)
+    if value not in (HARD_LEFT, HARD_RISES):
+        return getattr(row, value, np.nan)
+    rows = read_json(row.run / "config.json")["train_samples"]
+    if value == HARD_LEFT:
+        return getattr(row, "hard_rows_after", np.nan) / rows
+    return np.diff(hard_counts(row.run)).clip(min=0).mean() / rows
 
 
 def verdict(differences, ours, theirs, expects="gain"):
@@ -51,8 +84,8 @@ def verdict(differences, ours, theirs, expects="gain"):
     Args:
         differences: one per seed, above 0 where they speak for the part.
         ours, theirs: the means of the two sides, as shares of what is possible.
-        expects: "gain", or "little" for a claim of hardly any difference: there "above 0" reads "nearer than `LITTLE`
-            to 0", and "below 0" reads "farther away".
+        expects: "gain"; "little" for a claim of hardly any difference: there "above 0" reads "nearer than `LITTLE` to
+            0", and "below 0" reads "farther away"; "no gain": "less than `LITTLE` above 0", and "more".
     """
     differences = np.asarray(differences, dtype=float)
     if not len(differences):
@@ -66,11 +99,31 @@ def verdict(differences, ours, theirs, expects="gain"):
     if expects == "little":
         pro, contra = abs(differences) < LITTLE, abs(differences) > LITTLE
         speaks_for, speaks_against = max(-low, high) < LITTLE, max(-high, low) > LITTLE
+    if expects == "no gain":
+        pro, contra = differences < LITTLE, differences > LITTLE
+        speaks_for, speaks_against = high < LITTLE, low > LITTLE
     if not (speaks_for or speaks_against):
         return "not seen"
     agree, signs = int(max(pro.sum(), contra.sum())), int(pro.sum() + contra.sum())
     sure = binomtest(agree, signs).pvalue <= CHANCE + 1e-9
     return ("seen" if sure else "leaning") if speaks_for else ("reversed" if sure else "leaning against")
+
+
+def compare(ours, theirs, fewer=False, expects="gain", most=(1.0, 1.0)):
+    """Two sides, {seed: value} each -> a row of `effects_table` without its variant; seeds of one side do not count.
+
+    `fewer`: less is better; `most`: what would be all of it, of each side; `expects`: see `verdict`.
+    """
+    common = sorted(set(ours) & set(theirs))
+    sides = [np.array([side[seed] for seed in common], float) for side in (ours, theirs)]
+    differences = sides[1] - sides[0] if fewer else sides[0] - sides[1]
+    one, other = (float(side.mean()) if common else np.nan for side in sides)
+    low, high = bootstrap_interval(differences)
+    return {
+        "seeds": len(common), "ours": one, "theirs": other, "gain": float(differences.mean()) if common else np.nan,
+        "low": low, "high": high, "verdict": verdict(differences, one / most[0], other / most[1], expects),
+        "differences": tuple(differences.tolist()),
+    }  # fmt: skip
 
 
 def effects_table(folder, baseline, variants=None, value="zero_shot_hard", expects="gain"):
@@ -82,14 +135,13 @@ def effects_table(folder, baseline, variants=None, value="zero_shot_hard", expec
 
     Args:
         variants: names; None takes all but the baseline. Those without a run are left out.
-        value: see `seed_values`; an accuracy or a yes or no if it is not `ROLLOUTS`.
+        value: see `seed_values`; an accuracy, a share or a yes or no if it is not `ROLLOUTS`.
         expects: see `verdict`.
 
     Raises:
         RunError: the baseline has no runs.
     """
-    study = load_study(folder)
-    groups = dict(list(study.groupby("variant")))
+    groups = dict(list(load_study(folder).groupby("variant")))
     if baseline not in groups:
         raise RunError(f"no complete run of {baseline!r} below {folder}, so there is nothing to compare with")
     if variants is None:
@@ -97,20 +149,10 @@ def effects_table(folder, baseline, variants=None, value="zero_shot_hard", expec
     scores = {name: seed_values(groups[name], value) for name in [*variants, baseline] if name in groups}
     rows = []
     for name in variants:
-        common = sorted(set(scores.get(name, ())) & set(scores[baseline]))
-        if not common:
-            continue
-        pair = [[side[seed] for seed in common] for side in (scores[name], scores[baseline])]
-        if value in FEWER:
-            pair.reverse()
-        better, worse = (dict(zip(common, side)) for side in pair)
-        gain, low, high, seeds = paired_difference(better, worse)
-        differences = tuple(better[seed] - worse[seed] for seed in common)
-        ours, theirs = (float(np.mean([side[seed] for seed in common])) for side in (scores[name], scores[baseline]))
-        most = [groups[n].rollouts.mean() if value == ROLLOUTS else 1.0 for n in (name, baseline)]
-        found = verdict(differences, ours / most[0], theirs / most[1], expects)
-        rows.append({"variant": name, "seeds": seeds, "ours": ours, "theirs": theirs, "gain": gain, "low": low,
-                     "high": high, "verdict": found, "differences": differences})  # fmt: skip
+        if set(scores.get(name, ())) & set(scores[baseline]):
+            most = [groups[n].rollouts.mean() if value == ROLLOUTS else 1.0 for n in (name, baseline)]
+            found = compare(scores[name], scores[baseline], value in FEWER, expects, most)
+            rows.append({"variant": name, **found})
     columns = ["variant", "seeds", "ours", "theirs", "gain", "low", "high", "verdict", "differences"]
     table = pd.DataFrame(rows, columns=columns)
     return table.sort_values("gain", ascending=False, kind="stable").reset_index(drop=True)

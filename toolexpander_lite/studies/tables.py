@@ -1,7 +1,7 @@
 """Tables of the notebooks that take more than a line: rewards, self-written examples, runs, the real model.
 
 `runs` is always a dict {arm: [run directory, ...]}, one directory per seed, as `runs.find_runs` gives it. "At the end"
-is the mean over the last END_STEPS optimizer steps.
+is the mean over the last `statistics.END_STEPS` optimizer steps.
 """
 
 import html
@@ -21,11 +21,10 @@ from ..training.baselines import graded_reward
 from ..training.profiles import PROFILES
 from ..worlds.nano_world import HARD_FAMILIES
 from .plan import read_plan
-from .statistics import hits
+from .statistics import at_the_end, hits
 
-END_STEPS = 10
 RUN_COLUMNS = (
-    "study", "arm", "seed", "profile", "rollouts", "tokens", "seconds", "zero_shot", "zero_shot_easy",
+    "study", "arm", "seed", "profile", "rollouts", "scan_rollouts", "tokens", "seconds", "zero_shot", "zero_shot_easy",
     "zero_shot_hard", "few_shot_hard", "hard_rows_before", "hard_rows_after", "stalled", "collapsed", "commit",
 )  # fmt: skip
 WRITES = 0.1  # a run whose example rate at the end is above this writes examples (our line; runs are far from it)
@@ -132,12 +131,6 @@ def completions_table(samples, prompts, texts):
                  judge_example(t, p, s.tools).reason, judge(t, s.calls, s.tools).reason)  # fmt: skip
         body += "<tr>" + "".join(f"<td style='text-align:left;vertical-align:top'>{c}</td>" for c in cells) + "</tr>"
     return f"<table><tr>{head}</tr>{body}</table>"
-
-
-def at_the_end(run, name):
-    """Mean of a log quantity over the last END_STEPS steps, as far as they have it; NaN when none has."""
-    values = [row[name] for row in read_log(run)[-END_STEPS:] if name in row]
-    return float(np.mean(values)) if values else np.nan
 
 
 def last_scores(run):
@@ -399,7 +392,8 @@ def runs_table(runs):
         for arm, folders in find_runs(study).items():
             for run in folders:
                 config, summary = read_json(run / "config.json"), read_json(run / "summary.json")
-                known = last_scores(run) | summary | {
+                last, scores = evaluations(read_log(run))[-1]
+                known = last | scores | summary | {
                     "study": study.name, "arm": arm, "seed": config["seed"], "profile": config["profile"]["name"],
                     "commit": config["versions"]["git_commit"],
                 }  # fmt: skip
