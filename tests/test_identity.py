@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
@@ -89,6 +89,37 @@ def test_other_weights_and_another_template_are_named_together(base, begun, tmp_
         train(FOUR, tiny(model=str(tmp_path / "policy"), steps=4), 0, begun, resume=True)
 
 
+def test_a_model_may_be_moved_and_one_that_computes_otherwise_is_refused(base, begun, tmp_path):
+    shutil.copytree(base / "policy", tmp_path / "moved")
+    config = json.loads((tmp_path / "moved" / "config.json").read_text())
+    config["rms_norm_eps"] = 0.1  # the same weights
+    (tmp_path / "moved" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RunError, match=r"another run: the base model's config.json changed"):
+        train(FOUR, tiny(model=str(tmp_path / "moved"), steps=4), 0, begun, resume=True)
+    config |= {"rms_norm_eps": 1e-06, "transformers_version": "5.0.0"}
+    assert json.loads((base / "policy" / "config.json").read_text())["rms_norm_eps"] == 1e-06
+    (tmp_path / "moved" / "config.json").write_text(json.dumps(config))
+    train(FOUR, tiny(model=str(tmp_path / "moved"), steps=4), 0, begun, resume=True)
+    assert read_log(begun)[-1]["step"] == 4
+
+
+def test_a_data_file_may_be_moved(tmp_path):
+    """Its name decides nothing: an edited one is refused, wherever it lies."""
+    holds = {name: "0" for name in resume.HELD}
+    profile = json.loads(json.dumps(asdict(tiny(data="old.jsonl"))))
+    old = {"recipe": asdict(FOUR), "profile": profile, "seed": 0, "holds": holds}
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    identity = {"recipe": asdict(FOUR), "profile": asdict(tiny(data="new.jsonl")), "seed": 0}
+    resume.check_folder(tmp_path, identity, resume=True)
+    resume.check_contents(tmp_path, holds, "1", "nano")
+    with pytest.raises(RunError, match="the training rows changed"):
+        resume.check_contents(tmp_path, holds | {"rows": "1"}, "1", "nano")
+    del old["holds"]["rows"]  # nothing to compare with: then the name decides
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    with pytest.raises(RunError, match="its profile differs in data"):
+        resume.check_folder(tmp_path, identity, resume=True)
+
+
 def test_how_text_is_cut_up_is_part_of_a_tokenizer():
     def changed(change):
         tokenizer = load_policy(tiny())[1]
@@ -103,12 +134,17 @@ def test_how_text_is_cut_up_is_part_of_a_tokenizer():
 
 
 def test_weights_in_another_format_are_compared_as_they_were_loaded(tmp_path):
-    held = {"rows": "a", "held_out": "b", "weights": None, "tokenizer": "c"}
+    held = {"rows": "a", "held_out": "b", "weights": None, "architecture": "d", "tokenizer": "c"}
     config = {"holds": held, "base_model_hash": "1", "profile": {"lora_rank": 0}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     resume.check_contents(tmp_path, held, "1")
     with pytest.raises(RunError, match="the base model's weights changed"):
         resume.check_contents(tmp_path, held, "2")
+    config["profile"] = {"lora_rank": 8, "model": "a"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    resume.check_contents(tmp_path, held, "2", "a")
+    with pytest.raises(RunError, match="the base model's weights changed"):
+        resume.check_contents(tmp_path, held, "2", "b")
 
 
 def test_all_settings_that_differ_are_named_in_one_refusal(base, begun):

@@ -76,17 +76,36 @@ def weights_hash(name):
     Args:
         name: as in a profile.
     """
-    source = find_model(name)
-    if not Path(source).is_dir():
-        try:
-            source = snapshot_download(source, local_files_only=True, allow_patterns="*.safetensors")
-        except (OSError, ValueError):
-            return None
-    digest, files = hashlib.sha256(), sorted(Path(source).rglob("*.safetensors"))
+    digest, files = hashlib.sha256(), _files(name, "*.safetensors")
     for file in files:
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:16] if files else None
+
+
+def architecture_hash(name):
+    """First 16 hex digits of a sha256 over what a model's configuration says, names and versions left out -> str.
+
+    The same weights compute something else with another "rope_theta" or window. None where there is no file to read.
+    """
+    told = [json.loads(file.read_text(encoding="utf-8")) for file in _files(name, "*config.json")
+            if file.name in ("config.json", "adapter_config.json")]  # fmt: skip
+    told = [{key: value for key, value in config.items() if key not in _NAMES} for config in told]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16] if told else None
+
+
+_NAMES = ("_name_or_path", "transformers_version", "base_model_name_or_path", "peft_version", "revision")
+
+
+def _files(name, pattern):
+    """Files of a model, as `name` in a profile, that are on this machine -> sorted list of `Path`."""
+    source = find_model(name)
+    if not Path(source).is_dir():
+        try:
+            source = snapshot_download(source, local_files_only=True, allow_patterns=pattern)
+        except (OSError, ValueError):
+            return []
+    return sorted(Path(source).rglob(pattern))
 
 
 def mark_base(model, folder):

@@ -13,14 +13,14 @@ from ..base.files import check_writable
 from ..base.runs import read_json, read_jsonl
 from ..method.recipes import Recipe
 from ..method.samples import content_hash
-from ..models.files import weights_hash
+from ..models.files import architecture_hash, weights_hash
 from ..models.policy import tokenizer_hash
 from .profiles import Profile
 
 LEFT_BY_A_RUN = ("log.jsonl", "summary.json", "rounds.jsonl", "rollouts.jsonl", "scans.jsonl", "checkpoints", "final")
 LOGS = ("log.jsonl", "rollouts.jsonl", "rounds.jsonl", "scans.jsonl")
 HELD = {"rows": "the training rows", "held_out": "the held-out rows", "weights": "the base model's weights",
-        "tokenizer": "the tokenizer or its chat template"}  # fmt: skip
+        "architecture": "the base model's config.json", "tokenizer": "the tokenizer or its chat template"}  # fmt: skip
 
 
 def find_checkpoint(out, steps, updates, with_pool):
@@ -120,7 +120,8 @@ def check_folder(out, identity, resume):
     """Make `out` ready for a run, or say in one sentence why it is not.
 
     `identity`: recipe, profile and seed of the run to come. Only the number of steps may differ when resuming; anything
-    else is another run. A field that the old run's version did not have counts as its default. Resuming in an empty
+    else is another run. A field that the old run's version did not have counts as its default. Data and a model may
+    have been moved or renamed where the run knows what they held: `check_contents` compares that. Resuming in an empty
     folder starts afresh.
 
     Raises:
@@ -144,10 +145,12 @@ def check_folder(out, identity, resume):
         raise RunError(f"{out / 'config.json'} is not readable ({error}); choose another folder") from error
     if set(identity) - set(old):
         raise RunError(f"{out} holds a run of another kind; choose another folder")
-    differs = []
-    for part, kind, free in (("recipe", Recipe, "about"), ("profile", Profile, "steps")):
+    differs, held = [], {name for name, value in old.get("holds", {}).items() if value is not None}
+    moved = {"steps"} | ({"data"} if {"rows", "held_out"} <= held else set())
+    moved |= {"model"} if {"weights", "architecture", "tokenizer"} <= held else set()
+    for part, kind, free in (("recipe", Recipe, {"about"}), ("profile", Profile, moved)):
         was, now = _filled(kind, old[part]), json.loads(json.dumps(identity[part]))
-        if names := [name for name in now if name != free and was.get(name) != now[name]]:
+        if names := [name for name in now if name not in free and was.get(name) != now[name]]:
             differs.append(f"its {part} differs in {', '.join(names)}")
     if old["seed"] != identity["seed"]:
         differs.append(f"its seed is {old['seed']}, not {identity['seed']}")
@@ -168,11 +171,12 @@ def what_a_run_holds(profile, data, tokenizer):
     """What a run is made of, by content -> {name of `HELD`: hash, or None where there is nothing to read}."""
     return {
         "rows": content_hash(data.train), "held_out": content_hash(data.held_out),
-        "weights": weights_hash(profile.model), "tokenizer": tokenizer_hash(tokenizer),
+        "weights": weights_hash(profile.model), "architecture": architecture_hash(profile.model),
+        "tokenizer": tokenizer_hash(tokenizer),
     }  # fmt: skip
 
 
-def check_contents(out, holds, base_hash):
+def check_contents(out, holds, base_hash, model=None):
     """Refuse to go on with other rows, weights or words than a run was begun with, whatever they are called.
 
     Where the weights' files cannot be compared (a run from before this was written down, or weights in another format
@@ -181,6 +185,7 @@ def check_contents(out, holds, base_hash):
     Args:
         holds: see `what_a_run_holds`.
         base_hash: `policy.model_hash` of the model as loaded.
+        model: its name; another one than the run was begun with needs weights that can be compared.
 
     Raises:
         RunError: something differs; all that does is named.
@@ -190,7 +195,8 @@ def check_contents(out, holds, base_hash):
     changed = [HELD[name] for name in HELD if None not in (begun.get(name), holds[name]) and begun[name] != holds[name]]
     unread = None in (begun.get("weights"), holds["weights"])
     plain = unread and not old["profile"].get("lora_rank")
-    if plain and old.get("base_model_hash", base_hash) != base_hash:
+    renamed = unread and model not in (None, old["profile"].get("model"))
+    if renamed or (plain and old.get("base_model_hash", base_hash) != base_hash):
         changed.append(HELD["weights"])
     if changed:
         raise RunError(

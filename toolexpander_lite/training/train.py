@@ -100,7 +100,7 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         identity |= {"base_model_hash": model_hash(model), "holds": what_a_run_holds(profile, data, tokenizer)}
         parts = recipe_parts(recipe, profile, seed, data.train, tokenizer)
         if checkpoint:
-            check_contents(out, identity["holds"], identity["base_model_hash"])
+            check_contents(out, identity["holds"], identity["base_model_hash"], profile.model)
             parts.load(checkpoint)
         # Only now: what cannot go on until here leaves the logs as they are.
         counts = rewind(out, checkpoint, recipe.hard_samples == "scan")
