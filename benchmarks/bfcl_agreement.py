@@ -19,9 +19,10 @@ from pathlib import Path
 
 from toolexpander_lite.base.errors import KitError, RunError
 from toolexpander_lite.base.runs import write_json
+from toolexpander_lite.base.strict_json import same_value
 from toolexpander_lite.evaluation.answers import read_answers
 from toolexpander_lite.evaluation.bfcl import CATEGORIES, check_calls, find_package, load_questions, spell_out
-from toolexpander_lite.method.calls import match_calls, parse_completion, same_value
+from toolexpander_lite.method.calls import match_calls, parse_completion
 
 EXAMPLES = 2  # spelled out, of each kind and cause of a disagreement between mutations
 CAUSES = {

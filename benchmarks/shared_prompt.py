@@ -53,12 +53,13 @@ from toolexpander_lite.base.runs import read_json, software_versions, write_json
 from toolexpander_lite.method.prompts import render_prompt
 from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.method.rewards import conjunctive_reward
+from toolexpander_lite.method.samples import training_columns
 from toolexpander_lite.models.hardware import describe_hardware
 from toolexpander_lite.models.memory import qwen25_config, training_bytes
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.models.shared_prompt import share_prompts, unshare
 from toolexpander_lite.training.profiles import get_profile
-from toolexpander_lite.training.splits import load_splits, training_columns, training_rows
+from toolexpander_lite.training.splits import load_splits, training_rows
 from toolexpander_lite.training.train import grpo_config
 from toolexpander_lite.worlds.api_tasks import api_tasks
 

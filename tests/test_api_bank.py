@@ -9,6 +9,7 @@ import pytest
 from toolexpander_lite.__main__ import main
 from toolexpander_lite.base import downloads
 from toolexpander_lite.base.errors import DataError, RunError, SettingsError
+from toolexpander_lite.base.spelled_defaults import spelled_defaults
 from toolexpander_lite.evaluation import answers
 from toolexpander_lite.evaluation.answers import calls_text, read_answers
 from toolexpander_lite.evaluation.api_bank import (
@@ -20,7 +21,6 @@ from toolexpander_lite.evaluation.api_bank import (
     score_api_bank,
     to_owners_row,
 )
-from toolexpander_lite.method.calls import spelled_defaults
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.worlds.api_tasks import api_tasks

@@ -18,8 +18,13 @@ from toolexpander_lite.method.hard_sampling import PoolReward
 from toolexpander_lite.method.prompts import gold_completion, render_prompt
 from toolexpander_lite.method.recipes import RULES as NAMES
 from toolexpander_lite.method.recipes import get_recipe
-from toolexpander_lite.training import baselines
-from toolexpander_lite.training.baselines import (
+from toolexpander_lite.method.samples import training_columns
+from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.training.record import STATE_LETTERS
+from toolexpander_lite.training.splits import in_training_order
+from toolexpander_lite.training.train import train
+from toolexpander_lite.variants import baselines
+from toolexpander_lite.variants.baselines import (
     RULES,
     VISITS_KEPT,
     BaselineServer,
@@ -28,10 +33,6 @@ from toolexpander_lite.training.baselines import (
     VisitHistory,
     hint_prefix,
 )
-from toolexpander_lite.training.profiles import get_profile
-from toolexpander_lite.training.record import STATE_LETTERS
-from toolexpander_lite.training.splits import in_training_order, training_columns
-from toolexpander_lite.training.train import train
 from toolexpander_lite.worlds.nano_policy import build_tokenizer
 from toolexpander_lite.worlds.nano_world import HARD_FAMILIES, nano_samples
 

@@ -6,16 +6,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from toolexpander_lite.method.calls import (
-    MAX_CHARS,
-    MAX_DEPTH,
-    REASONS,
-    completion_text,
-    judge,
-    match_calls,
-    parse_completion,
-    same_value,
-)
+from toolexpander_lite.base.strict_json import MAX_DEPTH, same_value
+from toolexpander_lite.method.calls import MAX_CHARS, REASONS, completion_text, judge, match_calls, parse_completion
 from toolexpander_lite.method.prompts import gold_completion
 from toolexpander_lite.method.samples import ToolSample
 

@@ -22,10 +22,11 @@ from toolexpander_lite.method.hardness import FALLBACKS, STATES, HardSamplePool
 from toolexpander_lite.method.prompts import render_prompt
 from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.method.rewards import conjunctive_reward
+from toolexpander_lite.method.samples import training_columns
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.record import STATE_LETTERS, Rounds, rewind
-from toolexpander_lite.training.splits import in_training_order, training_columns
+from toolexpander_lite.training.splits import in_training_order
 from toolexpander_lite.training.train import train
 from toolexpander_lite.worlds.nano_world import nano_samples
 

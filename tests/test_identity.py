@@ -19,9 +19,9 @@ from toolexpander_lite.method.samples import content_hash
 from toolexpander_lite.models.files import NANO_CHECKPOINTS, weights_hash
 from toolexpander_lite.models.policy import load_policy, tokenizer_hash
 from toolexpander_lite.training import resume, splits
-from toolexpander_lite.training.baselines import VisitHistory
 from toolexpander_lite.training.record import WeightWatch
 from toolexpander_lite.training.train import check_fit, train
+from toolexpander_lite.variants.baselines import VisitHistory
 from toolexpander_lite.worlds.nano_world import nano_samples
 
 

@@ -11,7 +11,7 @@ from toolexpander_lite.method.prompts import gold_completion
 from toolexpander_lite.method.recipes import REWARDS as NAMES
 from toolexpander_lite.method.rewards import conjunctive_reward, group_advantages, group_outcomes
 from toolexpander_lite.method.samples import ToolSample, to_dataset
-from toolexpander_lite.training.baselines import REWARDS, correctness, graded_reward
+from toolexpander_lite.variants.baselines import REWARDS, correctness, graded_reward
 
 TOOLS = [schema("add"), schema("neg")]
 ADD = call("add", a=1, b=2)

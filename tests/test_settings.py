@@ -11,9 +11,9 @@ from transformers import set_seed
 
 from toolexpander_lite.__main__ import main
 from toolexpander_lite.base.errors import DataError, RunError, SettingsError
-from toolexpander_lite.base.settings import check_seed
+from toolexpander_lite.base.settings import check_seed, parse_settings
 from toolexpander_lite.method.prompts import gold_completion, render_prompt
-from toolexpander_lite.method.recipes import RECIPES, RULES, Recipe, get_recipe, parse_settings
+from toolexpander_lite.method.recipes import RECIPES, RULES, Recipe, get_recipe
 from toolexpander_lite.method.samples import ToolSample
 from toolexpander_lite.models.hardware import Hardware
 from toolexpander_lite.training import splits

@@ -7,11 +7,12 @@ import pytest
 
 from toolexpander_lite.base.errors import SettingsError
 from toolexpander_lite.base.runs import read_json
-from toolexpander_lite.method.calls import judge, match_calls, spelled_defaults, without_defaults
+from toolexpander_lite.base.spelled_defaults import spelled_defaults, without_defaults
+from toolexpander_lite.method.calls import judge, match_calls
 from toolexpander_lite.method.rewards import conjunctive_reward
 from toolexpander_lite.training import record
-from toolexpander_lite.training.baselines import graded_reward
 from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.variants.baselines import graded_reward
 from toolexpander_lite.worlds.api_service import HttpTools, ToolService
 from toolexpander_lite.worlds.run_calls import ToolRegistry
 

@@ -13,7 +13,8 @@ from toolexpander_lite.__main__ import _parser, main
 from toolexpander_lite.base.errors import RunError, SettingsError
 from toolexpander_lite.base.intervals import bootstrap_interval, paired_difference
 from toolexpander_lite.base.runs import REPOSITORY, find_runs, has_seeds, read_json, rollouts_to
-from toolexpander_lite.method.recipes import Recipe, get_recipe, parse_settings
+from toolexpander_lite.base.settings import parse_settings
+from toolexpander_lite.method.recipes import Recipe, get_recipe
 from toolexpander_lite.studies import runner as studies
 from toolexpander_lite.studies.plan import PLANS, chosen_rates, plan_names, read_plan, search_table
 from toolexpander_lite.studies.report import time_to

@@ -12,12 +12,13 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from trl import GRPOConfig, GRPOTrainer, chat_template_utils
 
+from toolexpander_lite.base.chat import holds_turn_marker
 from toolexpander_lite.base.errors import DataError, ModelError
 from toolexpander_lite.evaluation.accuracy import generate, gold_logprobs
 from toolexpander_lite.evaluation.answers import answer_samples, form_and_speed
 from toolexpander_lite.evaluation.executed import render_chat as render_episode
 from toolexpander_lite.method.calls import judge, opened_think, whole_answer
-from toolexpander_lite.method.prompts import check_invitation, gold_completion, holds_turn_marker, render_prompt
+from toolexpander_lite.method.prompts import check_invitation, gold_completion, render_prompt
 from toolexpander_lite.method.rewards import conjunctive_reward
 from toolexpander_lite.method.samples import SolvedSample
 from toolexpander_lite.method.self_examples import example_text, judge_example
@@ -30,11 +31,11 @@ from toolexpander_lite.models.templates import (
     prepare_tokenizer,
     round_trip,
 )
-from toolexpander_lite.training.baselines import hint_prefix
 from toolexpander_lite.training.preflight import check_prompts, preflight
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.splits import load_splits
 from toolexpander_lite.training.warm_start import IGNORED, encode_row
+from toolexpander_lite.variants.baselines import hint_prefix
 from toolexpander_lite.worlds.nano_world import nano_samples
 
 FOLDER = chat_template_utils._CHAT_TEMPLATES_DIR

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 
 from .base.errors import KitError, SettingsError
-from .method.calls import DEFAULTS_RULE
-from .method.recipes import RECIPES, Recipe, get_recipe, parse_settings
+from .base.settings import parse_settings
+from .base.spelled_defaults import DEFAULTS_RULE
+from .method.recipes import RECIPES, Recipe, get_recipe
 from .studies.plan import plan_names
 from .training.profiles import PROFILES, Profile, get_profile
 

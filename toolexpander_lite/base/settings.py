@@ -1,5 +1,7 @@
 """Settings that are checked wherever they come in."""
 
+from dataclasses import fields
+
 from .errors import SettingsError
 
 LARGEST_SEED = 2**32 - 1  # what numpy takes
@@ -13,3 +15,30 @@ def check_seed(seed):
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED:
         raise SettingsError(f"seed is {seed!r}; it must be a whole number from 0 to {LARGEST_SEED}")
+
+
+def parse_settings(kind, texts):
+    """["beta=0.01", "retest=never"] -> {"beta": 0.01, "retest": "never"}, typed as the fields of `kind` are.
+
+    Where a text may be missing, "none" is None.
+
+    Raises:
+        SettingsError: not NAME=VALUE, no such field, or a value of another type.
+    """
+    types = {f.name: f.type for f in fields(kind) if f.name not in ("name", "about")}
+    changes = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or name not in types:
+            raise SettingsError(f"{text!r} is not NAME=VALUE with a NAME of {', '.join(types)}")
+        try:
+            if types[name] is bool:
+                changes[name] = {"true": True, "false": False}[value.lower()]
+            elif types[name] == str | None:
+                changes[name] = None if value == "none" else value
+            else:
+                changes[name] = value if types[name] is str else (int if types[name] is int else float)(value)
+        except (KeyError, ValueError):
+            wanted = getattr(types[name], "__name__", "number")
+            raise SettingsError(f"{text!r}: {name} takes a {wanted}, not {value!r}") from None
+    return changes

@@ -6,7 +6,8 @@ score says little before it is split, so the split stands beside every score (se
 
 import re
 
-from ..method.calls import CALL_CLOSE, CALL_OPEN, THINK_CLOSE, THINK_OPEN, parse_completion
+from ..base.chat import CALL_CLOSE, CALL_OPEN, THINK_CLOSE, THINK_OPEN
+from ..method.calls import parse_completion
 from ..method.samples import tool_name
 
 ANSWER_KINDS = {

@@ -9,11 +9,12 @@ import json
 import time
 from pathlib import Path
 
+from ..base.chat import CALL_CLOSE, CALL_OPEN, holds_turn_marker
 from ..base.errors import RunError, SettingsError
 from ..base.files import write_whole
 from ..base.runs import write_json
-from ..method.calls import CALL_CLOSE, CALL_OPEN, parse_completion
-from ..method.prompts import check_invitation, holds_turn_marker, render_prompt
+from ..method.calls import parse_completion
+from ..method.prompts import check_invitation, render_prompt
 from ..models.policy import model_hash
 from .accuracy import generate
 

@@ -21,11 +21,12 @@ from ..base.downloads import cache_folder, fetch
 from ..base.errors import DataError, RunError
 from ..base.intervals import share_interval
 from ..base.runs import write_json
+from ..base.spelled_defaults import DEFAULTS_RULE
 from ..data.literals import read_python_calls
 from ..data.row_files import read_rows
 from ..data.sources import LoadReport
 from ..data.tool_schemas import flat_schema
-from ..method.calls import DEFAULTS_RULE, judge
+from ..method.calls import judge
 from ..method.samples import ToolSample
 from .answer_kinds import answer_kind, earned_by, earned_text
 from .answers import answer_samples, check_counts, claim_folder, form_and_speed, read_answers

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from jinja2.exceptions import TemplateError
 
+from ..base.chat import CALL_OPEN, THINK_CLOSE
+from ..base.chat import render_chat as render
 from ..base.files import write_whole
-from ..method import prompts
-from ..method.calls import CALL_OPEN, THINK_CLOSE, parse_completion, same_value
+from ..base.strict_json import same_value
+from ..method.calls import parse_completion
 from ..method.prompts import render_messages
 from ..method.samples import tool_name
 from ..worlds.api_service import HttpTools, ToolService
@@ -226,7 +228,7 @@ def render_chat(chat, tokenizer):
     messages = chat["messages"]
     if any(m["role"] == "tool" for m in messages) and not _shows_tool_role(tokenizer):
         messages = _as_user_turns(messages)
-    return prompts.render_chat(messages, chat["tools"], tokenizer)
+    return render(messages, chat["tools"], tokenizer)
 
 
 def _shows_tool_role(tokenizer):

@@ -10,22 +10,15 @@ never taken for a call. After it come only call blocks and whitespace. Completio
 nothing here evaluates them, raises on them, or takes longer than linear time in their length.
 """
 
-import json
-import math
 import re
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 
-from ..base.errors import SettingsError
+from ..base.chat import CALL_CLOSE, CALL_OPEN, THINK_CLOSE, THINK_OPEN
+from ..base.spelled_defaults import DEFAULTS_RULE, without_defaults
+from ..base.strict_json import read_json, same_value
 from .samples import tool_name
 
-THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
-CALL_OPEN, CALL_CLOSE = "<tool_call>", "</tool_call>"
-SPELLED_DEFAULTS = ("extra", "same")  # see `spelled_defaults`
-DEFAULTS_RULE = ContextVar("spelled_defaults", default="extra")
 MAX_CHARS = 20_000  # our assumption: some 5,000 tokens, ten times the longest completion of any profile
-MAX_DEPTH = 32  # of nested objects and lists; real calls use 2 or 3
 
 REASONS = {
     "ok": "format and calls are right",
@@ -179,90 +172,6 @@ def read_call_block(text, start):
 
 
 _SPACE = re.compile(r"\s*")
-# A string (its end may be missing, so that no input makes the match start over), or a bracket.
-_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
-
-
-def read_json(text, start):
-    """Strict JSON value at `start` -> (value, end). Raises `ValueError` for all that is not."""
-    depth = 0
-    for token in _STRING_OR_BRACKET.finditer(text, start):
-        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(token[0], 0)
-        if depth > MAX_DEPTH:  # looked at first: the decoder recurses, and so does all later code
-            raise ValueError(f"nested deeper than {MAX_DEPTH}")
-        if depth <= 0:
-            break
-    value, end = _DECODER.raw_decode(text, start)
-    # Refuses half a surrogate pair, which no log takes: it stands in the text as it is, or escaped.
-    (text[start:end] if "\\u" not in text[start:end] else json.dumps(value, ensure_ascii=False)).encode("utf-8")
-    return value, end
-
-
-def _unique_keys(pairs):
-    if len(dict(pairs)) != len(pairs):
-        raise ValueError("an object gives the same key twice")
-    return dict(pairs)
-
-
-def _finite(text):
-    if not math.isfinite(float(text)):  # also called for NaN and Infinity, which Python would take
-        raise ValueError(f"{text[:40]} is not a finite number")
-    return float(text)
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_float=_finite, parse_constant=_finite)
-
-
-def same_value(a, b):
-    """JSON equality: types must agree, except that 1 == 1.0; True is not 1, and "1" is not 1."""
-    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
-        return a == b and isinstance(a, bool) == isinstance(b, bool)  # a bool is an int to Python
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(same_value(a[key], b[key]) for key in a)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(same_value, a, b))
-    return type(a) is type(b) and a == b
-
-
-@contextmanager
-def spelled_defaults(rule):
-    """How the judge takes an optional argument that is written with its schema's default, while the block runs.
-
-    "extra", the paper's exact match and what holds otherwise: it is another call than the one without it. "same": it is
-    the same call. One switch for rewards, pools, evaluations and `ToolRegistry`; a profile's field `spelled_defaults`.
-
-    Raises:
-        SettingsError: an unknown rule.
-    """
-    if rule not in SPELLED_DEFAULTS:
-        raise SettingsError(f"spelled_defaults is {rule!r}; use {' or '.join(map(repr, SPELLED_DEFAULTS))}")
-    token = DEFAULTS_RULE.set(rule)
-    try:
-        yield
-    finally:
-        DEFAULTS_RULE.reset(token)
-
-
-def without_defaults(calls, tools):
-    """Calls less their optional arguments whose value is the schema's default, nested ones too -> list of calls."""
-    schemas = {tool_name(tool): tool["function"].get("parameters") for tool in tools}
-    return [{**call, "arguments": _less_defaults(call["arguments"], schemas.get(call["name"]))} for call in calls]
-
-
-def _less_defaults(value, schema):
-    schema = schema if isinstance(schema, dict) else {}
-    if isinstance(value, list):
-        return [_less_defaults(part, schema.get("items")) for part in value]
-    if not isinstance(value, dict):
-        return value
-    known, required, kept = schema.get("properties") or {}, schema.get("required") or (), {}
-    for name, part in value.items():
-        inner = known.get(name)
-        part = _less_defaults(part, inner)
-        optional = name not in required and isinstance(inner, dict) and "default" in inner
-        if not (optional and same_value(part, _less_defaults(inner["default"], inner))):
-            kept[name] = part
-    return kept
 
 
 def match_calls(predicted, gold, tools=None):

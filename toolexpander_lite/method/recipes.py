@@ -4,7 +4,7 @@ The `paper_...` recipes have the paper's values (arXiv 2510.07737, T9 to T11); w
 the other recipes, is our assumption and says so.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from math import inf
 
 from ..base.errors import SettingsError
@@ -292,30 +292,3 @@ def get_recipe(name, **changes):
         return replace(name, **changes)
     except TypeError as error:
         raise SettingsError(f"recipe {name.name!r}: {error}") from None
-
-
-def parse_settings(kind, texts):
-    """["beta=0.01", "retest=never"] -> {"beta": 0.01, "retest": "never"}, typed as the fields of `kind` are.
-
-    Where a text may be missing, "none" is None.
-
-    Raises:
-        SettingsError: not NAME=VALUE, no such field, or a value of another type.
-    """
-    types = {f.name: f.type for f in fields(kind) if f.name not in ("name", "about")}
-    changes = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or name not in types:
-            raise SettingsError(f"{text!r} is not NAME=VALUE with a NAME of {', '.join(types)}")
-        try:
-            if types[name] is bool:
-                changes[name] = {"true": True, "false": False}[value.lower()]
-            elif types[name] == str | None:
-                changes[name] = None if value == "none" else value
-            else:
-                changes[name] = value if types[name] is str else (int if types[name] is int else float)(value)
-        except (KeyError, ValueError):
-            wanted = getattr(types[name], "__name__", "number")
-            raise SettingsError(f"{text!r}: {name} takes a {wanted}, not {value!r}") from None
-    return changes

@@ -10,7 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from .calls import DEFAULTS_RULE, judge, whole_answers
+from ..base.spelled_defaults import DEFAULTS_RULE
+from .calls import judge, whole_answers
 from .samples import from_json
 
 GRID = 2**12  # rewards are multiples of 1/GRID, see `quantise`

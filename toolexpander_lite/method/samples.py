@@ -112,6 +112,11 @@ def to_samples(dataset):
     ]
 
 
+def training_columns(samples):
+    """`ToolSample`s -> `Dataset` with what rewards need: sample_id, family, tools, calls; no prompt yet."""
+    return to_dataset(samples).rename_column("id", "sample_id").remove_columns(["messages", "split"])
+
+
 def content_hash(samples):
     """First 16 hex digits of a sha256 over all that samples hold, in their order: ids name rows, this tells them."""
     digest = hashlib.sha256()

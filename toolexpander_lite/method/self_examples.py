@@ -23,18 +23,10 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
+from ..base.chat import CALL_CLOSE, CALL_OPEN, THINK_OPEN
+from ..base.strict_json import read_json, same_value
 from ..base.words import words
-from .calls import (
-    CALL_CLOSE,
-    CALL_OPEN,
-    THINK_OPEN,
-    completion_text,
-    parse_completion,
-    read_call_block,
-    read_json,
-    same_value,
-    whole_answer,
-)
+from .calls import completion_text, parse_completion, read_call_block, whole_answer
 from .rewards import quantise
 from .samples import from_json, tool_name
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from jinja2.exceptions import TemplateError
 
+from ..base.chat import CALL_CLOSE, CALL_OPEN, THINK_CLOSE, THINK_OPEN
 from ..base.errors import ModelError
-from ..method.calls import CALL_CLOSE, CALL_OPEN, THINK_CLOSE, THINK_OPEN, judge, whole_answer
+from ..method.calls import judge, whole_answer
 from ..method.prompts import gold_completion, render_prompt, style_of, wants_think, written_completion
 from ..method.self_examples import BLOCK_CLOSE, BLOCK_OPEN, EXAMPLE_CLOSE, EXAMPLE_OPEN
 from ..worlds.nano_world import nano_samples

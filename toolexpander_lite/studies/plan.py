@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ..base.errors import KitError, SettingsError
 from ..base.runs import REPOSITORY, find_runs, load_study, rollouts_to
-from ..method.recipes import Recipe, get_recipe, parse_settings
+from ..base.settings import parse_settings
+from ..method.recipes import Recipe, get_recipe
 from ..training.profiles import get_profile
 
 PLANS = Path(__file__).parent / "plans"

@@ -17,8 +17,8 @@ from ..method.calls import REASONS, judge, parse_completion
 from ..method.prompts import render_prompt
 from ..method.rewards import conjunctive_reward
 from ..method.self_examples import EXAMPLE_CLOSE, EXAMPLE_OPEN, judge_example, judge_examples
-from ..training.baselines import graded_reward
 from ..training.profiles import PROFILES
+from ..variants.baselines import graded_reward
 from ..worlds.nano_world import HARD_FAMILIES
 from .plan import read_plan
 from .statistics import at_the_end, hits

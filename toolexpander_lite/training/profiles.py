@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from math import inf
 
 from ..base.errors import SettingsError
-from ..method.calls import SPELLED_DEFAULTS
+from ..base.spelled_defaults import SPELLED_DEFAULTS
 
 OPTIMIZERS = ("adamw_torch_fused", "paged_adamw_8bit")
 DTYPES = ("float32", "float16", "bfloat16")

@@ -21,13 +21,14 @@ from ..method.assemble import assemble
 from ..method.hard_sampling import begin_round, count_right, round_rows
 from ..method.prompts import render_prompt, wants_think
 from ..method.recipes import get_recipe
+from ..method.samples import training_columns
 from ..models.hardware import describe_hardware
 from ..models.policy import load_policy, model_hash
 from ..models.shared_prompt import share_prompts
 from .profiles import get_profile
 from .record import command_line
 from .resume import step_of
-from .splits import in_training_order, load_splits, training_columns
+from .splits import in_training_order, load_splits
 
 SCANNED = ("replace", "add", "exclude_hard")  # servings that need to know who is hard
 

@@ -5,10 +5,11 @@ import random
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 
+from ..base.chat import holds_turn_marker
 from ..base.errors import DataError, SettingsError
 from ..data.sources import load_samples, no_call_sample
-from ..method.prompts import gold_completion, holds_turn_marker, render_prompt
-from ..method.samples import to_dataset, tool_name
+from ..method.prompts import gold_completion, render_prompt
+from ..method.samples import tool_name, training_columns
 from ..models.templates import round_trip
 from ..worlds.graded_world import graded_samples
 from ..worlds.nano_world import HARD_FAMILIES, nano_samples
@@ -207,11 +208,6 @@ def fewer_tools(sample, most):
     others = [tool_name(tool) for tool in sample.tools if tool_name(tool) not in called]
     kept = called | set(others[: max(0, most - len(called))])
     return replace(sample, tools=[tool for tool in sample.tools if tool_name(tool) in kept])
-
-
-def training_columns(samples):
-    """`ToolSample`s -> `Dataset` with what rewards need: sample_id, family, tools, calls; no prompt yet."""
-    return to_dataset(samples).rename_column("id", "sample_id").remove_columns(["messages", "split"])
 
 
 def training_rows(samples, tokenizer, invite=False):

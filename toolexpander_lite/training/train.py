@@ -30,24 +30,25 @@ from ..base.errors import DataError, ModelError, SettingsError
 from ..base.intervals import mean
 from ..base.runs import read_json, write_json
 from ..base.settings import check_seed
+from ..base.spelled_defaults import spelled_defaults
 from ..evaluation.accuracy import evaluate
 from ..method.assemble import assemble
-from ..method.calls import spelled_defaults
 from ..method.demonstrations import DemoBank
 from ..method.hardness import HARD_WINDOW
 from ..method.prompts import check_invitation, gold_completion, wants_think
 from ..method.recipes import get_recipe
+from ..method.samples import training_columns
 from ..models.files import mark_base
 from ..models.hardware import describe_hardware, pick_dtype
 from ..models.policy import adapters_to_float32, load_policy, model_hash
 from ..models.shared_prompt import share_prompts
+from ..variants.baselines import REWARDS, serve_by_rule
 from ..worlds import graded_world, nano_world
-from .baselines import REWARDS, serve_by_rule
 from .profiles import get_profile, tools_offered
 from .record import GoldCount, RolloutRecorder, Rounds, RunLog, WeightWatch, command_line, disk_errors, here, rewind
 from .resume import check_contents, check_folder, find_checkpoint, what_a_run_holds
 from .rounds import Rounds as RoundLoop
-from .splits import in_training_order, load_splits, training_columns, training_rows
+from .splits import in_training_order, load_splits, training_rows
 
 ANSWERS = {"nano": nano_world.right_call, "graded": graded_world.right_call}  # where the world knows
 # What a supervised run has in common with the others.

@@ -11,12 +11,13 @@ import psutil
 import torch
 from transformers import TrainerCallback
 
-from ..method.calls import spelled_defaults
+from ..base.spelled_defaults import spelled_defaults
 from ..method.hardness import HARD_WINDOW
+from ..method.samples import training_columns
 from ..models.hardware import describe_hardware
 from ..models.policy import free_memory
 from .record import RolloutRecorder
-from .splits import in_training_order, training_columns, training_rows
+from .splits import in_training_order, training_rows
 from .train import batch_shape, grpo_config, recipe_parts, stock_trainer
 
 

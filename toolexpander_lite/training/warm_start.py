@@ -21,8 +21,8 @@ from torch.nn.utils.rnn import pad_sequence
 from ..base.errors import ModelError, SettingsError
 from ..base.runs import write_json
 from ..base.settings import check_seed
+from ..base.spelled_defaults import spelled_defaults
 from ..evaluation.accuracy import evaluate
-from ..method.calls import spelled_defaults
 from ..method.demonstrations import DemoBank
 from ..method.hard_sampling import PromptServer
 from ..method.prompts import gold_completion, render_prompt

@@ -18,7 +18,8 @@ from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
 from urllib.parse import quote, unquote
 
-from ..method.calls import MAX_CHARS, read_json
+from ..base.strict_json import read_json
+from ..method.calls import MAX_CHARS
 from .run_calls import ToolResult, check_form, failure
 
 logger = logging.getLogger(__name__)

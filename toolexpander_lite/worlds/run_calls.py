@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, best_match
 
 from ..base.schemas import fault
-from ..method.calls import DEFAULTS_RULE, without_defaults
+from ..base.spelled_defaults import DEFAULTS_RULE, without_defaults
 from ..method.samples import tool_name
 
 MAX_ERROR_CHARS = 300  # our assumption: enough for a message, too little to flood a context

@@ -22,13 +22,14 @@ from scipy.optimize import linear_sum_assignment
 
 from ..base.errors import PoolError
 from ..base.files import write_whole
-from ..method.calls import DEFAULTS_RULE, opened_think, same_value, whole_answers, without_defaults
+from ..base.spelled_defaults import DEFAULTS_RULE, without_defaults
+from ..base.strict_json import same_value
+from ..method.calls import opened_think, whole_answers
 from ..method.hard_sampling import PromptServer
 from ..method.hardness import FALLBACKS, HARD_WINDOW, check_content, index_of_ids, read_state
 from ..method.prompts import gold_completion, render_prompt
 from ..method.rewards import conjunctive_reward, judge_and_log, quantise
-from ..method.samples import content_hash, from_json
-from .splits import training_columns
+from ..method.samples import content_hash, from_json, training_columns
 
 VISITS_KEPT = 12  # per sample: what the longest-remembering rule (`greso`) can tell apart
 SUBSTITUTES_TRIED = 1000
