@@ -98,7 +98,7 @@ def evaluations(rows):
 
 def first_at(run, accuracy):
     """The row of the log at which an evaluation first shows this accuracy on the hard families; None: it never does."""
-    return next((row for row, e in evaluations(read_log(run)) if e["zero_shot_hard"] >= accuracy), None)
+    return next((row for row, e in evaluations(read_log(run)) if e.get("zero_shot_hard", 0) >= accuracy), None)
 
 
 def rollouts_to(run, accuracy):

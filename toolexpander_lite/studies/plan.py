@@ -202,6 +202,8 @@ def search_table(folder, plan=None):
 
 def _search_table(folder, seeds):
     study = load_study(folder)
+    for name in {"zero_shot_hard", "zero_shot_easy"} - set(study):  # of a world without hard families
+        study[name] = float("nan")
     reached = [rollouts_to(run, 0.9) for run in study.run]
     study["spent"] = [whole if n is None else n for n, whole in zip(reached, study.rollouts)]
     study["recipe"] = study.variant.str.rsplit("-lr", n=1).str[0]
