@@ -15,7 +15,7 @@ import pytest
 from toolexpander_lite.base.runs import REPOSITORY
 
 PACKAGE = REPOSITORY / "toolexpander_lite"
-ROOMS = ("base", "method", "variants", "worlds", "data", "models", "evaluation", "training", "studies")
+ROOMS = ("base", "doctor", "method", "variants", "worlds", "data", "models", "evaluation", "training", "studies")
 SLOW = ("datasets", "pandas", "pyarrow", "scipy", "jsonschema", "jinja2")  # what takes a second or more to import
 HEAVY = ("torch", "transformers", "trl", "accelerate", "peft")
 

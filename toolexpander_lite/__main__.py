@@ -179,6 +179,12 @@ def _runs(arguments):
     print(table.drop(columns="run").to_string(index=False))
 
 
+def _doctor(arguments):
+    from .doctor import report
+
+    print(report(arguments.path))
+
+
 def _pack(arguments):
     from .base.packs import PACKED, compare, pack_study
 
@@ -394,6 +400,9 @@ def _parser():
 
     sub = command("runs", _runs, "table of the runs below a folder")
     sub.add_argument("folder", type=Path)
+
+    sub = command("doctor", _doctor, "read a GRPO log of any framework, and say what is wrong with the run")
+    sub.add_argument("path", type=Path, help="a run directory, or a log: JSON, JSONL, CSV, parquet, console output ...")
 
     sub = command("pack", _pack, "move the complete runs of studies into compressed tables, which are read alike")
     sub.add_argument("folders", type=Path, nargs="+", help="of studies")

@@ -1,0 +1,119 @@
+"""One name for each quantity, whatever the framework calls it.
+
+A table of this room has these columns, as far as the log has them: `STANDARD`, and for each reward function NAME
+`part/NAME` (mean) and `part_std/NAME`. A missing value is NaN; a value that was logged and is not finite is inf.
+"""
+
+import re
+
+import numpy as np
+import pandas as pd
+
+# Names after `plain`: TRL 0.14 to 1.16, open-r1, Unsloth, verl, rllm, the kit, and hand-written loops.
+STANDARD = {
+    "step": "step global_step training/global_step _step iteration iter training_step",
+    "epoch": "epoch training/epoch",
+    "reward": "critic/score/mean reward critic/rewards/mean reward_avg avg_reward mean_reward reward_mean reward/mean "
+    "rewards/mean rewards/avg total_reward train_reward avg_return objective/scores score score/mean",
+    "reward_std": "reward_std reward/std std_reward rewards/std",
+    "reward_min": "critic/score/min critic/rewards/min reward/min reward_min",
+    "reward_max": "critic/score/max critic/rewards/max reward/max reward_max",
+    "zero_std": "frac_reward_zero_std frac_zero_std zero_std_ratio",
+    "all_fail": "groups/all_fail batch/solve_none all_fail frac_all_fail",
+    "all_pass": "groups/all_pass batch/solve_all all_pass frac_all_pass",
+    "loss": "loss training_loss train_loss policy_loss actor/pg_loss actor/loss pg_loss",
+    "grad_norm": "grad_norm actor/grad_norm grad gradient_norm grad_norm/actor",
+    "learning_rate": "learning_rate lr actor/lr",
+    "kl": "kl actor/kl_loss actor/reward_kl_penalty objective/kl kl_div approx_kl kl_loss critic/kl kl_mean",
+    "entropy": "entropy actor/entropy actor/entropy_loss policy_entropy mean_entropy objective/entropy",
+    "clip_ratio": "clip_ratio/region_mean clip_ratio actor/pg_clipfrac clip_frac pg_clipfrac clipfrac",
+    "length": "completions/mean_length completion_length response_length/mean avg_response_len mean_length "
+    "response_length avg_length mean_completion_length avg_response_length",
+    "length_min": "completions/min_length response_length/min",
+    "length_max": "completions/max_length response_length/max",
+    "clipped": "completions/clipped_ratio response_length/clip_ratio clipped_ratio truncated_ratio truncation_rate",
+    "ratio": "sampling/importance_sampling_ratio/mean rollout_corr/rollout_is_mean",
+    "logp_gap": "sampling/sampling_logp_difference/mean training/rollout_probs_diff_mean",
+    "tool_calls": "tools/call_frequency env/number_of_actions/mean num_turns/mean",
+    "tool_failures": "tools/failure_frequency",
+    "tokens": "num_tokens",
+    "eval": "eval/zero_shot eval/reward eval_reward val/reward eval_accuracy eval/accuracy val_accuracy",
+}
+_KNOWN = {alias: (name, rank) for name, aliases in STANDARD.items() for rank, alias in enumerate(aliases.split())}
+_PART = re.compile(r"rewards?/(.+?)(?:/(mean|std))?$|((?:.+_)?(?:reward|rew)(?:_(?:func|fn|\w+))?)$")
+_INDICATORS = {"task_reward", "format_rate", "examples/rate", "accuracy", "acc", "acc/mean", "format_acc"}
+MAIN = {"correct", "correctness", "accuracy", "acc", "answer", "solve", "solved", "exact", "task", "outcome", "success",
+        "result", "tests", "numbers", "math", "pass", "em"}  # fmt: skip
+SIDE = {"format", "xml", "xmlcount", "tag", "tags", "tagcount", "count", "length", "len", "int", "digit", "language",
+        "lang", "syntax", "style", "think", "thinking", "steps", "reasoning", "bonus", "cosine", "repetition",
+        "examples", "compile", "structure", "brevity"}  # fmt: skip
+
+
+def plain(name):
+    """A column's name without what dashboards put around it: "run-a - train/rewards / x" -> "rewards/x"."""
+    name = re.sub(r"\s*/\s*", "/", str(name)).strip().rsplit(" - ", 1)[-1].lower()
+    return re.sub(r"^(train|metrics|trainer)/", "", re.sub(r"\s+", "_", name))
+
+
+def is_metric(name):
+    """Does anything of training go by this name (steps and epochs do not count)? -> bool"""
+    return _KNOWN.get(plain(name), ("step",))[0] not in ("step", "epoch")
+
+
+def kind_of_part(name):
+    """ "side" for a reward of form (format, length, language), "main" for one of right answers, or "other"."""
+    words = set(re.findall(r"[a-z]+", name.lower()))
+    return "side" if words & SIDE else "main" if words & MAIN else "other"
+
+
+def standard_table(table):
+    """DataFrame with anyone's names -> one with standard names, numbers only, in the order of the log."""
+    found, parts, ranges = {}, {}, {}
+    for column in table.columns:
+        name = plain(column)
+        if name.endswith(("__min", "__max")):  # of a wandb chart's export
+            continue
+        if name in _KNOWN:
+            target, rank = _KNOWN[name]
+            if target not in found or rank < found[target][0]:
+                found[target] = (rank, column)
+        elif end := re.match(r"(.+)_(min|max)$", name):
+            if end[1] in _KNOWN:
+                ranges.setdefault(_KNOWN[end[1]][0], []).append(column)
+        elif name.startswith(("val-core/", "val/", "val-aux/")):
+            found.setdefault("eval", (99, column))
+        elif part := _part(name):
+            parts.setdefault(part, column)
+    columns = {name: numbers(table[column]) for name, (_, column) in found.items()}
+    columns |= {part: numbers(table[column]) for part, column in parts.items()}
+    for name, ends in ranges.items():  # a log that gives only a range: its middle, where there is nothing better
+        middle = pd.concat([numbers(table[column]) for column in ends], axis=1).mean(axis=1)
+        columns[name] = columns[name].fillna(middle) if name in columns else middle
+    return pd.DataFrame(columns, index=table.index)
+
+
+def _part(name):
+    if name in _INDICATORS:
+        return f"part/{name}"
+    match = _PART.match(name)
+    if not match or name.startswith(("eval", "val")):
+        return None
+    part, end = (match[1], match[2]) if match[1] else (match[3], None)
+    if part.endswith("_std"):
+        part, end = part.removesuffix("_std"), "std"
+    if part in ("mean", "std", "min", "max", "reward", "rewards"):
+        return None
+    return f"part_std/{part}" if end == "std" else f"part/{part}"
+
+
+def numbers(values):
+    """A column -> float Series: NaN where nothing was logged, inf where what was logged is not finite."""
+    if values.dtype == object or not pd.api.types.is_numeric_dtype(values):
+        text = values.map(lambda value: value.strip().lower() if isinstance(value, str) else value)
+        broken = text.isin(["nan", "inf", "-inf", "infinity", "-infinity"]) | text.map(_is_nan)
+        values = pd.to_numeric(text.where(~broken), errors="coerce").astype(float).mask(broken, np.inf)
+    return values.astype(float).replace(-np.inf, np.inf)
+
+
+def _is_nan(value):
+    return isinstance(value, float) and value != value

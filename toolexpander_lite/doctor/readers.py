@@ -1,0 +1,329 @@
+"""Readers: a path, in any of the forms people have, to a `Log`.
+
+Every text form ends in the same place: a list of {name: value}. Nothing is evaluated, and what is no number is left
+out, so a log may be cut, mixed with other output, or hostile.
+"""
+
+import json
+import math
+import re
+import sqlite3
+import struct
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..base.errors import RunError
+from ..base.runs import has_file, read_json, read_jsonl
+from .columns import is_metric, plain, standard_table
+from .log import Log
+
+MOST_ROWS = 50_000  # of longer logs, every k-th row is read
+_DICT = re.compile(r"\{[^{}\n]{5,}\}?")
+_PAIR_IN_DICT = re.compile(r"""["']([^"'\n]{1,80})["']\s*:\s*(?:"([^"]*)"|'([^']*)'|([^,}\s]+))""")
+_NUMBER = r"[-+]?(?:\d[\d_]*\.?\d*(?:[eE][-+]?\d+)?|\.\d+|nan|NaN|inf)"
+_PAIR = re.compile(rf"([A-Za-z_][\w./@+-]*)\s?[=:]\s*({_NUMBER})(?:\s*(?:±|\+/-)\s*({_NUMBER}))?(?![\w.])")
+_STEP = re.compile(r"\[?\b(step|epoch|iteration)\b[ :=#]*(\d+(?:\.\d+)?)", re.I)
+_NOISE = re.compile(r"\x1b\[[0-9;]*m|\((?:TaskRunner|WorkerDict|main_task)[^)]*\)")
+
+
+def read(source):
+    """Anything a log may be -> `Log`.
+
+    Args:
+        source: a `Log`; a DataFrame; a list of dicts; or the path of a run directory (the kit's, packed or not, or
+            TRL's), trainer_state.json, a completions parquet or a folder of them, a JSON, JSON lines, CSV or parquet
+            table, a trackio .db, a TensorBoard event file, or the console output of TRL, Unsloth, verl or your own.
+
+    Raises:
+        RunError: nothing there, or nothing in it that a GRPO run logs.
+    """
+    if isinstance(source, Log):
+        return source
+    if isinstance(source, pd.DataFrame):
+        return _log(source, "a table")
+    if isinstance(source, list):
+        return _log(_frame(source, "the list"), "a list of rows")
+    path = Path(source)
+    if has_file(path / "log.jsonl"):
+        return _kit_run(path)
+    if path.is_dir():
+        return _folder(path)
+    if not path.exists():
+        raise RunError(f"there is nothing at {path}; give a run directory or the file of a log")
+    if not path.stat().st_size:
+        raise RunError(f"{path} is empty: nothing was logged yet, or it was cut")
+    return _file(path)
+
+
+def _kit_run(run):
+    rows = [row for row in read_jsonl(run / "log.jsonl")]
+    for row in rows:
+        for name, value in row.get("eval", {}).items():
+            if isinstance(value, (int, float)):
+                row[f"eval/{name}"] = value
+    config = read_json(run / "config.json") if has_file(run / "config.json") else {}
+    known = config.get("profile", {}) | config.get("recipe", {}) | {"learning_rate": config.get("learning_rate")}
+    rows = [row for row in rows if "loss" in row or "eval" in row]
+    log = _log(_frame(rows, run), "a run of this kit", known)
+    if has_file(run / "rollouts.jsonl"):
+        log.groups = read_jsonl(run / "rollouts.jsonl")
+    return log
+
+
+def _folder(folder):
+    """A run directory of TRL's, or any folder that holds one kind of log."""
+    states = sorted(folder.glob("**/trainer_state.json"), key=lambda p: (p.stat().st_mtime, len(str(p))))
+    events = sorted(folder.glob("**/events.out.tfevents*"))
+    texts = sorted(folder.glob("**/completions_*.parquet"))
+    log = None
+    if states:
+        log = _file(max(states, key=lambda p: p.stat().st_size))
+    elif events:
+        log = _log(_frame([row for file in events for row in _events(file)], folder), "TensorBoard events")
+    elif tables := sorted(folder.glob("*.csv")):
+        frames = [_csv(file) for file in tables]
+        merged = frames[0]
+        for frame in frames[1:]:
+            key = next((c for c in frame if plain(c) == "step"), None)
+            merged = merged.merge(frame, how="outer", on=key) if key in merged else merged
+        log = _log(merged, f"{len(tables)} CSV files")
+    elif files := [f for s in ("*.jsonl", "*.json", "*.db", "*.parquet", "*.log", "*.txt") for f in folder.glob(s)]:
+        if not texts or files[0] not in texts:
+            log = _file(files[0])
+    if texts:
+        found = pd.concat([pd.read_parquet(file) for file in texts], ignore_index=True)
+        log = log or _log(_from_texts(found), "a folder of completions")
+        log.texts = found
+    if log is None:
+        raise RunError(
+            f"{folder} holds no log that the doctor knows (trainer_state.json, log.jsonl, *.csv, events, ...)"
+        )
+    return log
+
+
+def _file(path):
+    head = path.open("rb").read(4096)
+    if head[:4] == b"PAR1":
+        return _parquet(path)
+    if head[:15] == b"SQLite format 3":
+        return _trackio(path)
+    if "tfevents" in path.name:
+        return _log(_frame(_events(path), path), "TensorBoard events")
+    if path.suffix == ".wandb":
+        raise RunError(f"{path} is wandb's own binary form; export the run's history as CSV and give that")
+    if b"\0" in head:
+        raise RunError(f"{path} is binary and of no kind the doctor knows; give a text log, CSV, JSON or parquet")
+    text = _NOISE.sub("", path.read_text(encoding="utf-8", errors="replace"))
+    if path.suffix in (".csv", ".tsv"):
+        return _log(_csv(path), "a CSV table", path=path)
+    rows, kind, settings = _rows_of_text(text)
+    return _log(_frame(rows, path), kind, settings, path=path)
+
+
+def _rows_of_text(text):
+    """Text of unknown form -> (rows, what it is, settings)."""
+    if text.lstrip()[:1] in "{[" and len(text) < 50_000_000:
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, dict) and isinstance(value.get("log_history"), list):
+            return value["log_history"], "TRL's trainer_state.json", {}
+        if isinstance(value, dict):  # {"metric": [values]}, or one list of rows under some key
+            lists = {k: v for k, v in value.items() if isinstance(v, list)}
+            rows = next((v for v in lists.values() if v and isinstance(v[0], dict)), None)
+            if rows is None and lists and len(set(map(len, lists.values()))) == 1:
+                rows = [dict(zip(lists, row)) for row in zip(*lists.values())]
+            if rows:
+                return rows, "JSON", {}
+        if isinstance(value, list):
+            return value, "JSON", {}
+    lines = text.splitlines()
+    step = max(1, len(lines) // MOST_ROWS)
+    table = _table_rows(lines)
+    if table:
+        return table, "a progress table", {}
+    rows = [row for line in lines[::step] if (row := _row_of_line(line))]
+    return _merged(rows), "console output or JSON lines", {}
+
+
+def _row_of_line(line):
+    """One line of a console or of JSON lines -> {name: value}; {} when it holds nothing of training."""
+    row = {}
+    if "{" in line:
+        try:
+            value = json.loads(line)
+            row = value if isinstance(value, dict) else {}
+        except (ValueError, RecursionError):
+            part = _DICT.search(line)
+            pairs = _PAIR_IN_DICT.findall(part[0]) if part else ()
+            row = {name: next((v for v in values if v), "") for name, *values in pairs}
+    if not row:
+        for name, value, spread in _PAIR.findall(line):
+            row.setdefault(name, value)
+            if spread:
+                row[f"{name}_std"] = spread
+    if row and (step := _STEP.search(line)) and not {plain(name) for name in row} & {"step", "epoch", "global_step"}:
+        row[step[1].lower().replace("iteration", "step")] = step[2]
+    return row if any(map(is_metric, row)) or sum("reward" in str(name) for name in row) else {}
+
+
+def _table_rows(lines):
+    """Unsloth's progress table, as text with | or tabs between cells, or as HTML -> rows; [] when there is none."""
+    if any("<th" in line for line in lines[:2000]):
+        html = re.sub(r"</t[hd]>\s*", "|", " ".join(lines))
+        lines = [re.sub(r"<[^>]+>", "", row) for row in html.split("</tr>")]
+    rows, header = [], None
+    for line in lines:
+        cells = [cell.strip() for cell in re.split(r"\||\t", line.strip().strip("|"))]
+        if len(cells) < 3:
+            continue
+        if plain(cells[0]) in ("step", "epoch") and any(map(is_metric, cells)):
+            header = cells
+        elif header and len(cells) == len(header) and re.fullmatch(r"[\d./]+", cells[0]):
+            rows.append(dict(zip(header, (cell.replace(",", "") for cell in cells))))
+    return rows
+
+
+def _merged(rows):
+    """Neighbouring rows of one step that hold different things (verl's validation, say) are one row."""
+    merged = []
+    for row in rows:
+        same = merged and "step" in row and str(merged[-1].get("step")) == str(row["step"])
+        if same and not (merged[-1].keys() & row.keys()) - {"step", "epoch"}:
+            merged[-1] |= row
+        else:
+            merged.append(row)
+    return merged
+
+
+def _csv(path):
+    try:
+        frame = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", keep_default_na=False, na_values=[""],
+                            on_bad_lines="skip", low_memory=False)  # fmt: skip
+    except (ValueError, OSError) as error:
+        raise RunError(f"{path} is no CSV table ({str(error).splitlines()[0]})") from error
+    if {"Wall time", "Step", "Value"} <= set(frame.columns):  # TensorBoard's export of one curve, named by its file
+        tag = re.split(r"tag[-_]", path.stem)[-1].replace("train_", "", 1)
+        frame = frame[["Step", "Value"]].rename(columns={"Value": tag if is_metric(tag) else tag.replace("_", "/", 1)})
+    return frame
+
+
+def _parquet(path):
+    try:
+        frame = pd.read_parquet(path)
+    except (ValueError, OSError) as error:
+        raise RunError(f"{path} is no whole parquet file ({str(error).splitlines()[0]})") from error
+    if {"completion", "advantage"} <= set(frame.columns):
+        log = _log(_from_texts(frame), "completions that TRL logged")
+        log.texts = frame
+        return log
+    if "metrics" in frame:
+        frame = _frame([json.loads(text) for text in frame["metrics"].dropna()], path)
+    return _log(frame, "a parquet table", path=path)
+
+
+def _from_texts(texts):
+    """Completions -> what the rewards alone tell of each step."""
+    rewards = [c for c in texts.select_dtypes("number").columns if c not in ("step", "advantage")]
+    frame = texts.groupby("step")[rewards].mean().reset_index()
+    frame["reward"] = frame[rewards].sum(axis=1)
+    return frame.rename(columns={name: f"rewards/{name}/mean" for name in rewards})
+
+
+def _trackio(path):
+    try:
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as base:
+            rows = base.execute("SELECT run_name, step, metrics FROM metrics ORDER BY id").fetchall()
+    except sqlite3.Error as error:
+        raise RunError(f"{path} is no trackio project ({error})") from error
+    runs = list(dict.fromkeys(name for name, _, _ in rows))
+    kept = [json.loads(text) | {"_step": step} for name, step, text in rows if name == runs[-1]]
+    log = _log(_frame(kept, path), "a trackio project", path=path)
+    if len(runs) > 1:
+        log.notes.append(f"It holds {len(runs)} runs; this is the last, {runs[-1]}.")
+    return log
+
+
+def _events(path):
+    """A TensorBoard event file -> rows, one per step. Reads the records and the four fields needed, no more."""
+    data, place, rows = path.read_bytes(), 0, {}
+    while place + 12 <= len(data):
+        size = struct.unpack_from("<Q", data, place)[0]
+        record = data[place + 12 : place + 12 + size]
+        place += 16 + size
+        event = dict(_fields(record))
+        for number, value in _fields(event.get(5, b"")):
+            scalar = dict(_fields(value)) if number == 1 else {}
+            if 1 in scalar and 2 in scalar:
+                row = rows.setdefault(event.get(2, 0), {"step": event.get(2, 0)})
+                row[scalar[1].decode("utf-8", "replace")] = struct.unpack("<f", scalar[2])[0]
+    return list(rows.values())
+
+
+def _fields(message):
+    """Top-level fields of a protocol buffer -> (number, int or bytes); stops where the bytes end early."""
+    place = 0
+    while place < len(message):
+        key, place = _varint(message, place)
+        kind = key & 7
+        if kind == 0:
+            value, place = _varint(message, place)
+        elif kind in (1, 5):
+            size = 8 if kind == 1 else 4
+            value, place = message[place : place + size], place + size
+        elif kind == 2:
+            size, place = _varint(message, place)
+            value, place = message[place : place + size], place + size
+        else:
+            return
+        if place > len(message):
+            return
+        yield key >> 3, value
+
+
+def _varint(message, place):
+    value = shift = 0
+    while place < len(message) and shift < 70:
+        value |= (message[place] & 127) << shift
+        place, shift = place + 1, shift + 7
+        if message[place - 1] < 128:
+            break
+    return value, place
+
+
+def _frame(rows, source):
+    rows = [row for row in rows if isinstance(row, dict)]
+    if not rows:
+        raise RunError(f"{source} holds no row of a training log (nothing called reward, loss, kl, ...)")
+    kept = [
+        {k: math.inf if v != v else v for k, v in row.items() if not isinstance(v, (dict, list))}  # NaN: it was logged
+        for row in rows[:: max(1, len(rows) // MOST_ROWS)]
+        if "train_runtime" not in row
+    ]
+    return pd.DataFrame(kept)
+
+
+def _log(frame, kind, settings=None, path=None):
+    """Anyone's names -> `Log`; rows without a number of training are left out."""
+    notes = []
+    if len(frame) > MOST_ROWS:
+        every = -(-len(frame) // MOST_ROWS)
+        notes.append(f"{len(frame):,} rows; every {every}th was read.")
+        frame = frame.iloc[::every]
+    table = standard_table(frame)
+    if {"loss", "grad_norm"} <= set(table):  # they are logged together: a gap beside a loss was a NaN
+        table["grad_norm"] = table["grad_norm"].mask(table["grad_norm"].isna() & np.isfinite(table["loss"]), np.inf)
+    metrics = [c for c in table if c not in ("step", "epoch", "tokens")]
+    table = table.dropna(subset=metrics, how="all") if metrics else table.iloc[:0]
+    if "reward" not in table and "loss" in table and "part/" not in " ".join(table) and len(table.columns) < 4:
+        notes.append("Only a loss is logged: of a GRPO run that says next to nothing.")
+    if not len(table) or not set(metrics) - {"eval"}:
+        names = ", ".join(map(str, list(frame.columns)[:6])) or "none"
+        where = f"{path}: " if path else ""
+        raise RunError(
+            f"{where}none of its columns is one that a GRPO run logs (reward, loss, kl, ...); it has {names}"
+        )
+    return Log(table, kind, {k: v for k, v in (settings or {}).items() if v is not None}, notes=notes)
