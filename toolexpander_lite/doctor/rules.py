@@ -333,7 +333,9 @@ def length_growth(log):
     usual, before = middle(length), middle(reward)
     if last(length) > 2 * usual and last(reward) < before - 0.1 * log.scale:
         says = f"mean length grows from {num(usual)} to {num(last(length))} tokens, and the reward goes "
-        says += f"from {num(before)} to {num(last(reward))}" + (f", and |loss| reaches {num(loss.max())}" if loss.max() > 100 else "")
+        says += f"from {num(before)} to {num(last(reward))}" + (
+            f", and |loss| reaches {num(loss.max())}" if loss.max() > 100 else ""
+        )
         return Seen(says + ".", smooth(length) > 2 * usual)
 
 
