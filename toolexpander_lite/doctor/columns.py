@@ -23,12 +23,12 @@ STANDARD = {
     "all_pass": "groups/all_pass batch/solve_all all_pass frac_all_pass",
     "loss": "loss training_loss train_loss policy_loss actor/pg_loss actor/loss pg_loss",
     "grad_norm": "grad_norm actor/grad_norm grad gradient_norm grad_norm/actor",
-    "learning_rate": "learning_rate lr actor/lr",
+    "learning_rate": "learning_rate lr actor/lr actor_lr",
     "kl": "kl actor/kl_loss actor/reward_kl_penalty objective/kl kl_div approx_kl kl_loss critic/kl kl_mean",
     "entropy": "entropy actor/entropy actor/entropy_loss policy_entropy mean_entropy objective/entropy",
     "clip_ratio": "clip_ratio/region_mean clip_ratio actor/pg_clipfrac clip_frac pg_clipfrac clipfrac",
     "length": "completions/mean_length completion_length response_length/mean avg_response_len mean_length "
-    "response_length avg_length mean_completion_length avg_response_length",
+    "response_length length avg_length mean_completion_length avg_response_length",
     "length_min": "completions/min_length response_length/min",
     "length_max": "completions/max_length response_length/max",
     "clipped": "completions/clipped_ratio response_length/clip_ratio clipped_ratio truncated_ratio truncation_rate",
@@ -110,10 +110,6 @@ def numbers(values):
     """A column -> float Series: NaN where nothing was logged, inf where what was logged is not finite."""
     if values.dtype == object or not pd.api.types.is_numeric_dtype(values):
         text = values.map(lambda value: value.strip().lower() if isinstance(value, str) else value)
-        broken = text.isin(["nan", "inf", "-inf", "infinity", "-infinity"]) | text.map(_is_nan)
+        broken = text.isin(["nan", "inf", "-inf", "infinity", "-infinity"])
         values = pd.to_numeric(text.where(~broken), errors="coerce").astype(float).mask(broken, np.inf)
     return values.astype(float).replace(-np.inf, np.inf)
-
-
-def _is_nan(value):
-    return isinstance(value, float) and value != value

@@ -131,8 +131,9 @@ class Log:
             return float(known)
         for name in ("length_max", "length"):
             longest = self[name]
-            if len(longest) and (longest >= longest.max() - 0.5).sum() >= max(3, 0.02 * len(longest)):
-                return float(longest.max())
+            times, most = (longest >= longest.max() - 0.5).sum(), longest.max()
+            if times >= max(3, 0.02 * len(longest)) or times > 1 and (most % 64 == 0 or most % 100 == 0):
+                return float(most)
         return None
 
     @cached_property

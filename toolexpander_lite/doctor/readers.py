@@ -314,8 +314,9 @@ def _log(frame, kind, settings=None, path=None):
         notes.append(f"{len(frame):,} rows; every {every}th was read.")
         frame = frame.iloc[::every]
     table = standard_table(frame)
-    if {"loss", "grad_norm"} <= set(table):  # they are logged together: a gap beside a loss was a NaN
-        table["grad_norm"] = table["grad_norm"].mask(table["grad_norm"].isna() & np.isfinite(table["loss"]), np.inf)
+    for name, beside in (("loss", "learning_rate"), ("grad_norm", "learning_rate"), ("grad_norm", "loss")):
+        if {name, beside} <= set(table):  # they are logged together: a gap beside the other was a NaN
+            table[name] = table[name].mask(table[name].isna() & np.isfinite(table[beside]), np.inf)
     metrics = [c for c in table if c not in ("step", "epoch", "tokens")]
     table = table.dropna(subset=metrics, how="all") if metrics else table.iloc[:0]
     if "reward" not in table and "loss" in table and "part/" not in " ".join(table) and len(table.columns) < 4:

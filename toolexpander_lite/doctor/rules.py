@@ -94,10 +94,11 @@ def gradient_not_finite(log):
 
 @rule
 def loss_not_finite(log):
-    """The loss is NaN or infinite, at the end or in a twentieth of the rows."""
-    bad = log.not_finite("loss")
-    if bad.sum() and (bad.iloc[-1] or bad.mean() >= 0.05):
-        return Seen(f"the loss is not a number at {bad.sum()} of {len(bad)} steps.", bad, "sure")
+    """The loss, the reward or the KL is NaN or infinite, at the end or in a twentieth of the rows."""
+    for name in ("loss", "reward", "kl"):
+        bad = log.not_finite(name)
+        if bad.sum() and (bad.iloc[-1] or bad.mean() >= 0.05):
+            return Seen(f"the {name} is not a number at {bad.sum()} of {len(bad)} steps.", bad, "sure")
 
 
 @rule
@@ -163,12 +164,12 @@ def no_chat_template(log):
 @rule
 def never_stops(log):
     """Practically every completion runs into the cap, from the first row to the last."""
-    cut = log["clipped"]
-    if len(cut) >= 2 and cut.min() >= 0.9 and cut.mean() >= 0.97:
+    cut = log.clipped
+    if len(cut) >= 2 and cut.min() >= 0.9 and cut.mean() >= 0.97 and not log.improves and not log.solved:
         says = (
             f"{per_cent(cut.mean())} of the completions are cut, and never less than {per_cent(cut.min())} of a step's"
         )
-        return Seen(says + _lengths(log) + ".", cut, "sure" if len(cut) >= 5 else "likely")
+        return Seen(says + _lengths(log) + ".", cut, "sure" if len(cut) >= 5 and log.has("clipped") else "likely")
 
 
 @rule
@@ -209,15 +210,19 @@ def scorer_rejects_right(log):
 
 @rule
 def reward_never_paid(log):
-    """The reward is one and the same value at every step, without any spread, and not its ceiling."""
+    """The reward is one and the same value at every step (or at four in five), without spread, and not its ceiling."""
     reward, cut = log["reward"], log.clipped
     spread = max([np.ptp(reward), *log["reward_std"], *(log["reward_max"] - reward).dropna()], default=0)
-    if len(reward) < 2 or spread > FLAT or reward.iloc[0] >= 0.999:
+    floored = (reward <= reward.min() + FLAT) & (log.zero_std.reindex(reward.index, fill_value=1) > 0.99)
+    if len(reward) < 2 or reward.min() >= 0.999 or log.improves:
         return None
-    says = f"the reward is {num(reward.iloc[0])} at all {len(reward)} steps, without any spread"
+    if spread > FLAT and (len(reward) < 20 or floored.mean() < 0.8):
+        return None
+    which = f"all {len(reward)}" if spread <= FLAT else f"{floored.sum()} of {len(reward)}"
+    says = f"the reward is {num(reward.min())}, without any spread, at {which} steps"
     if len(cut) and cut.mean() < 0.3:
         says += f"; only {per_cent(cut.mean())} of the completions are cut, so it is not the cap"
-    return Seen(says + ".", reward, "sure" if len(reward) >= 5 or log.has("reward_max") else "likely")
+    return Seen(says + ".", floored, "sure" if len(reward) >= 5 or log.has("reward_max") else "likely")
 
 
 @rule
@@ -278,7 +283,7 @@ def reward_collapse(log):
     """The reward, smoothed, loses more than half of what it had at its peak, and does not come back."""
     reward = log["reward"]
     if len(reward) < 10:
-        return None
+        return _collapse_in_few_rows(log, reward)
     line = smooth(reward)
     peak = line.iloc[: int(0.85 * len(line))].max()
     drop, half = peak - last(reward), log.floor + 0.6 * (peak - log.floor)
@@ -292,10 +297,26 @@ def reward_collapse(log):
         return Seen(says, low, sure, None, _why_broken(log))
 
 
+def _collapse_in_few_rows(log, reward):
+    """An excerpt: the reward is (almost) gone at the end, and another number leaves its range as well."""
+    if (
+        len(reward) < 3
+        or last(reward) > log.floor + 0.3 * (reward.max() - log.floor)
+        or np.ptp(reward) < 0.2 * log.scale
+    ):
+        return None
+    others = ("entropy_up", "kl_explosion", "length_to_cap", "length_shrinks", "sampler_mismatch")
+    if reward.idxmax() != reward.index[-1] and any(RULES[name].check(log) for name in others):
+        says = (
+            f"the reward falls from {num(reward.max())} ({log.at(reward.idxmax())}) to {num(last(reward))} at the end."
+        )
+        return Seen(says, reward.loc[reward.idxmax() :].iloc[1:], "possible", None, _why_broken(log))
+
+
 def _why_broken(log):
     """The cause of a collapse, and what in this log speaks for it."""
     says, lr = RULES["reward_collapse"].cause, log["learning_rate"].max()
-    if lr >= 2e-5:
+    if lr >= 2e-5 and "nano" not in str(log.settings.get("model")):
         says += f" The learning rate is high: {num(lr)} at most (usual: 1e-6 to 5e-6, with LoRA up to 2e-5)."
     return says if log.has("kl") and log.settings.get("beta") != 0 else says + " No KL term held it."
 
@@ -314,8 +335,8 @@ def eval_falls(log):
 def length_to_cap(log):
     """The share of cut completions goes from under a third to over two thirds, and stays."""
     cut = log["clipped"]
-    begin = since(cut > 0.66) if len(cut) >= 8 else None
-    if begin is None or cut.iloc[: max(3, len(cut) // 3)].median() > 0.33 or last(cut) < 0.66:
+    begin = since(cut > 0.66) if len(cut) >= 3 else None
+    if begin is None or cut.iloc[: -(-len(cut) // 3)].median() > 0.33 or last(cut) < 0.66:
         return None
     kept = log["reward"].loc[begin:].mean()
     says = f"{per_cent(first(cut))} of the completions were cut at first, {per_cent(last(cut))} are at the end"
@@ -341,29 +362,31 @@ def length_growth(log):
 
 @rule
 def length_shrinks(log):
-    """Completions shrink to a quarter while the reward does not rise."""
+    """Completions shrink to a quarter while the reward does not rise, or hold two tokens at most all along."""
     length = log["length"]
-    if len(length) >= 8 and last(length) < 0.25 * first(length) and not log.improves and not log.solved:
-        says = f"mean length falls from {ends(length)} tokens."
-        return Seen(says, length < 0.3 * first(length))
+    if len(length) < 3 or log.improves or log.solved:
+        return None
+    if last(length) < 0.25 * first(length) or length.max() <= 2:
+        return Seen(f"mean length goes from {ends(length)} tokens.", length <= max(2, 0.3 * first(length)))
 
 
 @rule
 def entropy_up(log):
     """Entropy rises to three times its early level, by half a nat or more, and stays there."""
     entropy = log["entropy"]
-    early = entropy.iloc[: max(3, len(entropy) // 3)].median() if len(entropy) >= 6 else np.inf
+    early = entropy.iloc[: -(-len(entropy) // 3)].median() if len(entropy) >= 3 else np.inf
     if last(entropy) > max(3 * early, early + 0.5):
         return Seen(f"entropy goes from {num(early)} to {num(last(entropy))}.", entropy > max(3 * early, early + 0.5))
 
 
 @rule
 def entropy_down(log):
-    """Entropy falls to a fifth of its early level while the reward is neither rising nor near its ceiling."""
-    entropy = log["entropy"]
+    """Entropy falls to a fifth of its early level, and the reward, far from its ceiling, has stopped rising."""
+    entropy, late = log["entropy"], tail(log["reward"], 0.5)
     early = first(entropy)
-    if len(entropy) >= 8 and early > 0.1 and last(entropy) < 0.2 * early and not log.improves and not log.solved:
-        return Seen(f"entropy falls from {num(early)} to {num(last(entropy))}.", entropy < 0.3 * early)
+    if len(entropy) < 8 or early < 0.1 or last(entropy) > 0.2 * early or log.solved or rises(late, 2):
+        return None
+    return Seen(f"entropy falls from {ends(entropy)}.", entropy < 0.3 * early)
 
 
 @rule
@@ -383,7 +406,7 @@ def safe_low_answer(log):
 def kl_explosion(log):
     """KL stays above 1 and ten times its earlier level, or ends above 10."""
     kl = log["kl"].abs()
-    if len(kl) < 5:
+    if len(kl) < 2 or len(kl) < 5 and kl.max() < 10:
         return None
     usual, end = kl.iloc[: max(2, len(kl) // 2)].median(), tail(kl, 0.2).median()
     if end > min(10, max(1, 10 * usual)):
@@ -414,11 +437,12 @@ def clip_ratio_high(log):
 def gradient_spikes(log):
     """grad_norm is above twenty times its median in several rows, and the reward is lower after them than before."""
     grad, reward = log["grad_norm"], log["reward"]
-    high = grad.index[grad > 20 * max(grad.median(), 1e-3)]
-    if len(grad) < 20 or len(high) < 3:
+    high = grad.index[grad > 20 * grad[grad > FLAT].median()]
+    if len(grad) < 20 or not 3 <= len(high) <= 0.1 * len(grad):
         return None
     before, after = reward.loc[: high[0]], reward.loc[high[-1] :]
-    if min(len(before), len(after)) >= 3 and after.mean() < before.mean() - 0.15 * log.scale:
+    least = max(0.15 * log.scale, 3 * noise(reward) * np.sqrt(1 / len(before) + 1 / len(after)))
+    if min(len(before), len(after)) >= 3 and after.mean() < before.mean() - least:
         says = f"grad_norm is {num(grad.median())} usually and up to {num(grad.max())}; the reward is "
         return Seen(says + f"{num(before.mean())} before and {num(after.mean())} after.", grad.loc[high], "possible")
 
@@ -580,6 +604,9 @@ def repeated_data(log):
     rows = log.table[names].dropna().round(6)
     rows = rows[rows["reward"] != rows["reward"].shift()]
     marks = list(map(tuple, rows.to_numpy()))
+    alike = [np.square(rows[n].value_counts(normalize=True)).sum() for n in names if n != "reward_std"]
+    if len(marks) ** 2 * np.prod(alike) ** 3 > 0.01:  # coarse numbers: three rows may agree by chance
+        return None
     seen, twice = {}, []
     for place, three in enumerate(zip(marks, marks[1:], marks[2:])):
         if len(set(three)) == 3 and place - seen.setdefault(three, place) >= 3:
