@@ -1,57 +1,57 @@
 """One prompt, computed once: rows that begin alike share what is computed of their beginning.
 
 A GRPO batch is G groups of R rows, a prompt of P tokens and an answer of C each. The stock trainer computes
-G * R * (P + C) tokens, padding included, whenever it samples, scores or learns. Here each distinct prompt goes through
-the decoder once, its keys and values kept with their gradients, and then the answers: G * P + G * R * C tokens at most.
-With R = 10, P = 600 and C = 60 that is 1,200 a group in place of 6,600.
+G * R * (P + C) tokens, padding included, whenever it samples, scores or learns. Here each distinct beginning is
+computed once: G * (P + R * C) tokens at most. With R = 10, P = 600, C = 60 that is 1,200 a group in place of 6,600.
 
-`shared_rows` finds the sharing in the token ids, so rows may be shuffled and of several groups. First pass,
-(groups, cut): each distinct beginning. Second pass, (bins, width): the rests of the rows, side by side; a mask
-(bins, 1, width, cut + width) shows each token its own row only. Numbers are the stock ones but for rounding, at all
-places but padding; positions are the stock ones. With gradient checkpointing, which forbids a cache, all is done in one
-pass. TRL's head scores every place of a batch on a CPU; here it gets only those with a label, each once.
-`shared_sampling` samples.
+The sharing is found in the token ids, so rows may be shuffled and of several groups. The distinct tokens of a group lie
+in one bin, (bins, width), at their stock positions; a mask (bins, 1, width, width) shows each what stands before it in
+its own row. All is one ordinary pass, so gradient checkpointing works, and numbers are the stock ones but for rounding,
+at all places but padding. TRL's head, which on a CPU scores every place of a batch, gets only those with a label.
+Sampling is stock `generate` with a cache in which equal texts stand once.
 """
 
+import copy
 import functools
 import logging
 from contextlib import ExitStack
+from inspect import signature
 from types import MethodType, SimpleNamespace
 
 import torch
-from transformers import DynamicCache
-from transformers.modeling_outputs import BaseModelOutputWithPast
-
-from .shared_rows import plan_rows
-from .shared_sampling import CACHE, attention_masks, generate, may_share
-
-logger = logging.getLogger(__name__)
+from torch.nn.functional import pad
+from transformers import DynamicCache, GenerationConfig
+from transformers.modeling_outputs import BaseModelOutputWithPast as Output
 
 FAMILIES = ("llama", "qwen2", "qwen3", "gemma3_text")  # who sees whom is all in their mask; each is tested
+ATTENTIONS = ("sdpa", "eager")  # take any mask
+CACHE = "cache" if "cache" in signature(Output).parameters else "past_key_values"  # before transformers 5.24
+LEAST_SAVING = 0.1  # share of the work; with less to save a batch is computed as it is
+ROWS = 16  # sampled side by side, since the keys that each looks through grow with them
+GENERATE_TAKES = {"input_ids", "attention_mask", "logits_processor", "stopping_criteria", "streamer"}
+_say_once = functools.cache(logging.getLogger(__name__).warning)
 
 
 def share_prompts(model):
     """Let `model` compute equal beginnings of rows once, in place, where it samples, scores or learns.
 
     Before or after a `GRPOTrainer` is built on it; `trainer.ref_model`, if there is one, is another model. Full
-    weights, LoRA (on or off) and 4 bits; SDPA and eager attention. What cannot be shared is computed as before: another
-    family, dropout, a call with a cache, nothing in common. A call that shares returns no keys and values.
+    weights, LoRA (on or off) and 4 bits. What cannot be shared is computed as before: another family or attention,
+    dropout, a call with a cache, beams, nothing in common. A call that shares returns no keys and values.
 
     Returns:
         a context manager that calls `unshare(model)` at its end; it may be ignored.
     """
     stack, (base, decoder) = ExitStack(), _parts(model)
-    if "unshared_forward" in vars(decoder):  # who began it ends it
-        return stack
     family = getattr(getattr(decoder, "config", None), "model_type", "this model")
     if family not in FAMILIES:
         _say_once(f"Prompts are not shared: {family} is none of {', '.join(FAMILIES)}.")
-        return stack
-    decoder.unshared_forward, decoder.forward = decoder.forward, MethodType(_decode, decoder)
-    base.unshared_generate, base.generate = base.generate, MethodType(generate, base)
-    before = base.register_forward_pre_hook(_score_once, with_kwargs=True)
-    base.sharing_hooks = [before, base.register_forward_hook(_spread_scores, with_kwargs=True)]
-    stack.callback(unshare, model)
+    elif "unshared_forward" not in vars(decoder):  # who began it ends it
+        decoder.unshared_forward, decoder.forward = decoder.forward, MethodType(_decode, decoder)
+        base.unshared_generate, base.generate = base.generate, MethodType(generate, base)
+        before = base.register_forward_pre_hook(_score_labels, with_kwargs=True)
+        base.sharing_hooks = [before, base.register_forward_hook(_spread_scores, with_kwargs=True)]
+        stack.callback(unshare, model)
     return stack
 
 
@@ -64,83 +64,170 @@ def unshare(model):
             hook.remove()
 
 
-_say_once = functools.cache(logger.warning)
-
-
 def _parts(model):
     """The causal language model, inside adapters if there are any, and its decoder."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     return base, base.get_decoder() if hasattr(base, "get_decoder") else base
 
 
+def _masks(decoder, sees, columns, key_columns):
+    """(batch, queries, keys) booleans and positions -> an additive mask, or {kind of layer: mask} with windows."""
+    seen, dtype = {"full_attention": sees}, decoder.get_input_embeddings().weight.dtype
+    if "sliding_attention" in (getattr(decoder.config, "layer_types", None) or ()):
+        seen["sliding_attention"] = sees & (columns[:, :, None] - key_columns[:, None] < decoder.config.sliding_window)
+    for kind, each in seen.items():
+        none = torch.zeros(each.shape, dtype=dtype, device=each.device)
+        seen[kind] = none.masked_fill_(~each, torch.finfo(dtype).min)[:, None]
+    return seen if len(seen) > 1 else seen["full_attention"]
+
+
+def plan_rows(ids, mask, hidden=1):
+    """Where each token of a batch is computed once.
+
+    Args:
+        ids, mask: (rows, columns) integers; the mask is 0 for padding. hidden: the model's width; a linear layer of a
+            width h costs a token about what attention to 6 h tokens does.
+
+    Returns:
+        None if too little is shared, else tensors: `ids`, `columns` (bins, width), the distinct tokens and where they
+        stood; `sees` (bins, width, width); `where` (rows, columns), each token's place in the flattened bins.
+    """
+    rows, back = torch.where(mask.bool(), ids, -1).unique(dim=0, return_inverse=True)  # sorted: neighbours begin alike
+    (count, columns), real, device = rows.shape, rows >= 0, ids.device
+    number, at = torch.arange(count, device=device)[:, None], torch.arange(columns, device=device)
+    common = pad((rows[1:] == rows[:-1]).long().cumprod(1).sum(1), (1, 0), value=-1)  # columns, with the row before
+    # A row with less in common than the cut begins a bin; the cut is chosen so that the bins cost least.
+    fresh = common < common.clamp(min=0).unique()[:, None]
+    begin, group = torch.where(fresh, 0, common), fresh.cumsum(1) - 1
+    own = pad(real.flip(1).cumsum(1).flip(1), (0, 1))[number[:, 0], begin]  # (cuts, rows) tokens that a row adds
+    widths = torch.zeros_like(own).scatter_add(1, group, own).amax(1)
+    cost = (group[:, -1] + 1) * widths * (6 * hidden + widths)
+    if cost.min() > (1 - LEAST_SAVING) * ids.numel() * (6 * hidden + columns):
+        return None
+    best = cost.argmin()
+    begin, group, own, width = begin[best, :, None], group[best], own[best], int(widths[best])
+    before = own.cumsum(0) - own
+    before += group * width - before[fresh[best]][group]
+    adds = at >= begin  # what is left of it was computed where a row before added it
+    place = (before[:, None] + (real & adds).cumsum(1) - 1).clamp(min=0)
+    place = place.gather(0, torch.where(adds, number, 0).cummax(0).values)
+    size = int(group[-1]) + 1, width
+    plan = SimpleNamespace(where=place[back], ids=ids.new_zeros(size), columns=ids.new_zeros(size))
+    plan.ids.view(-1)[place[real]], plan.columns.view(-1)[place[real]] = rows[real], at.expand(count, -1)[real]
+    plan.sees = torch.eye(width, dtype=torch.bool, device=device).repeat(size[0], 1, 1)  # unused places: no NaN
+    for places, there, new in zip(place, real, own.tolist()):
+        path = places[there]
+        causal = torch.ones(new, len(path), dtype=torch.bool, device=device).tril(len(path) - new)
+        plan.sees.view(-1, width)[path[len(path) - new :, None], path % width] = causal
+    return plan
+
+
 def _plan(decoder, input_ids=None, attention_mask=None, **other):
     """The plan of a call of the decoder, or None where it has to be computed as it is."""
-    mask = torch.ones_like(input_ids) if attention_mask is None and input_ids is not None else attention_mask
     strange = any(value is not None and value is not False for value in other.values())  # a cache, other outputs, ..
-    if strange or input_ids is None or not may_share(decoder, input_ids, mask):
+    if strange or input_ids is None or decoder.config._attn_implementation not in ATTENTIONS:
         return None
-    modules = list(decoder.modules()) if decoder.training else []  # only now: sampling comes here for each token
-    drops = modules and getattr(decoder.config, "attention_dropout", 0)  # rows would share what it draws
-    if drops or any(isinstance(m, torch.nn.Dropout) and m.p for m in modules):
-        return None
-    one_pass = torch.is_grad_enabled() and any(getattr(m, "gradient_checkpointing", False) for m in modules)
-    return plan_rows(input_ids.cpu().numpy(), mask.cpu().numpy(), one_pass)
-
-
-def _compute(decoder, plan, ids, mask):
-    """Hidden states of both passes, flattened one after the other: (places, hidden)."""
-    tensor = functools.partial(torch.as_tensor, device=ids.device)
-    hidden, cache, first = [], None, ids[plan.first, plan.left : plan.cut]
-    real = torch.ones_like(first) if mask is None else mask[plan.first, plan.left : plan.cut]
-    before = torch.arange(plan.left, plan.cut, device=ids.device)[None]
-    if plan.cut > plan.left:
-        cache = DynamicCache()  # made without the configuration, it keeps what a sliding window would drop
-        call = {"input_ids": first, "attention_mask": real, "position_ids": before, CACHE: cache, "use_cache": True}
-        hidden.append(decoder.unshared_forward(**call).last_hidden_state.flatten(0, 1))
-    if len(plan.owner):
-        owner, columns, sees = tensor(plan.owner), tensor(plan.columns), tensor(plan.sees)
-        for layer in cache.layers if cache else ():
-            layer.keys, layer.values = layer.keys.index_select(0, owner), layer.values.index_select(0, owner)
-        sees = torch.cat([real.bool()[owner, None].expand(-1, sees.shape[1], -1), sees], -1)
-        masks = attention_masks(decoder, sees, columns, torch.cat([before.expand(len(owner), -1), columns], 1))
-        call = {"input_ids": tensor(plan.ids), "attention_mask": masks, "position_ids": columns, CACHE: cache}
-        hidden.append(decoder.unshared_forward(**call, use_cache=bool(cache)).last_hidden_state.flatten(0, 1))
-    return torch.cat(hidden)
+    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+    drops = decoder.training and (  # rows would share what it draws
+        decoder.config.attention_dropout or any(isinstance(m, torch.nn.Dropout) and m.p for m in decoder.modules())
+    )
+    whole = torch.is_tensor(mask) and mask.shape == input_ids.shape
+    return plan_rows(input_ids, mask, decoder.config.hidden_size) if whole and not drops else None
 
 
 def _decode(decoder, input_ids=None, attention_mask=None, scored=None, **other):
-    """In place of the decoder's `forward`. `scored`, from `_score_once`, wants some places only."""
-    plan = scored.plan if scored else _plan(decoder, input_ids, attention_mask, **other)
-    if plan:
-        hidden = _compute(decoder, plan, input_ids, attention_mask)
-    else:
-        out = decoder.unshared_forward(input_ids=input_ids, attention_mask=attention_mask, **other)
-        if not scored:
-            return out
-        hidden = out.last_hidden_state.flatten(0, 1)
-    places = scored.places if scored else torch.as_tensor(plan.where, device=hidden.device)
-    return BaseModelOutputWithPast(last_hidden_state=hidden[places])
+    """In place of the decoder's `forward`. `scored`, from `_score_labels`: the places that are wanted."""
+    call = {"input_ids": input_ids, "attention_mask": attention_mask, **other}
+    if isinstance(cache := other.get(CACHE), SharedCache):
+        return (cache.go_on if cache.layers else cache.begin)(decoder, **call)
+    if plan := _plan(decoder, **call):
+        seen = _masks(decoder, plan.sees, plan.columns, plan.columns)
+        call = {"input_ids": plan.ids, "attention_mask": seen, "position_ids": plan.columns, "use_cache": False}
+    out = decoder.unshared_forward(**call)
+    if scored is None and not plan:
+        return out
+    hidden = out.last_hidden_state.flatten(0, 1)
+    where = plan.where if plan else torch.arange(len(hidden), device=hidden.device).view(input_ids.shape)
+    return Output(hidden[where if scored is None else where[:, :-1][scored][None]])
 
 
-def _score_once(base, args, kwargs):
-    """Before TRL's fused head: hand it each place with the token after it once, and only where there is a label."""
-    ids, labels = kwargs.get("input_ids"), kwargs.get("labels")
-    mask = None if labels is None else labels[:, 1:] != -100
-    if ids is None or mask is None or not kwargs.get("fused_lm_head") or not mask.any():
-        return None
-    at = mask.nonzero(as_tuple=True)
-    plan = _plan(base.get_decoder(), **{k: v for k, v in kwargs.items() if k not in ("labels", "fused_lm_head")})
-    where = torch.arange(ids.numel()).view(ids.shape) if plan is None else torch.as_tensor(plan.where)
-    pairs = torch.stack([where.to(ids.device)[at], labels[:, 1:][at]])
-    (places, targets), back = pairs.unique(dim=1, return_inverse=True)
-    scored = SimpleNamespace(plan=plan, places=places[None], mask=mask, at=at, back=back)
-    return args, {**kwargs, "labels": None, "shift_labels": targets[None], "scored": scored}
+def _score_labels(base, args, kwargs):
+    """Before TRL's fused head: hand it only the places with a label."""
+    labels = kwargs.get("labels")
+    if kwargs.get("fused_lm_head") and labels is not None and (scored := labels[:, 1:] != -100).any():
+        return args, {**kwargs, "labels": None, "shift_labels": labels[:, 1:][scored][None], "scored": scored}
 
 
 def _spread_scores(base, args, kwargs, output):
-    """After TRL's fused head: what it says of (1, pairs) back to (rows, columns - 1), 0 where there is no label."""
-    if scored := kwargs.get("scored"):
-        for name, value in list(output.items()):
+    """After it: from (1, labels) back to (rows, columns - 1), 0 where there is no label."""
+    if (scored := kwargs.get("scored")) is not None:
+        for name, value in output.items():
             if torch.is_tensor(value) and value.ndim == 2:
-                spread = value.new_zeros(scored.mask.shape).index_put(scored.at, value[0, scored.back])
-                output[name] = scored.mask if name == "label_mask" else spread
+                output[name] = value.new_zeros(scored.shape).masked_scatter(scored, value)
+
+
+def generate(model, inputs=None, generation_config=None, **options):
+    """In place of `generate`: hands it a `SharedCache`, where it will sample or take the likeliest token."""
+    config = copy.deepcopy(generation_config) if generation_config is not None else GenerationConfig()
+    config.update(**model.generation_config.to_dict(), defaults_only=True, allow_custom_entries=True)
+    strange = config.update(**options).keys() - GENERATE_TAKES  # what is left over
+    strange = strange or config.return_dict_in_generate or config.cache_implementation or config.prefill_chunk_size
+    plain = config.get_generation_mode() in ("greedy_search", "sample") and config.use_cache is not False
+    if plain and not strange and model.get_decoder().config._attn_implementation in ATTENTIONS:
+        options[CACHE] = SharedCache(config.eos_token_id)
+    return model.unshared_generate(inputs, generation_config, **options)
+
+
+class SharedCache(DynamicCache):
+    """What one call of `generate` has computed, in bins: each holds up to `ROWS` rows of one prompt.
+
+    In each step a bin has one query for each distinct text so far: rows that have said the same are computed once,
+    until they part, and rows that have ended cost nothing. `going` (rows,): not ended. `bin`, `query` (rows,): where a
+    row's last token was computed. `sees` (bins, queries, keys): what that query saw; `at` (bins, keys): where it stood.
+    Made without the model's configuration, it keeps what a sliding window would drop.
+    """
+
+    def __init__(self, stops):
+        super().__init__()
+        self.stops = torch.as_tensor([] if stops is None else stops).view(-1)
+
+    def begin(self, decoder, input_ids, position_ids, attention_mask=None, **other):
+        """Reads each distinct prompt once -> hidden states of their ends, (rows, 1, hidden)."""
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        distinct, prompt = torch.where(mask.bool(), input_ids, -1).unique(dim=0, return_inverse=True)
+        same, shared = prompt[:, None] == prompt, len(distinct) < len(prompt)
+        first = same.int().argmax(1).unique() if shared else slice(None)  # a row of each prompt
+        call = {"input_ids": input_ids[first], "attention_mask": mask[first], "position_ids": position_ids[first]}
+        call[CACHE] = self if shared else DynamicCache(config=decoder.config)
+        out = decoder.unshared_forward(**call, use_cache=True)
+        if not shared:
+            return out
+        number = prompt[first].argsort()[prompt]  # of each row's prompt among those
+        pieces, self.bin = (number * len(same) + same.tril(-1).sum(1) // ROWS).unique(return_inverse=True)
+        self.batch_select_indices(bins := pieces // len(same))
+        self.sees, self.at = call["attention_mask"][bins, None].bool(), call["position_ids"][bins]
+        self.query, self.going = torch.zeros_like(prompt), torch.ones_like(prompt).bool()
+        return Output(out.last_hidden_state[number, -1:], **{CACHE: self})
+
+    def go_on(self, decoder, input_ids, position_ids, **other):
+        """One token of each row -> hidden states, (rows, 1, hidden); of rows that have ended, 0."""
+        tokens, positions = input_ids[:, 0], position_ids[:, 0]
+        self.going &= ~torch.isin(tokens, self.stops.to(tokens))
+        rows = (self.going if self.going.any() else ~self.going).nonzero()[:, 0]
+        (count, parents, keys), words = self.sees.shape, int(tokens.max()) + 1
+        parent = self.bin[rows] * parents + self.query[rows]
+        said, back = (parent * words + tokens[rows]).unique(return_inverse=True)
+        parent = said // words
+        bins = parent // parents
+        query = torch.arange(len(said), device=said.device) - torch.searchsorted(bins, bins)
+        inputs, now = tokens.new_zeros(2, count, int(query.max()) + 1)
+        inputs[bins, query], now[self.bin[rows], query[back]] = said % words, positions[rows]
+        sees = self.sees.new_zeros(*inputs.shape, keys + inputs.shape[1])
+        sees[bins, query, :keys] = self.sees.flatten(0, 1)[parent]
+        sees[..., keys:].diagonal(dim1=1, dim2=2).fill_(True)
+        self.sees, self.at, self.query[rows] = sees, torch.cat([self.at, now], 1), query[back]
+        call = {"input_ids": inputs, "attention_mask": _masks(decoder, sees, now, self.at), "position_ids": now}
+        hidden = decoder.unshared_forward(**call, **{CACHE: self}, use_cache=True).last_hidden_state
+        out = hidden.new_zeros(len(tokens), 1, hidden.shape[2])
+        out[rows, 0] = hidden[self.bin[rows], self.query[rows]]
+        return Output(out, **{CACHE: self})
