@@ -104,10 +104,25 @@ def _evaluate(arguments):
     profile = _profile(arguments, "eval_prompts")
     model, tokenizer = load_policy(profile, merge=True)
     data = load_splits(profile, 0, tokenizer)
+    if profile.data == "own":
+        from .evaluation.tool_caller import evaluate_executed
+
+        asked = data.held_out, profile.data_path, profile.max_completion_length, arguments.invite
+        print(json.dumps(evaluate_executed(model, tokenizer, *asked), indent=1))
+        return
     bank = DemoBank(data.train) if data.hard_families else None
     length = profile.max_completion_length
     scores = evaluate(model, tokenizer, data.held_out, length, bank, data.hard_families, invite=arguments.invite)
     print(json.dumps({"questions": len(data.held_out), **scores}, indent=1))
+
+
+def _ask(arguments):
+    from .evaluation.tool_caller import ToolCaller
+
+    answer = ToolCaller.load(arguments.model)(arguments.question)
+    for call, result in zip(answer.calls, answer.results):
+        print(json.dumps(call, ensure_ascii=False), "->", result.value if result.ok else f"refused: {result.error}")
+    print(answer.text)
 
 
 def _print_answered(part, done, total, speed):
@@ -362,6 +377,10 @@ def _parser():
     model_and_data(sub)
     sub.add_argument("--eval-prompts", type=int)
     invitation(sub)
+
+    sub = command("ask", _ask, "one question to a model trained on your own tools, whose calls are executed")
+    sub.add_argument("model", help="final folder of train or warm-start with --data own")
+    sub.add_argument("question")
 
     sub = command("data", _data, "load a public data set, count what is dropped, look for evaluation rows in it")
     sub.add_argument("source", help="a source of data.sources.SOURCES, toolrl for example")

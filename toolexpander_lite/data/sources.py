@@ -20,6 +20,7 @@ from ..base.errors import DataError
 from ..base.schemas import SchemaFault, fault
 from ..method.samples import ToolSample, tool_name
 from .formats import hermes_row, openai_row, seal_row, toolace_row, toolrl_row, xlam_row
+from .own_tools import own_row, own_rows
 from .row_files import hub_rows, read_rows
 from .tool_schemas import NO_SCHEMA, RowDropped
 
@@ -90,6 +91,7 @@ SOURCES = {
         config="func_calling_singleturn",
     ),
     "openai": Source(openai_row, "the licence of your own file"),
+    "own": Source(own_row, "the licence of your own file"),  # a Python file of functions, see `own_tools`
 }
 
 
@@ -125,8 +127,8 @@ def load_samples(source, path=None, limit=None, seed=0, no_call=False):
 
     Args:
         source: a name in `SOURCES`.
-        path: local file in the data set's own format (`.json`, `.jsonl` or `.parquet`); None fetches the files of
-            a GitHub source into the cache, and streams a Hub source.
+        path: local file in the data set's own format (`.json`, `.jsonl` or `.parquet`; of "own" the Python file of the
+            tools); None fetches the files of a GitHub source into the cache, and streams a Hub source.
         limit: stop at this many samples, the first ones of the source; None reads all of it.
         seed: for seal-tools' distractors; the split does not depend on it.
         no_call: also keep rows that list tools and whose answer calls none, as the family "no-call": there it is right
@@ -150,6 +152,8 @@ def load_samples(source, path=None, limit=None, seed=0, no_call=False):
         except (KeyError, TypeError):
             raise DataError(f"{file.with_name('tool.jsonl')}: a row is no tool with an api_name") from None
     rows = read_rows(file) if file else hub_rows(spec.hub, spec.revision, spec.config)
+    if source == "own":
+        rows, no_call = own_rows(file), True  # who writes a row without a call means it
     samples, dropped = [], Counter()
     for index, row in enumerate(rows):
         # One generator per row: its distractors do not depend on the rows before it.
@@ -161,6 +165,7 @@ def load_samples(source, path=None, limit=None, seed=0, no_call=False):
             if not messages[-1]["content"].strip():
                 raise RowDropped("empty question")
             split = split_of("\n".join(m["content"] for m in messages if m["role"] == "user"))
+            split = row.get("split", split) if source == "own" else split
             family = source if calls or not spec.calls else "no-call"
             samples.append(ToolSample(f"{source}-{index:06d}", family, messages, tools, calls, split))
         except RowDropped as reason:

@@ -35,6 +35,7 @@ EPISODE_REASONS = {
     "unknown_tool": "a call names a tool that is not on offer",
     "bad_arguments": "the arguments of a call are against its schema",
     "tool_error": "a tool refused a call, because there is no such account for example",
+    "bad_result": "a tool returned what JSON cannot hold, or too much",
     "timeout": "a call took too long; the episode ends there",
     "step_limit": "the model had not finished when the number of calls was used up",
     "extra_call": "a question of one call was answered with several",

@@ -31,6 +31,7 @@ from ..base.intervals import mean
 from ..base.runs import read_json, write_json
 from ..base.settings import check_seed
 from ..base.spelled_defaults import spelled_defaults
+from ..data.own_tools import pack_tools
 from ..evaluation.accuracy import evaluate
 from ..method.assemble import assemble
 from ..method.demonstrations import DemoBank
@@ -119,11 +120,18 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
             rows = rows_to_train_on(recipe, profile, seed, data.train, tokenizer, parts.server)
         rounds = RoundLoop(recipe, profile, seed, data.train, tokenizer, parts, arguments, out)
         trainer, hard = rounds.run(model, make_trainer, counts, checkpoint, rows)
-        trainer.save_model(str(out / "final"))
-        mark_base(trainer.model, out / "final")
+        save_final(trainer, recipe, profile, out / "final")
         spent = {"wall_seconds": round(time.perf_counter() - began, 1)}
         write_json(out / "summary.json", summarize(out) | hard | spent)
     return out
+
+
+def save_final(trainer, recipe, profile, folder):
+    """What a run leaves to be used: weights or adapter, tokenizer and, of your own tools, file and prompt style."""
+    trainer.save_model(str(folder))
+    mark_base(trainer.model, folder)
+    if profile.data == "own":
+        pack_tools(profile.data_path, folder, recipe.asks, profile.max_completion_length)
 
 
 def check_request(seed):

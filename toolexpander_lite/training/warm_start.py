@@ -22,6 +22,7 @@ from ..base.errors import ModelError, SettingsError
 from ..base.runs import write_json
 from ..base.settings import check_seed
 from ..base.spelled_defaults import spelled_defaults
+from ..data.own_tools import pack_tools
 from ..evaluation.accuracy import evaluate
 from ..method.demonstrations import DemoBank
 from ..method.hard_sampling import PromptServer
@@ -222,6 +223,8 @@ def build_warm_start(profile, out, seed=0, progress=None, demonstrations=False):
     (out / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     model.save_pretrained(out / "final")
     tokenizer.save_pretrained(out / "final")
+    if profile.data == "own":
+        pack_tools(profile.data_path, out / "final", False, profile.max_completion_length)
     write_json(out / "summary.json", {
         "steps": len(losses), "rows_per_step": 8, "seconds": seconds, "zero_shot_before": before["zero_shot"],
         "zero_shot": rows[-1]["eval"]["zero_shot"], "wall_seconds": round(time.perf_counter() - began, 1),

@@ -20,6 +20,7 @@ from ..base.spelled_defaults import DEFAULTS_RULE, without_defaults
 from ..method.samples import tool_name
 
 MAX_ERROR_CHARS = 300  # our assumption: enough for a message, too little to flood a context
+MAX_RESULT_CHARS = 10_000  # of JSON that a tool may return (our assumption: some 2,500 tokens)
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class ToolResult:
     """Outcome of one call: the function's return value when ok, else an error in words.
 
     `reason` is the kind of outcome, for counting: "ok", "bad_call" (not a call at all), "unknown_tool",
-    "bad_arguments", "tool_error" (the tool raised), "timeout" or "step_limit".
+    "bad_arguments", "tool_error" (the tool raised), "bad_result" (no JSON, or too much of it), "timeout" or
+    "step_limit". The value is what JSON holds of the tool's own: a tuple becomes a list.
     """
 
     ok: bool
@@ -127,7 +129,20 @@ class ToolRegistry:
         if same:
             [call] = without_defaults([call], [schema])
         # A copy: the call may be logged or scored after the tool has changed its arguments.
-        return ToolResult(True, function(**copy.deepcopy(call["arguments"])), "", "ok")
+        return checked_result(function(**copy.deepcopy(call["arguments"])))
+
+
+def checked_result(value):
+    """What a tool returned -> `ToolResult`: failed unless it is JSON of at most `MAX_RESULT_CHARS`."""
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except (ValueError, TypeError, RecursionError) as error:
+        told = f"the tool returned a {type(value).__name__}, which JSON cannot hold ({error}); return text or numbers"
+        return failure("bad_result", told)
+    if len(text) > MAX_RESULT_CHARS:
+        return failure("bad_result", f"the tool returned {len(text):,} characters; at most {MAX_RESULT_CHARS:,} go on")
+    return ToolResult(True, json.loads(text), "", "ok")
 
 
 def check_form(call):

@@ -1,0 +1,155 @@
+"""Use a model that was trained on your own tools, and score it by what its calls do.
+
+    from toolexpander_lite.evaluation.tool_caller import ToolCaller
+
+    ask = ToolCaller.load("out/my-tools/final")
+    answer = ask("Set a timer for 7 minutes for the tea.")
+    print(answer.calls, answer.results, answer.text)
+"""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+from ..base.errors import DataError, ModelError
+from ..base.intervals import mean
+from ..base.strict_json import same_value
+from ..data.own_tools import PACKED, load_tools
+from ..method.calls import judge, parse_completion
+from ..method.prompts import STYLES, render_messages, render_prompt, wants_think
+from ..method.samples import ToolSample
+from ..models.policy import load_policy
+from .accuracy import generate
+from .executed import render_chat
+
+TIMEOUT = 5.0  # seconds for a call (our assumption)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a question led to: the calls in order, a `ToolResult` for each, and the last text the model wrote."""
+
+    calls: list
+    results: list
+    text: str
+
+
+class ToolCaller:
+    """A model with your tools: `caller("question")` lets it call them -> `Answer`. State lasts as long as the caller.
+
+    Attributes:
+        tools: `OwnTools`; `tools.state()` says what the calls have changed.
+    """
+
+    def __init__(self, model, tokenizer, tools, style="think", max_new_tokens=192):
+        self.model, self.tokenizer, self.tools = model, tokenizer, tools
+        self.style, self.max_new_tokens = style, max_new_tokens
+
+    @classmethod
+    def load(cls, folder):
+        """The `final` folder of a run on `--data own` -> `ToolCaller`.
+
+        Weights are float32, an adapter is added into its base. The folder's Python file is run: load no folder that
+        you would not run a program from.
+
+        Raises:
+            ModelError: the folder is not such a one, or its model cannot be loaded.
+            DataError: its tools cannot be loaded.
+        """
+        try:
+            asked = json.loads(Path(folder, "tools.json").read_text(encoding="utf-8"))
+            style, cap = asked["style"], asked["max_new_tokens"]
+            if style not in STYLES or not isinstance(cap, int):
+                raise ValueError(f"style {style!r}, max_new_tokens {cap!r}")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelError(
+                f"{folder} does not hold what a tool caller needs ({type(error).__name__}: {error}); give the final "
+                "folder of `train` or `warm-start` with --data own"
+            ) from None
+        tools = load_tools(Path(folder, PACKED))
+        plain = SimpleNamespace(name=str(folder), model=str(folder), dtype="float32", quantization=None, lora_rank=0,
+                                attention="sdpa")  # fmt: skip
+        return cls(*load_policy(plain, merge=True), tools, style, cap)
+
+    def __call__(self, question, rounds=1, timeout=TIMEOUT):
+        """Ask, and execute what is called -> `Answer`. Whatever the model writes, nothing is raised.
+
+        Args:
+            question: text, or a chat of `{"role", "content"}` that ends with the user's turn.
+            rounds: completions at most. With 2 the model reads its tools' results and goes on; one that was trained on
+                single turns often repeats its calls then, and they are executed again.
+            timeout: seconds for each call.
+        """
+        chat = [{"role": "user", "content": question}] if isinstance(question, str) else question
+        schemas = self.tools.registry.schemas()
+        messages = render_messages(ToolSample("asked", "own", chat, schemas, []), invite=self.style)
+        calls, results, text = [], [], ""
+        for _ in range(rounds):
+            prompt = render_chat({"messages": messages, "tools": schemas}, self.tokenizer)
+            text = generate(self.model, self.tokenizer, [prompt], self.max_new_tokens)[0]
+            made = parse_completion(text, wants_think(self.style)).calls
+            found = self.tools.registry.execute_calls(made, timeout=timeout)
+            calls, results = calls + made, results + found
+            if not made:
+                break
+            said = [json.dumps(r.value if r.ok else {"error": r.error}, ensure_ascii=False) for r in found]
+            messages = [*messages, {"role": "assistant", "content": text}]
+            messages += [{"role": "tool", "content": content} for content in said]
+        return Answer(calls, results, text)
+
+
+def score_executed(completions, samples, file, think=True, timeout=TIMEOUT):
+    """Completions of `samples`, judged by their words and by what their calls do -> dict.
+
+    Each row begins twice with the file's own state: once the gold calls are executed, once the model's. Right is what
+    leaves the same results and the same state (`OwnTools.state`). Tools that draw at random or read the clock cannot
+    be judged so.
+
+    Returns:
+        {"questions", "matched": share right by exact match, "executed": share right by what is done, of the rows whose
+        gold runs, "reasons": {code: share of all rows}, "gold_fails": number of rows whose gold fails itself}; a reason
+        is the judge's where nothing was executed, that of the first call that failed, "other_result" or "other_state".
+
+    Raises:
+        DataError: the gold of every row fails.
+    """
+    reasons, matched, faults = Counter(), [], Counter()
+    for completion, sample in zip(completions, samples, strict=True):
+        verdict = judge(completion, sample.calls, sample.tools, think)
+        matched.append(verdict.reason == "ok")
+        gold, wanted = _done(file, sample.calls, timeout)
+        if failed := [r for r in gold if not r.ok]:
+            faults[failed[0].error] += 1
+            reasons["gold_fails"] += 1
+            continue
+        calls = verdict.parsed.calls
+        results, state = _done(file, calls, timeout)
+        failed = [r.reason for r in results if not r.ok]
+        if failed or not (calls and sample.calls):
+            reasons[failed[0] if failed else verdict.reason] += 1
+        elif not same_value([r.value for r in results], [r.value for r in gold]):
+            reasons["other_result"] += 1
+        else:
+            reasons["ok" if state == wanted else "other_state"] += 1
+    judged = len(samples) - reasons["gold_fails"]
+    if not judged:
+        raise DataError(f"the right calls of all {len(samples)} rows fail: {faults.most_common(1)[0][0]}; mend {file}")
+    return {"questions": len(samples), "matched": mean(matched), "executed": reasons["ok"] / judged,
+            "reasons": {reason: n / len(samples) for reason, n in reasons.most_common()},
+            "gold_fails": reasons["gold_fails"]}  # fmt: skip
+
+
+def _done(file, calls, timeout):
+    """Execute calls from the file's own state on -> (results, the state afterwards)."""
+    tools = load_tools(file)
+    results = tools.registry.execute_calls(calls, timeout=timeout)
+    return results, tools.state()
+
+
+def evaluate_executed(model, tokenizer, samples, file, max_new_tokens, invite=False, batch_size=16):
+    """`score_executed` of a model's greedy answers to held-out `samples` -> dict."""
+    prompts = [render_prompt(sample, tokenizer, invite=invite) for sample in samples]
+    completions = generate(model, tokenizer, prompts, max_new_tokens, batch_size=batch_size)
+    return score_executed(completions, samples, file, wants_think(invite))
