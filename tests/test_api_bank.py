@@ -10,7 +10,7 @@ from toolexpander_lite.__main__ import main
 from toolexpander_lite.base import downloads
 from toolexpander_lite.base.errors import DataError, RunError, SettingsError
 from toolexpander_lite.base.spelled_defaults import spelled_defaults
-from toolexpander_lite.evaluation import answers
+from toolexpander_lite.evaluation import accuracy
 from toolexpander_lite.evaluation.answers import calls_text, read_answers
 from toolexpander_lite.evaluation.api_bank import (
     SYSTEM_TEXT,
@@ -260,7 +260,7 @@ def test_a_repeated_run_asks_nothing_again(tmp_path, monkeypatch):
     assert first["level 1"]["answered"] == 3 and first["level 1"]["correct"] == 0
     rows = read_answers(tmp_path / "out" / "api-bank-1.jsonl")
     # a model that would now be right is not asked: what was wrong at the first try stays wrong
-    monkeypatch.setattr(answers, "generate", lambda *a, **k: pytest.fail("asked again"))
+    monkeypatch.setattr(accuracy, "generate", lambda *a, **k: pytest.fail("asked again"))
     again = evaluate_api_bank(*policy, "nano", tmp_path / "out", {1: report}, max_new_tokens=4, batch_size=2)
     assert again == first == json.loads((tmp_path / "out" / "scores.json").read_text())
     assert read_answers(tmp_path / "out" / "api-bank-1.jsonl") == rows
@@ -289,7 +289,7 @@ def test_answers_to_other_rows_are_refused_and_levels_join(tmp_path, monkeypatch
     assert list(both) == ["level 1", "level 2"] and both["level 1"] == first["level 1"]
     assert both == json.loads((out / "scores.json").read_text())
     assert json.loads((out / "config.json").read_text())["questions"]["level 2"] == both["level 2"]["questions"]
-    monkeypatch.setattr(answers, "generate", lambda *a, **k: pytest.fail("asked"))
+    monkeypatch.setattr(accuracy, "generate", lambda *a, **k: pytest.fail("asked"))
     assert evaluate_api_bank(*policy, "nano", out, {1: few, 2: second}, **settings) == both
     # The same ids and numbers, but another question; and more of the same.
     other = load(tmp_path, [owners_row(f"[Pay(amount='{i}')]", dialogue="User: Pay Bo.") for i in range(2)])

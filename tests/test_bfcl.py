@@ -15,7 +15,7 @@ from toolexpander_lite.__main__ import main
 from toolexpander_lite.base.errors import DataError, RunError, SettingsError
 from toolexpander_lite.base.runs import REPOSITORY
 from toolexpander_lite.data.tool_schemas import json_schema
-from toolexpander_lite.evaluation import answers, bfcl
+from toolexpander_lite.evaluation import accuracy, bfcl
 from toolexpander_lite.evaluation.answers import calls_text, read_answers
 from toolexpander_lite.evaluation.bfcl import (
     ANY_TYPES,
@@ -288,8 +288,8 @@ def test_a_run_that_was_cut_goes_on_and_scores_the_same(package, policy, tmp_pat
     assert len(read_answers(file)) == 3
     assert score_bfcl(cut)["simple_python"]["answered"] == 3
     asked = []
-    ask = answers.generate
-    monkeypatch.setattr(answers, "generate", lambda m, t, p, *a, **k: asked.append(len(p)) or ask(m, t, p, *a, **k))
+    ask = accuracy.generate
+    monkeypatch.setattr(accuracy, "generate", lambda m, t, p, *a, **k: asked.append(len(p)) or ask(m, t, p, *a, **k))
     resumed = evaluate_bfcl(*policy, "nano", cut, **ASKED)
     assert asked == [2, 2, 2, 1]  # the first batch is kept, the half-written one asked again
     assert without_speed(resumed) == without_speed(whole)
@@ -319,7 +319,7 @@ def test_the_invitation_is_asked_for_and_told_apart(package, tmp_path, monkeypat
     few, prompts = ASKED | {"categories": ["irrelevance"]}, {}
     for invite in (False, True):
         prompts[invite] = []
-        monkeypatch.setattr(answers, "generate", lambda m, t, p, *a, **k: prompts[invite].extend(p) or [""] * len(p))
+        monkeypatch.setattr(accuracy, "generate", lambda m, t, p, *a, **k: prompts[invite].extend(p) or [""] * len(p))
         evaluate_bfcl(model, tokenizer, "nano-rare", tmp_path / str(invite), **few, invite=invite)
     samples = [question.sample for question in load_questions("irrelevance")]
     for invite, asked in prompts.items():

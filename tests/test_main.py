@@ -1,12 +1,16 @@
 """The command line: fields of a profile can be set, a wrong one is a line, own rows go all the way."""
 
 import json
+import os
 import re
+import shlex
+import subprocess
+import sys
 
 import pytest
 
-from toolexpander_lite.__main__ import main
-from toolexpander_lite.base.runs import read_log
+from toolexpander_lite.__main__ import COMMANDS, _parser, main
+from toolexpander_lite.base.runs import REPOSITORY, read_log
 from toolexpander_lite.data.formats import to_hermes
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.worlds.nano_world import nano_samples
@@ -68,3 +72,62 @@ def test_own_rows_go_all_the_way(tmp_path, capsys):
     capsys.readouterr()
     assert main(["evaluate", *own, "--model", str(run / "final")]) == 0
     assert 0 <= json.loads(capsys.readouterr().out)["zero_shot"] <= 1
+
+
+WRONG_NAMES = {
+    "trian": "invalid choice: 'trian'",
+    "train --recipe gpro": "unknown recipe 'gpro'; choose one of paper_grpo",
+    "train --profile nono": "unknown profile 'nono'; choose one of",
+    "train --set betta=1": "'betta=1' is not NAME=VALUE",
+    "train --sed 1": "unrecognized arguments: --sed 1",
+    "train --steps two": "argument --steps: invalid int value: 'two'",
+    "preflight --recipe gpro": "unknown recipe",
+    "scan --recipe gpro": "unknown recipe",
+    "evaluate --profile nono": "unknown profile",
+    "warm-start --profile nono --out x": "unknown profile",
+    "bfcl --categories simple_pyton --out x": "simple_pyton",
+    "bfcl --limit 0 --out x": "limit is 0; it must be a whole number from 1",
+    "api-bank --levels 3 --out x": "no API-Bank level 3",
+    "api-bank --publisher me --out x": "no API-Bank level 1 by 'me'",
+    "executed --profile nono": "unknown profile",
+    "data toolrll": "unknown data source 'toolrll'; choose one of",
+    "study nano-basline --dry-run": "unknown study 'nano-basline'; choose one of",
+    "nano-policy --graded middling --out x": "invalid choice: 'middling'",
+}
+
+
+def test_a_wrong_name_is_one_line_and_nothing_slow_is_imported(tmp_path):
+    """Where torch and the libraries around it cannot be imported at all."""
+    code = (
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({['torch', 'transformers', 'trl', 'datasets', 'peft', 'scipy.stats']!r}))\n"
+        "from toolexpander_lite.__main__ import main\n"
+        f"for line in {list(WRONG_NAMES)!r}:\n"
+        "    try: status = main(line.split())\n"
+        "    except SystemExit as ended: status = ended.code\n"
+        "    assert status == 2, line\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
+                          env=os.environ | {"PYTHONPATH": str(REPOSITORY)})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(WRONG_NAMES) and all(line.startswith("error: ") for line in lines), lines
+    for (command, words), line in zip(WRONG_NAMES.items(), lines):
+        assert words in line, command
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_examples_that_parse_and_defaults(command, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    examples = re.findall(r"^  python -m toolexpander_lite (.+)$", text, re.M)
+    assert examples
+    for example in examples:
+        assert example.split()[0] == command and vars(_parser().parse_args(shlex.split(example)))["function"]
+    text = " ".join(text.split())
+    if "--profile PROFILE" in text:
+        assert f"(default {'smol' if command in ('bfcl', 'api-bank', 'executed') else 'nano'})" in text
+    if "--seed SEED" in text:
+        assert "rollouts (default 0)" in text
+    assert "(default None)" not in text and "(default False)" not in text

@@ -379,7 +379,7 @@ def test_a_hub_source_is_streamed_at_its_commit(monkeypatch):
             sent.append(number)
             yield XLAM | {"query": f"Add 1 and {number}"}
 
-    monkeypatch.setattr(row_files.datasets, "load_dataset", rows)
+    monkeypatch.setattr(datasets, "load_dataset", rows)
     report = load_samples("xlam", limit=3)
     assert [s.messages[0]["content"] for s in report.samples] == [f"Add 1 and {n}" for n in range(3)]
     assert sent == [0, 1, 2]
@@ -389,7 +389,7 @@ def test_a_hub_source_is_streamed_at_its_commit(monkeypatch):
     ]
     assert report.address == f"https://huggingface.co/datasets/Salesforce/xlam-function-calling-60k/tree/{revision}"
     load_samples("xlam", limit=1)
-    monkeypatch.setattr(row_files.datasets, "load_dataset", lambda *args, **_: [asked.append(args)])
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **_: [asked.append(args)])
     with pytest.raises(DataError, match="no usable row of 1 as hermes"):
         load_samples("hermes")
     assert asked[-1] == ("NousResearch/hermes-function-calling-v1", "func_calling_singleturn")
@@ -427,7 +427,7 @@ def test_every_trouble_with_the_hub_is_one_clear_error(monkeypatch, error, words
         yield from [XLAM] * after
         raise error
 
-    monkeypatch.setattr(row_files.datasets, "load_dataset", rows)
+    monkeypatch.setattr(datasets, "load_dataset", rows)
     with pytest.raises(DataError, match=f"{words}.*as path="):
         load_samples("xlam")
 

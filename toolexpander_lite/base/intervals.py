@@ -1,7 +1,6 @@
 """How sure is a mean over seeds? Bootstrap intervals; the seed is the unit, since families flip nearly together."""
 
 import numpy as np
-from scipy.stats import binomtest, bootstrap
 
 LEVEL = 0.95
 
@@ -24,6 +23,8 @@ def bootstrap_interval(values, level=LEVEL):
         return float("nan"), float("nan")
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0])
+    from scipy.stats import bootstrap  # late, as below: who only checks a name need not wait for it
+
     found = bootstrap(
         (values,), np.mean, confidence_level=level, n_resamples=9999, method="percentile", rng=np.random.default_rng(0)
     ).confidence_interval
@@ -49,5 +50,7 @@ def paired_difference(ours, theirs):
 
 def share_interval(hits, count):
     """Wilson's interval of the share `hits` of `count`, for accuracies over questions -> (low, high)."""
+    from scipy.stats import binomtest
+
     found = binomtest(hits, count).proportion_ci(LEVEL, method="wilson")
     return float(found.low), float(found.high)

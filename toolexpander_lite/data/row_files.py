@@ -2,7 +2,6 @@
 
 import json
 
-import datasets
 import pyarrow
 import pyarrow.parquet
 
@@ -110,6 +109,8 @@ def hub_rows(name, revision, config=None):
     Raises:
         DataError: the Hub is out of reach, knows no such data set, or wants its licence accepted first.
     """
+    import datasets  # late: it takes seconds, and a wrong name is to be refused before
+
     page = f"https://huggingface.co/datasets/{name}"
     try:
         rows = datasets.load_dataset(name, config, revision=revision, split="train", streaming=True)

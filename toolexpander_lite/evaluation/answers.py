@@ -15,8 +15,6 @@ from ..base.files import write_whole
 from ..base.runs import write_json
 from ..method.calls import parse_completion
 from ..method.prompts import check_invitation, render_prompt
-from ..models.policy import model_hash
-from .accuracy import generate
 
 
 def calls_text(calls):
@@ -49,6 +47,8 @@ def claim_folder(out, model, name, **settings):
     Raises:
         RunError: the folder cannot be written, or holds answers of another model or of other settings.
     """
+    from ..models.policy import model_hash  # late: names and numbers are refused before torch is imported
+
     out, file = Path(out), Path(out, "config.json")
     config = {"model": name, "weights": model_hash(model, adapters=True), **settings}
     try:
@@ -122,6 +122,8 @@ def answer_samples(
         RunError: the file is damaged, or holds other questions than `samples`.
         ModelError: `invite`, and the model's chat template drops the invitation.
     """
+    from .accuracy import generate
+
     if invite:
         check_invitation(tokenizer)
     file = Path(file)
