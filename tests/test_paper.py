@@ -6,10 +6,17 @@ import pytest
 
 from toolexpander_lite.base.runs import REPOSITORY, load_study
 from toolexpander_lite.method.recipes import RECIPES
-from toolexpander_lite.studies.claims import Claim
-from toolexpander_lite.studies.paper import MEASURES, PAPER, claims_lines, comparisons, hard_rows_lines, outcome
+from toolexpander_lite.studies.paper import (
+    MEASURES,
+    PAPER,
+    Comparison,
+    claims_lines,
+    comparisons,
+    hard_rows_lines,
+    outcome,
+)
 from toolexpander_lite.studies.plan import has_plan, read_plan
-from toolexpander_lite.studies.statistics import HARD_LEFT, HARD_RISES, seed_values
+from toolexpander_lite.studies.statistics import HARD_RISES, seed_values
 
 NO_RUNS = "not run yet"
 
@@ -31,11 +38,11 @@ def scanned_run(study, arm, seed, before, after, accuracy=0.5, rounds=(), **summ
 def test_the_list_is_the_papers_and_its_arms_can_be_run():
     assert len(PAPER["claims"]) == 15 and all(claim["tests"] for claim in PAPER["claims"])
     for test in [test for claim in PAPER["claims"] for test in comparisons(claim)]:
-        arms = {arm for arm in (test.ours, test.theirs) if arm}
-        if has_plan(test.study):
-            assert arms <= {arm.variant for arm in read_plan(test.study).arms}, test
-        elif test.study.startswith("paper-"):
-            assert {arm.split("-")[0] for arm in arms} <= set(RECIPES), test
+        for study, _, arm in (name.partition("/") for name in (test.ours, test.theirs) if name):
+            if has_plan(study):
+                assert arm in {arm.variant for arm in read_plan(study).arms}, test
+            elif study.startswith("paper-"):
+                assert arm.split("-")[0] in RECIPES, test
         assert test.value in MEASURES and test.expects in ("gain", "little", "no gain", "often")
 
 
@@ -50,10 +57,10 @@ def test_fewer_hard_rows_are_a_gain_and_a_missing_arm_is_said_to_be_missing(tmp_
     for seed, (grpo, replace) in enumerate([(40, 20), (50, 30), (45, 30), (41, 25), (43, 20)]):
         scanned_run(study, "paper_grpo", seed, 60, grpo)
         scanned_run(study, "paper_replace", seed, 60, replace, 0.6, collapsed=seed == 0)
-    better = outcome(tmp_path, Claim("", "", "paper-t3", "paper_replace", "paper_grpo", HARD_LEFT))
+    better = outcome(tmp_path, Comparison("paper-t3/paper_replace", "paper-t3/paper_grpo"))
     assert better["gain"] == pytest.approx((20 + 20 + 15 + 16 + 23) / 500) and better["verdict"] == "seen"
-    for arms, said in ((("paper_grpo", "paper_replace"), "reversed"), (("paper_add", "paper_grpo"), NO_RUNS)):
-        assert outcome(tmp_path, Claim("", "", "paper-t3", *arms, HARD_LEFT))["verdict"] == said
+    for ours, theirs, said in (("grpo", "replace", "reversed"), ("add", "grpo", NO_RUNS)):
+        assert outcome(tmp_path, Comparison(f"paper-t3/paper_{ours}", f"paper-t3/paper_{theirs}"))["verdict"] == said
     third = [line for line in claims_lines(tmp_path) if "`paper_replace` against `paper_grpo`: rows left hard" in line]
     assert len(third) == 1 and "0.250 against 0.438, gain +0.188 (" in third[0] and "5 seeds | seen |" in third[0]
     often = [line for line in claims_lines(tmp_path) if "`paper_grpo`: runs that collapsed" in line]
@@ -66,16 +73,16 @@ def test_fewer_hard_rows_are_a_gain_and_a_missing_arm_is_said_to_be_missing(tmp_
 def test_to_hurt_is_not_to_help(tmp_path, differences, said):
     for seed, difference in enumerate(differences):
         scanned_run(tmp_path / "runs" / "s", "mixed", seed, 60, 40, 0.5 + difference)
-        scanned_run(tmp_path / "runs" / "s", "grpo", seed, 60, 40, 0.5)
-    assert outcome(tmp_path, Claim("", "", "s", "mixed", "grpo", "zero_shot", "no gain"))["verdict"] == said
+        scanned_run(tmp_path / "runs" / "t", "grpo", seed, 60, 40, 0.5)
+    assert outcome(tmp_path, Comparison("s/mixed", "t/grpo", "zero_shot", "no gain"))["verdict"] == said
 
 
 def test_counts_without_training_are_shares_of_the_rows(tmp_path):
     (tmp_path / "benchmarks").mkdir()
     runs = {str(seed): {"rows": 200, "hard_raw": 100, "hard_random": n} for seed, n in enumerate((60, 40, 50))}
     (tmp_path / "benchmarks" / "hard_rows.json").write_text(json.dumps({"nano-graded": runs}))
-    arms = "nano-graded/hard_random", "nano-graded/hard_raw"
-    found = outcome(tmp_path, Claim("", "", "hard_rows.json", *arms, HARD_LEFT))
+    arms = (f"hard_rows.json/nano-graded/hard_{name}" for name in ("random", "raw"))
+    found = outcome(tmp_path, Comparison(*arms))
     assert (found["ours"], found["theirs"], found["verdict"]) == (0.25, 0.5, "leaning")
 
 

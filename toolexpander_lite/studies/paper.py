@@ -4,6 +4,7 @@ What has not been run is said to be so: a study, an arm or a whole claim may be 
 """
 
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..base.intervals import bootstrap_interval
@@ -23,30 +24,41 @@ MEASURES = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """What tests a claim: two arms, STUDY/ARM each; paper_claims.toml explains the fields."""
+
+    ours: str
+    theirs: str = ""
+    value: str = HARD_LEFT
+    expects: str = "gain"
+
+
 def comparisons(claim):
-    """The comparisons of an entry of `PAPER["claims"]` -> [`claims.Claim`]."""
-    return [Claim(claim["text"], claim["where"], **{"value": HARD_LEFT} | test) for test in claim["tests"]]
+    """The tests of an entry of `PAPER["claims"]` -> [`Comparison`]."""
+    return [Comparison(**test) for test in claim["tests"]]
 
 
 def outcome(assets, test):
     """A comparison -> a row of `statistics.compare`; of one that has not been run {"verdict": "not run yet"}."""
-    if test.study == COUNTS:
-        file = Path(assets) / "benchmarks" / COUNTS
-        sides = [_counted(read_json(file), arm) if file.exists() else {} for arm in (test.ours, test.theirs)]
-    elif test.expects == "often":
-        return {"verdict": "not run yet"} | often(Path(assets) / "runs" / test.study, test)
-    else:
-        folder = Path(assets) / "runs" / test.study
-        study = load_study(folder) if find_runs(folder) else None
-        sides = [{} if study is None else seed_values(study[study.variant == arm], test.value)
-                 for arm in (test.ours, test.theirs)]  # fmt: skip
+    if test.expects == "often":
+        study, arm = test.ours.split("/")
+        found = often(Path(assets) / "runs" / study, Claim("", "", study, arm, value=test.value, expects="often"))
+        return {"verdict": "not run yet"} | found
+    sides = [_by_seed(Path(assets), arm, test.value) for arm in (test.ours, test.theirs)]
     return compare(*sides, test.value in FEWER, test.expects)
 
 
-def _counted(found, arm):
-    """{seed: hard rows as a share of all} of "POLICY/COUNT" in hard_rows.json."""
-    policy, count = arm.split("/")
-    return {seed: run[count] / run["rows"] for seed, run in found.get(policy, {}).items()}
+def _by_seed(assets, name, value):
+    """{seed: value} of an arm; of one without runs {}."""
+    study, *rest = name.split("/")
+    if study == COUNTS:
+        file, (policy, count) = assets / "benchmarks" / COUNTS, rest
+        found = read_json(file).get(policy, {}) if file.exists() else {}
+        return {seed: run[count] / run["rows"] for seed, run in found.items()}
+    folder = assets / "runs" / study
+    runs = load_study(folder) if find_runs(folder) else None
+    return {} if runs is None else seed_values(runs[runs.variant == rest[0]], value)
 
 
 def claims_lines(assets):
@@ -63,11 +75,8 @@ def claims_lines(assets):
 
 
 def _arms(test):
-    """Which arms a test compares; of the counts without training, which examples on which policy."""
-    names = [name.split("/")[-1].replace("hard_", "examples: ") if test.study == COUNTS else f"`{name}`"
-             for name in (test.ours, test.theirs) if name]  # fmt: skip
-    on = f" (`{test.ours.split('/')[0]}`)" if test.study == COUNTS else ""
-    return " against ".join(names).replace("examples: raw", "none") + on
+    """Which arms a test compares."""
+    return " against ".join(f"`{name.partition('/')[2]}`" for name in (test.ours, test.theirs) if name)
 
 
 def _result(test, found):
@@ -81,12 +90,16 @@ def _result(test, found):
 
 
 def _command(test):
-    """The command that makes a test's runs once more."""
-    if test.study == COUNTS:
+    """The commands that make a test's runs once more."""
+    if test.ours.startswith(COUNTS):
         return "`python benchmarks/hard_rows.py --out out/hard_rows.json`"
-    names = ",".join(filter(None, (test.ours, test.theirs)))
-    command = f"`python -m toolexpander_lite study {test.study} --only {names} --runs out/again`"
-    return command if has_plan(test.study) else "no plan yet"
+    arms = {}
+    for study, _, arm in (name.partition("/") for name in (test.ours, test.theirs) if name):
+        arms.setdefault(study, []).append(arm)
+    if not all(map(has_plan, arms)):
+        return "no plan yet"
+    again = "`python -m toolexpander_lite study {} --only {} --runs out/again`"
+    return ", ".join(again.format(study, ",".join(names)) for study, names in arms.items())
 
 
 def hard_rows_lines(folder):

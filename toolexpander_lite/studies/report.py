@@ -19,7 +19,7 @@ from .study_figures import KEY_SEEDS, docs_figures
 from .tables import markdown_table, runs_table
 
 CHAPTERS = (  # studies with a table in docs/results.md; heading and words are in their plans
-    "paper-t3", "nano-hard-sampling", "nano-map", "nano-examples", "nano-ablation", "nano-hard-first",
+    "paper-t3", "paper-roads", "nano-hard-sampling", "nano-map", "nano-examples", "nano-ablation", "nano-hard-first",
     "nano-ablation-hard", "nano-ablation-long", "nano-sensitivity",
 )  # fmt: skip
 BEGIN, END = "<!-- results: made by `python -m toolexpander_lite report` -->", "<!-- end of results -->"
@@ -236,7 +236,7 @@ def demonstration_lines(folder):
     ]
 
 
-TABLES = {"nano-map": map_lines, "paper-t3": hard_rows_lines}  # instead of `arms_lines`
+TABLES = {"nano-map": map_lines, "paper-t3": hard_rows_lines, "paper-roads": hard_rows_lines}  # instead of `arms_lines`
 
 
 def equal_rewards_lines(benchmarks, runs):
