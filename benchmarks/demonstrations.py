@@ -23,15 +23,15 @@ from toolexpander_lite.base.errors import KitError
 from toolexpander_lite.base.runs import software_versions, write_json
 from toolexpander_lite.evaluation.accuracy import generate
 from toolexpander_lite.method.calls import judge
-from toolexpander_lite.method.demonstrations import DemoBank
 from toolexpander_lite.method.hard_sampling import DRAWS
 from toolexpander_lite.method.prompts import render_prompt
-from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.method.samples import tool_name
 from toolexpander_lite.models.hardware import describe_hardware
 from toolexpander_lite.models.policy import load_policy, model_hash
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.splits import load_splits
+from toolexpander_lite.variants.demonstrations import VariantBank
+from toolexpander_lite.variants.recipes import get_recipe
 
 WAYS = ("alone", "again", "demonstrated", "listed")
 RECIPE = get_recipe("toolexpander")
@@ -81,7 +81,7 @@ def measure(name, profile, seeds):
     for seed in seeds:
         train = load_splits(profile, seed, tokenizer).train
         tell = lambda text: print(f"{name}, {text}", flush=True)  # noqa: E731
-        for way, found in ask(model, tokenizer, train, DemoBank(train), profile, seed, tell).items():
+        for way, found in ask(model, tokenizer, train, VariantBank(train), profile, seed, tell).items():
             groups[way] += found
     return [
         {"policy": name, "weights": model_hash(model), "asked": way, "groups": len(found),

@@ -29,14 +29,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from toolexpander_lite.base.errors import KitError
 from toolexpander_lite.base.runs import read_jsonl, software_versions
-from toolexpander_lite.method.demonstrations import DemoBank
 from toolexpander_lite.method.prompts import gold_completion, render_prompt
-from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.models.hardware import describe_hardware, pick_dtype
 from toolexpander_lite.models.memory import SIZES, count_parameters, qwen25_config
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.trial_steps import measure_steps, peak_memory
+from toolexpander_lite.variants.demonstrations import VariantBank
+from toolexpander_lite.variants.recipes import get_recipe
 from toolexpander_lite.worlds.nano_policy import build_tokenizer
 from toolexpander_lite.worlds.nano_world import nano_samples
 
@@ -127,7 +127,7 @@ def fit_samples(tokenizer, prompt_tokens, demo_tokens=DEMO_TOKENS):
     questions = [filled(s, prompt_tokens - n) for s, n in zip(samples, lengths)]
     shown = [len(tokenizer(s.messages[0]["content"] + " " + gold_completion(s)).input_ids) for s in samples]
     # The template's turn markers around question and answer are not counted.
-    return questions, DemoBank([filled(s, demo_tokens - n) for s, n in zip(samples, shown)])
+    return questions, VariantBank([filled(s, demo_tokens - n) for s, n in zip(samples, shown)])
 
 
 def measure(row, folder, steps):

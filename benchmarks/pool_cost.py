@@ -19,12 +19,12 @@ from pathlib import Path
 from turns import compare, in_the_studies_environment, take_turns
 
 from toolexpander_lite.base.runs import software_versions, write_json
-from toolexpander_lite.method import assemble as assembling
-from toolexpander_lite.method.hardness import HardSamplePool
-from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.models.hardware import describe_hardware
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.train import train
+from toolexpander_lite.variants import assemble as assembling
+from toolexpander_lite.variants.recipes import get_recipe
+from toolexpander_lite.variants.visit_pool import VisitPool
 
 PROMPTS = 16  # of a nano step
 
@@ -37,7 +37,7 @@ def resident():
 def memory(samples):
     ids = [f"sample-{n:09d}" for n in range(samples)]
     before = resident()
-    pool = HardSamplePool(ids)
+    pool = VisitPool(ids)
     fresh = resident()
     for step, id in enumerate(ids):
         pool.observe(id, "plain", 10, 0, step // PROMPTS)
@@ -62,7 +62,7 @@ def main():
     arguments = parser.parse_args()
     held = memory(arguments.samples)
     print(held, flush=True)
-    assembling.HardSamplePool = functools.partial(HardSamplePool, window=10**9)
+    assembling.VisitPool = functools.partial(VisitPool, window=10**9)
     profile = get_profile("nano", steps=arguments.steps + 1, eval_every=arguments.steps + 1)
     with tempfile.TemporaryDirectory() as folder:
 

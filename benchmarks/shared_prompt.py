@@ -51,7 +51,6 @@ from turns import CLOCKS, in_the_studies_environment, ratio_of, take_turns
 
 from toolexpander_lite.base.runs import read_json, software_versions, write_json
 from toolexpander_lite.method.prompts import render_prompt
-from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.method.rewards import conjunctive_reward
 from toolexpander_lite.method.samples import training_columns
 from toolexpander_lite.models.hardware import describe_hardware
@@ -61,6 +60,7 @@ from toolexpander_lite.models.shared_prompt import share_prompts, unshare
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.splits import load_splits, training_rows
 from toolexpander_lite.training.train import grpo_config
+from toolexpander_lite.variants.recipes import get_recipe
 from toolexpander_lite.worlds.api_tasks import api_tasks
 
 SMOL = {"attention": "sdpa", "micro_batch": 5, "max_completion_length": 96, "max_prompt_tokens": 800}

@@ -23,13 +23,13 @@ from trl import GRPOTrainer
 from turns import compare, in_the_studies_environment, take_turns
 
 from toolexpander_lite.base.runs import software_versions, write_json
-from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.method.rewards import conjunctive_reward
 from toolexpander_lite.models.hardware import describe_hardware
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.record import RolloutRecorder
 from toolexpander_lite.training.train import grpo_config, train
+from toolexpander_lite.variants.recipes import get_recipe
 
 
 class Note(TrainerCallback):

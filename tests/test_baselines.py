@@ -13,11 +13,8 @@ from transformers import AutoTokenizer
 from toolexpander_lite.base.errors import PoolError
 from toolexpander_lite.base.runs import read_jsonl, read_log
 from toolexpander_lite.method.calls import judge
-from toolexpander_lite.method.demonstrations import DemoBank
 from toolexpander_lite.method.hard_sampling import PoolReward
 from toolexpander_lite.method.prompts import gold_completion, render_prompt
-from toolexpander_lite.method.recipes import RULES as NAMES
-from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.method.samples import training_columns
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.record import STATE_LETTERS
@@ -33,6 +30,8 @@ from toolexpander_lite.variants.baselines import (
     VisitHistory,
     hint_prefix,
 )
+from toolexpander_lite.variants.demonstrations import VariantBank
+from toolexpander_lite.variants.recipes import get_recipe
 from toolexpander_lite.worlds.nano_policy import build_tokenizer
 from toolexpander_lite.worlds.nano_world import HARD_FAMILIES, nano_samples
 
@@ -182,7 +181,7 @@ def test_replace(step, seen, decision):
 
 
 def test_all_rules_are_tested_here():
-    assert tuple(RULES) == NAMES == ("exclude_hard", "difficulty_filter", "greso", "icl_seeding", "hint", "replace")
+    assert tuple(RULES) == ("exclude_hard", "difficulty_filter", "greso", "icl_seeding", "hint", "replace")
 
 
 # Hints
@@ -332,7 +331,7 @@ def test_a_fallback_is_counted_once_a_group():
 
 def make_server(rule, samples, tokenizer, history=None, round_steps=4, source="gold", **options):
     history = history or VisitHistory([s.id for s in samples])
-    bank = DemoBank(samples, source)
+    bank = VariantBank(samples, source)
     return history, BaselineServer(
         rule, history, training_columns(samples), round_steps, bank, samples, tokenizer, **options
     )

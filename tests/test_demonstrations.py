@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import pytest
 
 from toolexpander_lite.base.errors import DataError, PoolError, SettingsError
-from toolexpander_lite.method.demonstrations import DemoBank, offering
+from toolexpander_lite.method.demonstrations import offering
 from toolexpander_lite.method.hard_sampling import PoolReward
-from toolexpander_lite.method.hardness import HardSamplePool
 from toolexpander_lite.method.prompts import gold_completion, render_prompt
 from toolexpander_lite.method.samples import SolvedSample, ToolSample
+from toolexpander_lite.variants.demonstrations import VariantBank
+from toolexpander_lite.variants.visit_pool import VisitPool
 from toolexpander_lite.worlds.nano_policy import build_tokenizer
 from toolexpander_lite.worlds.nano_world import nano_samples
 
@@ -40,15 +41,15 @@ def drawn(bank, sample, count=1, draws=200, **options):
 
 def test_what_cannot_be_a_bank_is_refused():
     with pytest.raises(DataError, match="'t' is from split 'test'; demonstrations come from train"):
-        DemoBank([sample("t", "a", ["a"], 1, split="test")])
+        VariantBank([sample("t", "a", ["a"], 1, split="test")])
     with pytest.raises(SettingsError, match="unknown demonstration source 'best'; choose one of random, ver"):
-        DemoBank([], "best")
+        VariantBank([], "best")
 
 
 @pytest.mark.parametrize("source", ["gold", "random", "verified", "corrupted", "other_tool"])
 def test_the_draw_follows_the_generator_and_never_repeats_a_sample(source):
     samples = nano_samples("train", 12, families=["book_taxi", "play_song"])
-    bank = DemoBank(samples, source, per_tool=3)
+    bank = VariantBank(samples, source, per_tool=3)
     draws = [bank.choose(samples[0], 3, random.Random(seed)) for seed in range(20)]
     assert draws == [bank.choose(samples[0], 3, random.Random(seed)) for seed in range(20)]
     assert all(len({d.id for d in demos}) == len(demos) == 3 for demos in draws)
@@ -65,7 +66,7 @@ def test_for_each_tool_on_offer_other_rows_that_use_it():
     ]  # fmt: skip
     both = sample("both", "f", ["f", "h"], 7)
     both.calls.append({"name": "h", "arguments": {}})
-    bank = DemoBank([asked, *others, both], "random", per_tool=2)
+    bank = VariantBank([asked, *others, both], "random", per_tool=2)
     for seed in range(50):
         shown = bank.choose(asked, 4, random.Random(seed))
         assert sorted(d.calls[0]["name"] for d in shown) == ["f", "f", "g", "g"]
@@ -75,12 +76,12 @@ def test_for_each_tool_on_offer_other_rows_that_use_it():
     firsts = {bank.choose(asked, 1, random.Random(seed))[0].calls[0]["name"] for seed in range(50)}
     assert firsts == {"f", "g"}, "no tool is favoured: that would tell which is right"
     offers_both = sample("b", "f", ["f", "h"], 3)
-    assert "both" in drawn(DemoBank([asked, both], "random"), offers_both, count=9, draws=1)
+    assert "both" in drawn(VariantBank([asked, both], "random"), offers_both, count=9, draws=1)
 
 
 def test_a_tool_that_is_not_on_offer_brings_its_schema():
     asked, others = sample("a", "f", ["f"], 1), [sample(f"h{n}", "h", ["h", "x"], n) for n in range(3)]
-    bank = DemoBank([asked, *others, sample("b", "f", ["f"], 2)], "other_tool")
+    bank = VariantBank([asked, *others, sample("b", "f", ["f"], 2)], "other_tool")
     shown = bank.choose(asked, 1, random.Random(0))
     assert [d.calls[0]["name"] for d in shown] == ["h"]
     assert [t["function"]["name"] for t in offering(asked, shown).tools] == ["f", "h"], "and no tool it does not call"
@@ -93,20 +94,20 @@ def test_gold_is_of_the_tool_that_is_right_and_shares_no_value():
         sample("same-value", "f", ["f"], 1), sample("same-query", "f", ["f"], 2, query="question a"),
         sample("other-tool", "g", ["g"], 3), sample("text-one", "f", ["f"], "1"), sample("fits", "f", ["f"], 4),
     ]  # fmt: skip
-    assert set(drawn(DemoBank([asked, *others]), asked)) == {"text-one", "fits"}
+    assert set(drawn(VariantBank([asked, *others]), asked)) == {"text-one", "fits"}
 
 
 def test_an_answer_that_is_equal_is_never_shown():
     """1.0 is 1 to the judge."""
     asked, same = sample("a", "f", ["f"], 1), sample("b", "f", ["f"], 1.0)
     for source in ("gold", "random"):
-        assert drawn(DemoBank([asked, same], source), asked) == {}
-        assert drawn(DemoBank([asked, sample("c", "f", ["f"], True)], source), asked) != {}
+        assert drawn(VariantBank([asked, same], source), asked) == {}
+        assert drawn(VariantBank([asked, sample("c", "f", ["f"], True)], source), asked) != {}
 
 
 def test_corrupted_shows_the_right_names_with_values_of_other_calls():
     samples = nano_samples("train", 12, families=["book_taxi", "play_song"])
-    golds, bank = {s.id: s for s in samples}, DemoBank(samples, "corrupted")
+    golds, bank = {s.id: s for s in samples}, VariantBank(samples, "corrupted")
     asked = samples[0]
     elsewhere = {value for s in samples if s.id != asked.id for value in arguments_of(s).values()}
     for seed in range(100):
@@ -121,15 +122,15 @@ def test_corrupted_shows_the_right_names_with_values_of_other_calls():
 
 def test_corrupted_keeps_a_value_that_nothing_differs_from():
     asked, *others = (sample(f"s{n}", "f", ["f"], value) for n, value in enumerate([1, 2, 2]))
-    shown = drawn(DemoBank([asked, *others], "corrupted"), asked)
+    shown = drawn(VariantBank([asked, *others], "corrupted"), asked)
     assert [arguments_of(shown[id]) for id in ("s1", "s2")] == [{"x": 2}, {"x": 2}]
 
 
 def test_own_shows_what_the_policy_wrote_when_it_first_solved_a_sample():
     samples = nano_samples("train", 12, families=["book_taxi"])
     asked, tokenizer = samples[0], build_tokenizer()
-    found = list(drawn(DemoBank(samples), asked).values())[0]
-    bank = DemoBank(samples, "own")
+    found = list(drawn(VariantBank(samples), asked).values())[0]
+    bank = VariantBank(samples, "own")
     assert bank.choose(asked, 3, random.Random(0)) == [], "nothing is solved yet"
     bank.learn(found.id, "<think>queen</think>", 5)
     assert bank.choose(asked, 3, random.Random(0), step=6) == [], "step 6 may be rendered before step 5 is known"
@@ -144,7 +145,7 @@ def test_own_shows_what_the_policy_wrote_when_it_first_solved_a_sample():
 
 def test_own_solutions_of_the_sample_itself_or_with_its_values_are_never_shown():
     asked, same, fits = sample("a", "f", ["f"], 1), sample("b", "f", ["f"], 1), sample("c", "f", ["f"], 2)
-    bank = DemoBank([asked, same, fits], "own")
+    bank = VariantBank([asked, same, fits], "own")
     for known in (asked, same):
         bank.learn(known.id, "text", 1)
     assert bank.choose(asked, 2, random.Random(0)) == []
@@ -159,14 +160,14 @@ def test_it_says_who_gets_none_and_why():
     samples = [*others, once, twin, same]
     none = {"once": "no_other_row", "twin": "same_answer", "same": "same_answer"}
     for source, missing in (("random", none), ("gold", none), ("corrupted", none), ("other_tool", {}), ("own", {})):
-        assert DemoBank(samples, source).why_without(samples) == missing
-        assert DemoBank(samples, source).without_demonstration(samples) == list(missing)
-    assert DemoBank(samples, "random").choose(once, 1, random.Random(0)) == []
+        assert VariantBank(samples, source).why_without(samples) == missing
+        assert list(VariantBank(samples, source).why_without(samples)) == list(missing)
+    assert VariantBank(samples, "random").choose(once, 1, random.Random(0)) == []
 
 
 def test_saved_solutions_are_the_same_again(tmp_path):
     samples, file = nano_samples("train", 12, families=["book_taxi"]), tmp_path / "demonstrations.json"
-    bank, again = DemoBank(samples, "own"), DemoBank(samples, "own")
+    bank, again = VariantBank(samples, "own"), VariantBank(samples, "own")
     for step, solved in enumerate(samples[1:9]):
         bank.learn(solved.id, f"text {step} <tool_call> é", step)
     bank.save(file)
@@ -192,13 +193,13 @@ def test_saved_solutions_are_the_same_again(tmp_path):
 @pytest.mark.parametrize("source, known", [("own", {"a": [4, "right"], "c": [4, "right too"]}), ("gold", {})])
 def test_the_reward_tells_the_bank_of_right_rollouts(source, known, tmp_path):
     """The first right text of each sample, with the step it was found in; a bank that shows gold needs none."""
-    bank, ids = DemoBank([], source), ["a"] * 3 + ["b"] * 3 + ["c"] * 3
+    bank, ids = VariantBank([], source), ["a"] * 3 + ["b"] * 3 + ["c"] * 3
     texts = ["wrong", "right", "right again", "wrong", "no", "none", "right too", "right", "wrong"]
 
     def reward(prompts, completions, **columns):
         return [float(text.startswith("right")) for text in completions]
 
-    wrapped = PoolReward(reward, HardSamplePool(["a", "b", "c"]), bank)
+    wrapped = PoolReward(reward, VisitPool(["a", "b", "c"]), bank.learn if source == "own" else None)
     assert wrapped.__name__ == "reward"
     for step in (3, 4):
         state = SimpleNamespace(global_step=step)

@@ -10,19 +10,20 @@ from hypothesis import strategies as st
 from trl import GRPOConfig, GRPOTrainer
 
 from toolexpander_lite.base.errors import SettingsError
+from toolexpander_lite.base.groups import group_advantages
 from toolexpander_lite.method.hard_sampling import PoolReward
-from toolexpander_lite.method.hardness import HardSamplePool
-from toolexpander_lite.method.recipes import get_recipe
-from toolexpander_lite.method.rewards import GRID, group_advantages, quantise
-from toolexpander_lite.method.self_examples import ExampleBonus
+from toolexpander_lite.method.rewards import GRID, quantise
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.splits import training_rows
+from toolexpander_lite.variants.recipes import get_recipe
+from toolexpander_lite.variants.self_examples import OneExampleBonus
+from toolexpander_lite.variants.visit_pool import VisitPool
 from toolexpander_lite.worlds.nano_world import EASY_FAMILIES, nano_samples
 
-BONUS = ExampleBonus(0.01).bonus
+BONUS = OneExampleBonus(0.01).bonus
 # Task reward and bonus of the groups of one batch: solved, failed and graded ones, paid and unpaid.
-GROUPS = [(1.0, BONUS), (0.0, BONUS), (1.0, ExampleBonus(0.2).bonus), (0.1 + 0.2, 0.0), (6 * 2 / 7 - 3, 0.0),
+GROUPS = [(1.0, BONUS), (0.0, BONUS), (1.0, OneExampleBonus(0.2).bonus), (0.1 + 0.2, 0.0), (6 * 2 / 7 - 3, 0.0),
           (4.0, BONUS)]  # fmt: skip
 
 
@@ -60,7 +61,7 @@ def test_equal_groups_leave_every_weight_as_it_was(size, micro_batch, tmp_path):
     samples = nano_samples("train", 2, families=EASY_FAMILIES)
 
     def task(**columns):
-        return PoolReward(paid_by_group(0), HardSamplePool([s.id for s in samples]))(
+        return PoolReward(paid_by_group(0), VisitPool([s.id for s in samples]))(
             **{**columns, "served": ["plain"] * len(columns["prompts"])}
         )
 
@@ -98,9 +99,9 @@ def test_every_reward_of_the_kit_is_a_multiple():
         return [1 / 3, None]
 
     columns = {"sample_id": ["a", "a"], "served": ["plain"] * 2, "trainer_state": SimpleNamespace(global_step=0)}
-    third, nothing = PoolReward(thirds, HardSamplePool(["a"]))(["q"] * 2, ["x"] * 2, **columns)
+    third, nothing = PoolReward(thirds, VisitPool(["a"]))(["q"] * 2, ["x"] * 2, **columns)
     assert (third * GRID).is_integer() and nothing is None
-    assert (ExampleBonus(0.01).bonus * GRID).is_integer()
+    assert (OneExampleBonus(0.01).bonus * GRID).is_integer()
 
 
 def test_a_bonus_too_small_to_be_paid_exactly_is_refused():

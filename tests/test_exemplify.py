@@ -10,10 +10,10 @@ from toolexpander_lite.base.errors import ModelError
 from toolexpander_lite.base.runs import read_jsonl, read_log
 from toolexpander_lite.evaluation.accuracy import evaluate
 from toolexpander_lite.evaluation.answers import answer_samples
-from toolexpander_lite.method.recipes import RECIPES, get_recipe
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.train import train
+from toolexpander_lite.variants.recipes import RECIPES, get_recipe
 from toolexpander_lite.worlds.nano_world import HARD_FAMILIES, nano_samples
 
 # Three prompts of each hard family and half of the easy ones would do; 12 prompts a step, 10 rollouts each.

@@ -11,12 +11,12 @@ import pytest
 
 from toolexpander_lite.__main__ import _parser
 from toolexpander_lite.base.runs import REPOSITORY, read_jsonl
-from toolexpander_lite.method.demonstrations import DemoBank
 from toolexpander_lite.method.prompts import gold_completion, render_prompt
 from toolexpander_lite.method.samples import ToolSample
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.splits import load_splits
+from toolexpander_lite.variants.demonstrations import VariantBank
 from toolexpander_lite.worlds.nano_policy import build_tokenizer
 from toolexpander_lite.worlds.nano_world import nano_samples
 
@@ -392,12 +392,12 @@ def test_a_demonstrations_tool_is_listed_beside_the_rows_own():
         for n, name in enumerate(("apple", "pear"))
     )  # fmt: skip
     _, tokenizer = load_policy(get_profile("nano-invited"))
-    found = demonstrations.prompts_of(asked, DemoBank([asked, shown]), tokenizer, 4096, 0)
+    found = demonstrations.prompts_of(asked, VariantBank([asked, shown]), tokenizer, 4096, 0)
     assert list(found) == ["demonstrated", "listed"]
     more = replace(asked, tools=[tool("pear"), *asked.tools])
     for way, sample in (("demonstrated", asked), ("listed", more)):
         assert found[way] == render_prompt(sample, tokenizer, [shown], invite=True)
-    assert demonstrations.prompts_of(asked, DemoBank([asked, shown]), tokenizer, 8, 0) == {}, "none fits"
+    assert demonstrations.prompts_of(asked, VariantBank([asked, shown]), tokenizer, 8, 0) == {}, "none fits"
 
 
 def test_only_hard_questions_are_asked_again(monkeypatch):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from toolexpander_lite.evaluation.accuracy import ask_policy, choose_demos, gold_logprobs
-from toolexpander_lite.method.demonstrations import DemoBank
 from toolexpander_lite.method.hard_sampling import count_right
 from toolexpander_lite.method.prompts import gold_completion, render_prompt
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.variants.demonstrations import VariantBank
 from toolexpander_lite.worlds.graded_policy import build_graded_tokenizer, graded_row
 from toolexpander_lite.worlds.graded_world import (
     NOISE,
@@ -98,13 +98,13 @@ def test_right_demonstrations_of_the_same_tool_help_and_no_others(policy):
         return gold_logprobs(model, tokenizer, held_out, demos).exp().mean().item()
 
     def of_its_tool(source):
-        shown = choose_demos(held_out, DemoBank(train, source, per_tool=1), 2)
+        shown = choose_demos(held_out, VariantBank(train, source, per_tool=1), 2)
         return [[demo for demo in demos if demo.family == s.family] for s, demos in zip(held_out, shown)]
 
     plain, kinds = chance(None), {"right": of_its_tool("random"), "wrong values": of_its_tool("corrupted")}
-    kinds["another tool"] = choose_demos(held_out, DemoBank(train, "other_tool", per_tool=1), 1)
+    kinds["another tool"] = choose_demos(held_out, VariantBank(train, "other_tool", per_tool=1), 1)
     assert all(len(demos) == 1 for shown in kinds.values() for demos in shown)
     lift = {kind: chance(shown) - plain for kind, shown in kinds.items()}
     assert lift["right"] > 0.1 and lift["right"] >= 5 * max(lift["wrong values"], lift["another tool"]), lift
     # With one of each tool on offer, as rounds serve them, the distractor's takes some of it back.
-    assert chance(choose_demos(held_out, DemoBank(train, "random", per_tool=1), 2)) - plain > 0.1
+    assert chance(choose_demos(held_out, VariantBank(train, "random", per_tool=1), 2)) - plain > 0.1

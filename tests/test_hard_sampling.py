@@ -16,11 +16,9 @@ from trl import GRPOConfig, GRPOTrainer
 from toolexpander_lite.base.errors import PoolError
 from toolexpander_lite.base.runs import read_jsonl, read_log
 from toolexpander_lite.method import hardness as sample_pool
-from toolexpander_lite.method.demonstrations import DemoBank
 from toolexpander_lite.method.hard_sampling import PoolReward, PromptServer
-from toolexpander_lite.method.hardness import FALLBACKS, STATES, HardSamplePool
+from toolexpander_lite.method.hardness import FALLBACKS
 from toolexpander_lite.method.prompts import render_prompt
-from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.method.rewards import conjunctive_reward
 from toolexpander_lite.method.samples import training_columns
 from toolexpander_lite.models.policy import load_policy
@@ -28,11 +26,14 @@ from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.record import STATE_LETTERS, Rounds, rewind
 from toolexpander_lite.training.splits import in_training_order
 from toolexpander_lite.training.train import train
+from toolexpander_lite.variants.demonstrations import VariantBank
+from toolexpander_lite.variants.recipes import get_recipe
+from toolexpander_lite.variants.visit_pool import VisitPool
 from toolexpander_lite.worlds.nano_world import nano_samples
 
 
 def test_hard_then_demonstrated_then_retested_then_back():
-    pool = HardSamplePool(["a", "b"])
+    pool = VisitPool(["a", "b"])
     assert pool.mode("a") == "plain" and pool.counts()["unseen"] == 2
     pool.observe("a", "plain", 10, 0, step=1)
     assert pool.mode("a") == "demonstrated"
@@ -54,7 +55,7 @@ def test_hard_then_demonstrated_then_retested_then_back():
 
 
 def test_small_groups_add_up_to_the_window_and_a_success_starts_it_over():
-    pool = HardSamplePool(["a"])
+    pool = VisitPool(["a"])
     for step in range(2):
         pool.observe("a", "plain", 4, 0, step)
         assert pool.mode("a") == "plain"
@@ -67,7 +68,7 @@ def test_small_groups_add_up_to_the_window_and_a_success_starts_it_over():
 
 
 def test_nine_failures_are_not_hard_and_ten_are():
-    pool = HardSamplePool(["a", "b"])
+    pool = VisitPool(["a", "b"])
     pool.observe("a", "plain", 9, 0, 1)
     pool.observe("b", "plain", 10, 0, 1)
     assert (pool.mode("a"), pool.mode("b")) == ("plain", "demonstrated")
@@ -75,7 +76,7 @@ def test_nine_failures_are_not_hard_and_ten_are():
 
 def test_the_mode_it_was_served_in_counts_not_the_mode_it_has_now():
     """The loader fetches ahead: a plain prompt may come back after its sample was found hard."""
-    pool = HardSamplePool(["a"])
+    pool = VisitPool(["a"])
     pool.observe("a", "plain", 10, 0, 1)
     pool.observe("a", "plain", 10, 0, 2)
     assert pool.mode("a") == "demonstrated"
@@ -87,7 +88,7 @@ def test_the_mode_it_was_served_in_counts_not_the_mode_it_has_now():
 
 def test_retest_at_the_rounds_end_and_never():
     for retest, expected in (("round_end", "retest"), ("never", "demonstrated")):
-        pool = HardSamplePool(["a"], retest=retest)
+        pool = VisitPool(["a"], retest=retest)
         pool.observe("a", "plain", 10, 0, 1)
         pool.observe("a", "demonstrated", 10, 9, 2)
         assert pool.mode("a") == "demonstrated"
@@ -97,7 +98,7 @@ def test_retest_at_the_rounds_end_and_never():
 
 def test_a_rounds_end_is_known_from_the_second_step_after_it():
     """The loader has rendered the next step already when a round ends; a resumed run has not, and must not differ."""
-    pool = HardSamplePool(["a"], retest="round_end")
+    pool = VisitPool(["a"], retest="round_end")
     pool.observe("a", "plain", 10, 0, 1)
     assert [pool.mode("a", step) for step in (1, 4, 9)] == ["demonstrated"] * 3
     pool.end_round(4)
@@ -110,7 +111,7 @@ def test_a_rounds_end_is_known_from_the_second_step_after_it():
 
 
 def test_a_retest_after_success_has_no_lag():
-    pool = HardSamplePool(["a"])
+    pool = VisitPool(["a"])
     pool.observe("a", "plain", 10, 0, 1)
     pool.observe("a", "demonstrated", 10, 1, 3)
     pool.end_round(4)
@@ -118,7 +119,7 @@ def test_a_retest_after_success_has_no_lag():
 
 
 def test_a_retest_that_waits_is_not_put_off_by_the_next_rounds_end():
-    pool = HardSamplePool(["a", "b"], retest="round_end")
+    pool = VisitPool(["a", "b"], retest="round_end")
     pool.observe("a", "plain", 10, 0, 1)
     pool.end_round(4)
     before = pool.mode("a", 9)  # as the loader renders it during step 8
@@ -129,7 +130,7 @@ def test_a_retest_that_waits_is_not_put_off_by_the_next_rounds_end():
 
 
 def test_states_are_in_the_order_of_the_ids_and_counts_are_theirs():
-    pool = HardSamplePool(["retest", "unseen", "returned", "hard", "solved", "failed", "short"])
+    pool = VisitPool(["retest", "unseen", "returned", "hard", "solved", "failed", "short"])
     for id in ("retest", "returned", "hard"):
         pool.observe(id, "plain", 10, 0, 1)
     pool.observe("solved", "plain", 10, 10, 1)
@@ -141,18 +142,18 @@ def test_states_are_in_the_order_of_the_ids_and_counts_are_theirs():
     pool.observe("returned", "plain", 10, 1, 5)
     assert pool.states() == ["retest", "unseen", "returned", "demonstrated", "solved", "plain", "plain"]
     counts = {"unseen": 1, "solved": 1, "returned": 1, "plain": 2, "demonstrated": 1, "retest": 1}
-    assert pool.counts() == counts and list(pool.counts()) == list(STATES)
+    assert pool.counts() == counts and list(pool.counts()) == list(VisitPool.STATES)
     assert "after 3 visits, 2 of 30 rollouts right." in pool.explain("returned")
 
 
 def test_returned_is_solved_and_hard_before():
-    pool = HardSamplePool(["a"])
+    pool = VisitPool(["a"])
     states = []
     for served, right in (("plain", 0), ("plain", 3), ("plain", 0), ("plain", 1), ("demonstrated", 9)):
         pool.observe("a", served, 10, right, 1)
         states += pool.states()
     assert states == ["demonstrated", "returned", "demonstrated", "returned", "returned"]
-    pool = HardSamplePool(["a"])
+    pool = VisitPool(["a"])
     pool.observe("a", "plain", 4, 0, 1)
     pool.observe("a", "plain", 10, 3, 2)
     assert pool.states() == ["solved"], "a few failures at first are not hard"
@@ -160,17 +161,17 @@ def test_returned_is_solved_and_hard_before():
 
 def test_the_oldest_decisions_are_forgotten(monkeypatch, tmp_path):
     """Of five decisions the last three are told, also from a file that holds more; modes do not hang on them."""
-    pool = HardSamplePool(["a", "b"])
+    pool = VisitPool(["a", "b"])
     assert pool._events.maxlen == sample_pool.EVENTS_KEPT == 100_000
     pools = [pool]
     monkeypatch.setattr(sample_pool, "EVENTS_KEPT", 3)
-    pools.append(HardSamplePool(["a", "b"]))
+    pools.append(VisitPool(["a", "b"]))
     for pool in pools:
         for id, step, right in (("b", 1, 0), ("a", 2, 0), ("a", 3, 1), ("a", 4, 0), ("a", 5, 1)):
             pool.observe(id, "plain", 10, right, step)
     full, short = pools
     full.save(tmp_path / "pool.json")
-    loaded = HardSamplePool(["a", "b"])
+    loaded = VisitPool(["a", "b"])
     loaded.load(tmp_path / "pool.json")
     for pool in (short, loaded):
         assert [line.split()[1] for line in pool.explain("a").splitlines()[1:]] == ["3", "4", "5"]
@@ -181,7 +182,7 @@ def test_the_oldest_decisions_are_forgotten(monkeypatch, tmp_path):
 
 
 def test_fallbacks_are_counted_saved_and_judged_as_plain(tmp_path):
-    pool = HardSamplePool(["a", "b"])
+    pool = VisitPool(["a", "b"])
     assert pool.fallbacks == dict.fromkeys(FALLBACKS, 0)
     pool.observe("a", "plain", 10, 0, 1)
     pool.observe("a", "plain", 10, 0, 3, "no_demonstration")
@@ -190,7 +191,7 @@ def test_fallbacks_are_counted_saved_and_judged_as_plain(tmp_path):
     assert pool.fallbacks == dict.fromkeys(FALLBACKS, 0) | {"no_demonstration": 2, "prompt_too_long": 1}
     assert pool.states() == ["returned", "demonstrated"]
     pool.save(tmp_path / "pool.json")
-    again = HardSamplePool(["a", "b"])
+    again = VisitPool(["a", "b"])
     again.load(tmp_path / "pool.json")
     assert again.fallbacks == pool.fallbacks and again.explain("a") == pool.explain("a")
 
@@ -200,7 +201,7 @@ def nothing_right(prompts, completions, **columns):
 
 
 def test_the_reward_counts_a_fallback_once_a_group():
-    pool = HardSamplePool(["a", "b"])
+    pool = VisitPool(["a", "b"])
     PoolReward(nothing_right, pool)(
         ["x"] * 30, ["x"] * 30, sample_id=["a"] * 20 + ["b"] * 10, served=["plain"] * 30,
         fallback=["prompt_too_long"] * 20 + [""] * 10, trainer_state=SimpleNamespace(global_step=0),
@@ -211,13 +212,13 @@ def test_the_reward_counts_a_fallback_once_a_group():
 
 @pytest.mark.parametrize("ends", [(3, 6, 9), (5,), ()])
 def test_a_loaded_pool_knows_of_the_last_rounds_end(ends, tmp_path):
-    pool = HardSamplePool(["a", "b"], retest="round_end")
+    pool = VisitPool(["a", "b"], retest="round_end")
     pool.observe("a", "plain", 10, 0, 1)
     pool.observe("b", "plain", 10, 0, 8)
     for step in ends:
         pool.end_round(step)
     pool.save(tmp_path / "pool.json")
-    again = HardSamplePool(["a", "b"], retest="round_end")
+    again = VisitPool(["a", "b"], retest="round_end")
     again.load(tmp_path / "pool.json")
     assert again.round == len(ends)
     for step in range(12):
@@ -232,17 +233,17 @@ def test_a_loaded_pool_knows_of_the_last_rounds_end(ends, tmp_path):
 )  # fmt: skip
 def test_bad_pools_are_refused(ids, options, words):
     with pytest.raises(PoolError, match=words):
-        HardSamplePool(ids, **options)
+        VisitPool(ids, **options)
 
 
 def test_saved_pool_makes_the_same_decisions_and_fits_only_its_own_data(tmp_path):
     rng, ids = random.Random(0), [f"s{n}" for n in range(20)]
-    pool = HardSamplePool(ids)
+    pool = VisitPool(ids)
     moves = [(rng.choice(ids), 10, rng.choice([0, 0, 0, 2])) for _ in range(300)]
     for step, (id, n, right) in enumerate(moves[:150]):
         pool.observe(id, "demonstrated" if pool.mode(id) == "demonstrated" else "plain", n, right, step)
     pool.save(tmp_path / "pool.json")
-    again = HardSamplePool(ids)
+    again = VisitPool(ids)
     again.load(tmp_path / "pool.json")
     for step, (id, n, right) in enumerate(moves[150:]):
         for p in (pool, again):
@@ -250,11 +251,11 @@ def test_saved_pool_makes_the_same_decisions_and_fits_only_its_own_data(tmp_path
         assert pool.mode(id) == again.mode(id)
     assert [pool.explain(i) for i in ids] == [again.explain(i) for i in ids]
     with pytest.raises(PoolError, match="another data set"):
-        HardSamplePool(ids[1:]).load(tmp_path / "pool.json")
+        VisitPool(ids[1:]).load(tmp_path / "pool.json")
     with pytest.raises(PoolError, match="retest='after_success', not 'never'"):
-        HardSamplePool(ids, retest="never").load(tmp_path / "pool.json")
+        VisitPool(ids, retest="never").load(tmp_path / "pool.json")
     with pytest.raises(PoolError, match="window=10, not 12"):
-        HardSamplePool(ids, window=12).load(tmp_path / "pool.json")
+        VisitPool(ids, window=12).load(tmp_path / "pool.json")
     with pytest.raises(PoolError, match="cannot read"):
         pool.load(tmp_path / "none.json")
     for other in ('{"ids": "x", "visits": []}', "[]"):
@@ -272,8 +273,8 @@ def nano():
 
 def test_server_renders_what_the_pool_says(nano):
     samples = nano_samples("train", 12, families=["book_taxi"])
-    pool = HardSamplePool([s.id for s in samples])
-    server = PromptServer(pool, DemoBank(samples), samples, nano[1], seed=0)
+    pool = VisitPool([s.id for s in samples])
+    server = PromptServer(pool, VariantBank(samples), samples, nano[1], seed=0)
     first = samples[0]
     plain = {"prompt": render_prompt(first, nano[1]), "served": "plain", "fallback": ""}
     assert server.serve(first.id) == plain
@@ -299,8 +300,8 @@ def test_server_renders_what_the_pool_says(nano):
 
 def test_demonstrations_that_are_not_fresh_stay_the_same(nano):
     samples = nano_samples("train", 12, families=["book_taxi"])
-    pool = HardSamplePool([s.id for s in samples])
-    server = PromptServer(pool, DemoBank(samples), samples, nano[1], fresh=False)
+    pool = VisitPool([s.id for s in samples], fresh=False)
+    server = PromptServer(pool, VariantBank(samples), samples, nano[1])
     seen = set()
     pool.observe(samples[0].id, "plain", 10, 0, 1)
     for step in range(2, 8):
@@ -312,15 +313,15 @@ def test_demonstrations_that_are_not_fresh_stay_the_same(nano):
 def test_fallbacks_are_plain_and_say_why(nano):
     samples = nano_samples("train", 12, families=["book_taxi"])
     for options, bank, why in (
-        ({}, DemoBank(samples[:1]), "no_demonstration"),
-        ({"max_prompt_tokens": 40, "demos": 2}, DemoBank(samples), "prompt_too_long"),
+        ({}, VariantBank(samples[:1]), "no_demonstration"),
+        ({"max_prompt_tokens": 40, "demos": 2}, VariantBank(samples), "prompt_too_long"),
     ):
-        pool = HardSamplePool([s.id for s in samples])
+        pool = VisitPool([s.id for s in samples])
         server = PromptServer(pool, bank, samples, nano[1], **options)
         pool.observe(samples[0].id, "plain", 10, 0, 1)
         row = server.serve(samples[0].id)
         assert row == {"prompt": render_prompt(samples[0], nano[1]), "served": "plain", "fallback": why}
-    roomy = PromptServer(pool, DemoBank(samples), samples, nano[1], demos=2, max_prompt_tokens=90)
+    roomy = PromptServer(pool, VariantBank(samples), samples, nano[1], demos=2, max_prompt_tokens=90)
     row = roomy.serve(samples[0].id)
     assert row["prompt"].count("<|assistant|>") == 2, "one demonstration fits, two do not"
     assert (row["served"], row["fallback"]) == ("demonstrated", "fewer_demonstrations")
@@ -330,21 +331,21 @@ def test_fallbacks_are_plain_and_say_why(nano):
     pool.observe(samples[0].id, "plain", 10, 0, 3)
     assert "not served as planned" not in pool.explain(samples[0].id), "told of the last visit alone"
     # Too long a draw is no reason to ask plainly where another demonstration fits.
-    short, other = DemoBank(samples).choose(samples[0], 2, random.Random(0))
+    short, other = VariantBank(samples).choose(samples[0], 2, random.Random(0))
     long = replace(other, messages=[{"role": "user", "content": "city " * 200}])
     for seed in range(6):
-        bank = DemoBank([samples[0], long, short])
+        bank = VariantBank([samples[0], long, short])
         server = PromptServer(pool, bank, samples, nano[1], max_prompt_tokens=90, seed=seed)
         prompt, why = server.demonstrate(samples[0])
         assert short.messages[-1]["content"] in prompt and why == ""
     endless = SimpleNamespace(model_max_length=int(1e30))  # what tokenizers say that know of no limit
     with pytest.raises(PoolError, match="give max_prompt_tokens"):
-        PromptServer(pool, DemoBank(samples), samples, endless)
+        PromptServer(pool, VariantBank(samples), samples, endless)
 
 
 def test_the_reward_of_ones_own_gets_every_column_and_may_give_none(nano):
     """TRL passes all columns of a row to a reward function; the pool in between must not keep any back."""
-    pool, seen = HardSamplePool(["a", "b"]), {}
+    pool, seen = VisitPool(["a", "b"]), {}
 
     def mine(prompts, completions, sample_id, served, trainer_state, **columns):
         seen.update(columns, sample_id=sample_id, served=served)
@@ -365,9 +366,9 @@ def test_three_lines_in_a_script_of_ones_own(nano, tmp_path):
     """The documented use with a plain GRPOTrainer: after one epoch the pool knows who is hard."""
     model, tokenizer = nano
     samples = nano_samples("train", 2, families=["book_taxi", "play_song"])
-    pool = HardSamplePool([s.id for s in samples])
+    pool = VisitPool([s.id for s in samples])
     rows = training_columns(samples).with_transform(
-        PromptServer(pool, DemoBank(nano_samples("train", 16)), samples, tokenizer)
+        PromptServer(pool, VariantBank(nano_samples("train", 16)), samples, tokenizer)
     )
     config = GRPOConfig(
         output_dir=str(tmp_path), max_steps=2, per_device_train_batch_size=40, num_generations=10,
@@ -439,17 +440,18 @@ def rounds_of(out, pool, steps, checkpoint=None):
 
 
 def test_rounds_are_written_at_their_end_and_at_the_last_step(tmp_path):
-    pool = HardSamplePool(["a", "b"], retest="round_end")
+    pool = VisitPool(["a", "b"], retest="round_end")
     pool.observe("b", "plain", 10, 0, 1)
     assert rounds_of(tmp_path, pool, 8) == [(1, 3), (2, 6), (3, 8)] and pool.round == 2
     states = [line["states"] for line in read_jsonl(tmp_path / "rounds.jsonl")]
     letters = [(STATE_LETTERS["unseen"], STATE_LETTERS[name]) for name in ("demonstrated", "retest", "retest")]
     assert states == [dict(zip(("book_taxi", "play_song"), pair)) for pair in letters], "as it was before the end"
-    assert set(STATE_LETTERS) == {*STATES, "failed"} and len(set(STATE_LETTERS.values())) == len(STATE_LETTERS)
+    assert set(STATE_LETTERS) == {*VisitPool.STATES, "failed"}
+    assert len(set(STATE_LETTERS.values())) == len(STATE_LETTERS)
 
 
 def test_a_longer_run_has_no_line_of_the_round_it_was_cut_in(tmp_path):
-    pool = HardSamplePool(["a", "b"])
+    pool = VisitPool(["a", "b"])
     assert rounds_of(tmp_path, pool, 4) == [(1, 3), (2, 4)]
     assert rounds_of(tmp_path, pool, 8, "checkpoint-4") == [(1, 3), (2, 6), (3, 8)]
 
@@ -521,12 +523,12 @@ def test_two_processes_keep_equal_pools_and_share_a_scan(tmp_path):
         "from toolexpander_lite.method.hard_sampling import PoolReward, count_right\n"
         "from toolexpander_lite.worlds.nano_world import nano_samples\n"
         "from toolexpander_lite.method.prompts import gold_completion\n"
-        "from toolexpander_lite.method.hardness import HardSamplePool\n"
+        "from toolexpander_lite.variants.visit_pool import VisitPool\n"
         "processes = PartialState(cpu=True)\n"
         "rank = processes.process_index\n"
         "def reward(prompts, completions, **columns):\n"
         "    return [float(c == 'right') for c in completions]\n"
-        "pool = HardSamplePool(['a', 'b', 'c'])\n"
+        "pool = VisitPool(['a', 'b', 'c'])\n"
         "wrapped = PoolReward(reward, pool)\n"
         "# group a on rank 0, group b on rank 1, group c split over both\n"
         "ids = (['a'] * 10 if rank == 0 else ['b'] * 10) + ['c'] * 5\n"

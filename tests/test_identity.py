@@ -14,14 +14,14 @@ from tokenizers import AddedToken, normalizers
 
 from toolexpander_lite.base.errors import DataError, ModelError, PoolError, RunError
 from toolexpander_lite.base.runs import read_log
-from toolexpander_lite.method.hardness import HardSamplePool
-from toolexpander_lite.method.samples import content_hash
+from toolexpander_lite.base.saved_state import content_hash
 from toolexpander_lite.models.files import NANO_CHECKPOINTS, weights_hash
 from toolexpander_lite.models.policy import load_policy, tokenizer_hash
 from toolexpander_lite.training import resume, splits
 from toolexpander_lite.training.record import WeightWatch
 from toolexpander_lite.training.train import check_fit, train
 from toolexpander_lite.variants.baselines import VisitHistory
+from toolexpander_lite.variants.visit_pool import VisitPool
 from toolexpander_lite.worlds.nano_world import nano_samples
 
 
@@ -169,7 +169,7 @@ def test_a_run_from_before_contents_were_written_down_goes_on(base, begun):
 def test_pools_know_what_their_rows_hold(tmp_path):
     samples = nano_samples("train", 1)
     ids, other = [s.id for s in samples], [edited(samples[0]), *samples[1:]]
-    for kind in (HardSamplePool, VisitHistory):
+    for kind in (VisitPool, VisitHistory):
         kind(ids, content=content_hash(samples)).save(tmp_path / "pool.json")
         kind(ids, content=content_hash(samples)).load(tmp_path / "pool.json")
         kind(ids).load(tmp_path / "pool.json")  # who does not say what they hold is not asked

@@ -112,7 +112,6 @@ def test_the_method_can_be_read_without_torch():
     print("\n" + done.stdout)
 
 
-@pytest.mark.xfail(strict=True, reason="1,736 lines; the rooms were only just made")
 def test_the_paper_is_small():
     assert len(modules("method")) <= 11, "ten files and __init__.py"
     assert lines(modules("method")) <= 1500

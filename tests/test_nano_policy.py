@@ -8,12 +8,12 @@ import torch
 from toolexpander_lite.__main__ import main
 from toolexpander_lite.base.errors import SettingsError
 from toolexpander_lite.evaluation.accuracy import difficulty_band, evaluate, generate, gold_logprobs
-from toolexpander_lite.method.demonstrations import DemoBank
 from toolexpander_lite.method.prompts import gold_completion, render_prompt, written_completion
 from toolexpander_lite.method.samples import SolvedSample
-from toolexpander_lite.method.self_examples import judge_example, judge_examples
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.variants.demonstrations import VariantBank
+from toolexpander_lite.variants.self_examples import judge_example, judge_examples
 from toolexpander_lite.worlds import nano_policy
 from toolexpander_lite.worlds.nano_policy import (
     WarmStart,
@@ -66,7 +66,7 @@ def test_committed_tokenizer_is_the_one_the_code_builds(policy):
 
 def test_committed_policy_lies_in_the_difficulty_band(policy):
     """The whole kit hangs on this: hard means 3e-6 to 3e-5 zero-shot and at least 0.5 with one demonstration."""
-    bank = DemoBank(nano_samples("train", 50))
+    bank = VariantBank(nano_samples("train", 50))
     held_out = nano_samples("test", 50, families=HARD_FAMILIES)
     band = difficulty_band(*policy, held_out, bank)
     assert set(band) == set(HARD_FAMILIES)
@@ -173,7 +173,7 @@ def test_policies_with_examples(name, low, high):
     assert tokenizer.get_vocab() == build_tokenizer(examples=True).get_vocab()
     assert tokenizer.chat_template == build_tokenizer(examples=True).chat_template
     held_out = nano_samples("test", 30, families=HARD_FAMILIES)
-    band = difficulty_band(model, tokenizer, held_out, DemoBank(nano_samples("train", 50)))
+    band = difficulty_band(model, tokenizer, held_out, VariantBank(nano_samples("train", 50)))
     for family, chance in band.items():
         assert 3e-6 <= chance["zero_shot"] <= 3e-5, (family, chance)
         assert chance["few_shot"] >= 0.5, (family, chance)

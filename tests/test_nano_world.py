@@ -1,9 +1,9 @@
 import pytest
 
 from toolexpander_lite.method.calls import judge
-from toolexpander_lite.method.demonstrations import DemoBank
 from toolexpander_lite.method.prompts import gold_completion
 from toolexpander_lite.method.samples import to_dataset, to_samples
+from toolexpander_lite.variants.demonstrations import VariantBank
 from toolexpander_lite.worlds.nano_world import (
     CODEBOOKS,
     EASY_FAMILIES,
@@ -81,7 +81,7 @@ def test_gold_calls_execute_and_the_habit_does_not():
 def test_demonstrations_show_the_form_and_never_the_answer():
     import random
 
-    bank = DemoBank(nano_samples("train", 30))
+    bank = VariantBank(nano_samples("train", 30))
     for sample in nano_samples("test", 10) + nano_samples("train", 10):
         demos = bank.choose(sample, 2, random.Random(0))
         assert len(demos) == 2
@@ -95,9 +95,9 @@ def test_bank_refuses_held_out_samples_and_says_nothing_fits_with_an_empty_list(
     import random
 
     with pytest.raises(ValueError, match="come from train"):
-        DemoBank(nano_samples("test", 1))
+        VariantBank(nano_samples("test", 1))
     sample = nano_samples("train", 1)[0]
-    assert DemoBank([sample]).choose(sample, 2, random.Random(0)) == []
+    assert VariantBank([sample]).choose(sample, 2, random.Random(0)) == []
 
 
 def test_samples_survive_the_dataset():

@@ -5,7 +5,6 @@ import json
 import pytest
 
 from toolexpander_lite.base.runs import REPOSITORY, load_study
-from toolexpander_lite.method.recipes import RECIPES
 from toolexpander_lite.studies.paper import (
     MEASURES,
     PAPER,
@@ -17,6 +16,7 @@ from toolexpander_lite.studies.paper import (
 )
 from toolexpander_lite.studies.plan import has_plan, read_plan
 from toolexpander_lite.studies.statistics import HARD_RISES, seed_values
+from toolexpander_lite.variants.recipes import RECIPES
 
 NO_RUNS = "not run yet"
 

@@ -9,7 +9,6 @@ from test_models import SAMPLES, WITH_TOOLS, make_tokenizer, save_model
 from toolexpander_lite.__main__ import main
 from toolexpander_lite.base.errors import SettingsError
 from toolexpander_lite.method.prompts import render_prompt
-from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.models.hardware import Hardware
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.models.templates import prepare_tokenizer
@@ -32,6 +31,7 @@ from toolexpander_lite.training.preflight import (
 )
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.trial_steps import measure_steps
+from toolexpander_lite.variants.recipes import get_recipe
 from toolexpander_lite.worlds.nano_world import nano_samples
 
 SMALL = get_profile("nano", prompts_per_step=2, train_prompts=1, micro_batch=8)

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from toolexpander_lite.method.assemble import assemble
 from toolexpander_lite.method.calls import judge
 from toolexpander_lite.method.prompts import (
     EXAMPLES_INVITATION,
@@ -13,9 +12,10 @@ from toolexpander_lite.method.prompts import (
     render_messages,
     render_prompt,
 )
-from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.method.rewards import conjunctive_reward, native_reward
 from toolexpander_lite.method.samples import ToolSample
+from toolexpander_lite.variants.assemble import assemble
+from toolexpander_lite.variants.recipes import get_recipe
 
 
 def tool(name):
@@ -132,4 +132,4 @@ def test_a_native_recipe_is_judged_natively():
         assert assemble(get_recipe("paper_grpo", prompt_style=style), rows, None, 100).reward is reward
     parts = assemble(get_recipe("paper_self_exemplifying", examples_needed=2), rows, None, 100)
     (bonus,) = parts.bonuses
-    assert (bonus.needed, bonus.gated, bonus.bonus) == (2, True, 41 / 4096)
+    assert (bonus.needed, bonus.task_reward, bonus.bonus) == (2, conjunctive_reward, 41 / 4096)

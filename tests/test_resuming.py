@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 from toolexpander_lite.__main__ import main
 from toolexpander_lite.base.errors import RunError
 from toolexpander_lite.base.runs import read_log
-from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.record import rewind
 from toolexpander_lite.training.resume import find_checkpoint
 from toolexpander_lite.training.train import train
+from toolexpander_lite.variants.recipes import get_recipe
 
 
 def write_checkpoint(folder):

@@ -7,11 +7,11 @@ import pytest
 
 from toolexpander_lite.base.errors import PoolError
 from toolexpander_lite.base.runs import read_jsonl
-from toolexpander_lite.method.demonstrations import DemoBank
 from toolexpander_lite.method.hard_sampling import PromptServer, begin_round, count_right, round_rows
 from toolexpander_lite.method.hardness import HardSamplePool
 from toolexpander_lite.method.prompts import gold_completion
 from toolexpander_lite.method.samples import ToolSample
+from toolexpander_lite.variants.demonstrations import VariantBank
 
 NOTE = {"step": 0, "kind": "scan"}
 
@@ -63,8 +63,8 @@ def rendered(rows):
 
 
 def made(source="random", rows=ROWS, **options):
-    pool = HardSamplePool([r.id for r in rows], retest="scan")
-    return pool, PromptServer(pool, DemoBank(rows, source), rows, WordTokenizer(), **{"demos": 2, **options})
+    pool = HardSamplePool([r.id for r in rows])
+    return pool, PromptServer(pool, VariantBank(rows, source), rows, WordTokenizer(), **{"demos": 2, **options})
 
 
 def test_a_scan_counts_right_rollouts_and_what_it_costs(tmp_path):

@@ -6,17 +6,18 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from toolexpander_lite.base.groups import group_advantages
 from toolexpander_lite.method.calls import MAX_CHARS
 from toolexpander_lite.method.prompts import INVITATION, render_messages
-from toolexpander_lite.method.rewards import conjunctive_reward, group_advantages
-from toolexpander_lite.method.self_examples import (
+from toolexpander_lite.method.rewards import conjunctive_reward
+from toolexpander_lite.method.self_examples import REASONS, ExampleBonus, judge_examples_block
+from toolexpander_lite.variants.self_examples import (
     EXAMPLE_REASONS,
     MAX_EXAMPLE_CHARS,
-    ExampleBonus,
+    OneExampleBonus,
     example_text,
     judge_example,
     judge_examples,
-    judge_examples_block,
 )
 from toolexpander_lite.worlds.nano_world import FAMILIES, all_queries, nano_samples, right_call
 
@@ -96,7 +97,8 @@ def test_reasons(reason, think):
 
 
 def test_every_reason_has_a_case():
-    assert {reason for reason, _ in (*CASES, *LISTS)} | {"same_values"} == set(EXAMPLE_REASONS)
+    assert {reason for reason, _ in CASES} | {"same_values"} == set(EXAMPLE_REASONS)
+    assert {reason for reason, _ in LISTS} | {"too_long"} == set(REASONS)
 
 
 def listed(*values, joint=None):
@@ -134,7 +136,7 @@ def test_reasons_of_the_papers_rule(reason, think):
     verdict = judge_examples_block(completion(think))
     assert verdict.reason == reason
     if reason == "ok":
-        assert [e["answer"]["arguments"]["a"] for e in verdict.call][:4] == [1, 2, 3, 4]
+        assert [e["answer"]["arguments"]["a"] for e in verdict.examples][:4] == [1, 2, 3, 4]
 
 
 def test_examples_belong_into_the_thinking_and_before_the_call():
@@ -151,11 +153,11 @@ def test_the_papers_reward_is_101_or_1_or_0():
     right, wrong = completion(listed(1, 2, 3, 4)), completion(listed(1, 2, 3, 4)).replace('"b": 2}', '"b": 9}')
     texts = [right, wrong, completion(listed(1, 2, 3)), completion("hm"), "<think>"]
     columns = {"calls": [[call(a=1, b=2)]] * 5, "tools": [[TOOL]] * 5}
-    bonus = ExampleBonus(0.01, gated=True, task_reward=conjunctive_reward, needed=4)
+    bonus = ExampleBonus(0.01, conjunctive_reward)
     task = conjunctive_reward(prompts=["p"] * 5, completions=texts, **columns)
     paid = bonus(prompts=["p"] * 5, completions=texts, **columns)
     assert [t + p for t, p in zip(task, paid)] == [1 + 41 / 4096, 0, 1, 1, 0]
-    ungated = ExampleBonus(0.01, needed=4)(prompts=["p"] * 5, completions=texts, **columns)
+    ungated = ExampleBonus(0.01, None)(prompts=["p"] * 5, completions=texts, **columns)
     assert ungated == [41 / 4096, 41 / 4096, 0, 0, 0]
 
 
@@ -270,10 +272,10 @@ PAID = 41 / 4096  # the multiple of 1/4096 nearest to 0.01
 def test_bonus_by_hand():
     wrong = ANSWER.replace("1", "8")
     rows = columns([GOOD, GOOD, "hm"], [ANSWER, wrong, ANSWER])
-    assert ExampleBonus(0.01)(**rows) == [PAID, PAID, 0.0]
-    assert ExampleBonus(0.01, gated=True, task_reward=conjunctive_reward)(**rows) == [PAID, 0.0, 0.0]
+    assert OneExampleBonus(0.01)(**rows) == [PAID, PAID, 0.0]
+    assert OneExampleBonus(0.01, conjunctive_reward)(**rows) == [PAID, 0.0, 0.0]
     shared = example_text(QUERY, call(a=1, b=9), ANALYSIS)
-    assert ExampleBonus(0.01, strict=True)(**columns([GOOD, shared])) == [PAID, 0.0]
+    assert OneExampleBonus(0.01, strict=True)(**columns([GOOD, shared])) == [PAID, 0.0]
 
 
 def test_bonus_logs_what_became_of_the_examples():
@@ -281,7 +283,7 @@ def test_bonus_logs_what_became_of_the_examples():
     answers = {QUERY: call()}
     wrong = example_text(QUERY, call(a=5, b=5), ANALYSIS)
     other = example_text("some other question here", call(), ANALYSIS)
-    bonus = ExampleBonus(0.01, answer=answers.get)
+    bonus = OneExampleBonus(0.01, answer=answers.get)
     bonus(**columns([GOOD, wrong, other, "<example>", "hm"]), log_metric=logged.__setitem__)
     assert logged == {"examples/rate": 0.6, "examples/tried": 0.8, "examples/right": 1 / 3, "examples/senseless": 1 / 3}
     logged.clear()

@@ -13,7 +13,6 @@ from toolexpander_lite.__main__ import main
 from toolexpander_lite.base.errors import DataError, RunError, SettingsError
 from toolexpander_lite.base.settings import check_seed, parse_settings
 from toolexpander_lite.method.prompts import gold_completion, render_prompt
-from toolexpander_lite.method.recipes import RECIPES, RULES, Recipe, get_recipe
 from toolexpander_lite.method.samples import ToolSample
 from toolexpander_lite.models.hardware import Hardware
 from toolexpander_lite.training import splits
@@ -21,6 +20,8 @@ from toolexpander_lite.training.profiles import PROFILES, Profile, get_profile, 
 from toolexpander_lite.training.resume import check_folder
 from toolexpander_lite.training.splits import fewer_tools, load_splits
 from toolexpander_lite.training.train import grpo_config
+from toolexpander_lite.variants.baselines import RULES
+from toolexpander_lite.variants.recipes import RECIPES, Recipe, get_recipe
 from toolexpander_lite.worlds.nano_policy import WarmStart
 from toolexpander_lite.worlds.nano_world import FAMILIES, nano_samples
 
@@ -77,7 +78,8 @@ def test_settings_that_are_none_are_refused(text, words, tmp_path, capsys):
         ("hard_samples=drop", "hard_samples is 'drop'; choose one of keep, scan, demonstrate, exclude_hard"),
         ("demo_source=mine", "demo_source is 'mine'; choose one of random, verified, other_tool, corrupted, gold, own"),
         ("retest=soon", "retest is 'soon'"),
-        ("round_steps=0", "round_steps, demos and num_iterations must be at least 1"),
+        ("round_steps=0", "round_steps and demos must be at least 1"),
+        ("num_iterations=0", "num_iterations must be at least 1"),
         ("beta=inf", "beta must not be negative, temperature and epsilon_high must be positive, all three finite"),
         ("beta=nan", "all three finite"),
         ("temperature=inf", "all three finite"),

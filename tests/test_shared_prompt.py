@@ -26,7 +26,6 @@ from transformers import (
 from trl import GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
-from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.method.rewards import conjunctive_reward
 from toolexpander_lite.models.hardware import describe_hardware
 from toolexpander_lite.models.policy import load_policy
@@ -34,6 +33,7 @@ from toolexpander_lite.models.shared_prompt import plan_rows, share_prompts, uns
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.splits import load_splits, training_rows
 from toolexpander_lite.training.train import grpo_config
+from toolexpander_lite.variants.recipes import get_recipe
 
 SIZES = {"vocab_size": 24, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
          "num_key_value_heads": 2, "max_position_embeddings": 128, "pad_token_id": 0}  # fmt: skip

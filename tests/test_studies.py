@@ -14,7 +14,6 @@ from toolexpander_lite.base.errors import RunError, SettingsError
 from toolexpander_lite.base.intervals import bootstrap_interval, paired_difference
 from toolexpander_lite.base.runs import REPOSITORY, find_runs, has_seeds, read_json, rollouts_to
 from toolexpander_lite.base.settings import parse_settings
-from toolexpander_lite.method.recipes import Recipe, get_recipe
 from toolexpander_lite.studies import runner as studies
 from toolexpander_lite.studies.plan import PLANS, chosen_rates, plan_names, read_plan, search_table
 from toolexpander_lite.studies.report import time_to
@@ -22,6 +21,7 @@ from toolexpander_lite.studies.runner import reproduce_command, study_plan
 from toolexpander_lite.studies.statistics import arms_table
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.resume import check_folder
+from toolexpander_lite.variants.recipes import Recipe, get_recipe
 
 RUNS = REPOSITORY / "assets" / "runs"
 STUDIES = [*plan_names(), *(file.stem for file in (PLANS / "abandoned").glob("*.toml"))]

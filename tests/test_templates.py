@@ -18,15 +18,15 @@ from toolexpander_lite.evaluation.accuracy import generate, gold_logprobs
 from toolexpander_lite.evaluation.answers import answer_samples, form_and_speed
 from toolexpander_lite.evaluation.executed import render_chat as render_episode
 from toolexpander_lite.method.calls import judge, opened_think, whole_answer
-from toolexpander_lite.method.prompts import check_invitation, gold_completion, render_prompt
+from toolexpander_lite.method.prompts import gold_completion, render_prompt
 from toolexpander_lite.method.rewards import conjunctive_reward
 from toolexpander_lite.method.samples import SolvedSample
-from toolexpander_lite.method.self_examples import example_text, judge_example
 from toolexpander_lite.models.files import NANO_CHECKPOINTS
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.models.templates import (
     TOOL_TEMPLATE,
     adapt_template,
+    check_invitation,
     check_round_trip,
     prepare_tokenizer,
     round_trip,
@@ -36,6 +36,7 @@ from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.splits import load_splits
 from toolexpander_lite.training.warm_start import IGNORED, encode_row
 from toolexpander_lite.variants.baselines import hint_prefix
+from toolexpander_lite.variants.self_examples import example_text, judge_example
 from toolexpander_lite.worlds.nano_world import nano_samples
 
 FOLDER = chat_template_utils._CHAT_TEMPLATES_DIR

@@ -13,16 +13,17 @@ from trl import GRPOConfig, GRPOTrainer
 import toolexpander_lite.training.record as recording
 from toolexpander_lite.__main__ import main
 from toolexpander_lite.base.errors import ModelError, RunError, SettingsError
+from toolexpander_lite.base.groups import group_advantages
 from toolexpander_lite.base.runs import evaluations, load_study, read_jsonl, read_log, software_versions
 from toolexpander_lite.method.prompts import render_prompt
-from toolexpander_lite.method.recipes import get_recipe
-from toolexpander_lite.method.rewards import conjunctive_reward, group_advantages
+from toolexpander_lite.method.rewards import conjunctive_reward
 from toolexpander_lite.models.files import NANO_CHECKPOINTS
 from toolexpander_lite.models.hardware import Hardware
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import PROFILES, get_profile
 from toolexpander_lite.training.splits import training_rows
 from toolexpander_lite.training.train import batch_shape, grpo_config, train
+from toolexpander_lite.variants.recipes import get_recipe
 from toolexpander_lite.worlds.nano_world import EASY_FAMILIES, nano_samples
 
 # 12 prompts and 8 a step: an epoch ends in the middle of the second step, before the resumed runs set in.

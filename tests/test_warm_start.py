@@ -11,7 +11,6 @@ from toolexpander_lite.base.runs import RunError, read_log
 from toolexpander_lite.data.formats import to_hermes
 from toolexpander_lite.evaluation.accuracy import gold_logprobs
 from toolexpander_lite.method.prompts import gold_completion
-from toolexpander_lite.method.recipes import get_recipe
 from toolexpander_lite.method.samples import DataError
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training import warm_start
@@ -19,6 +18,7 @@ from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.splits import load_splits
 from toolexpander_lite.training.train import train
 from toolexpander_lite.training.warm_start import build_warm_start
+from toolexpander_lite.variants.recipes import get_recipe
 from toolexpander_lite.worlds.nano_world import nano_samples
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from .base.errors import KitError, SettingsError
 from .base.settings import parse_settings
 from .base.spelled_defaults import DEFAULTS_RULE
-from .method.recipes import RECIPES, Recipe, get_recipe
 from .studies.plan import plan_names
 from .training.profiles import PROFILES, Profile, get_profile
+from .variants.recipes import RECIPES, Recipe, get_recipe
 
 COMMANDS = {}  # name -> (function, about, options, examples)
 
@@ -197,8 +197,8 @@ def _scan(arguments):
 def _evaluate(arguments):
     profile = chosen_profile(arguments, "eval_prompts")
     from .evaluation.accuracy import evaluate
-    from .method.demonstrations import DemoBank
     from .training.splits import load_splits
+    from .variants.demonstrations import VariantBank
 
     policy, tokenizer = policy_of(profile)
     data = load_splits(profile, 0, tokenizer)
@@ -207,7 +207,7 @@ def _evaluate(arguments):
 
         asked = data.held_out, profile.data_path, profile.max_completion_length, arguments.invite
         return print(json.dumps(evaluate_executed(policy, tokenizer, *asked), indent=1))
-    bank = DemoBank(data.train) if data.hard_families else None
+    bank = VariantBank(data.train) if data.hard_families else None
     length = profile.max_completion_length
     scores = evaluate(policy, tokenizer, data.held_out, length, bank, data.hard_families, invite=arguments.invite)
     print(json.dumps({"questions": len(data.held_out), **scores}, indent=1))
@@ -350,7 +350,7 @@ def _executed(arguments):
     if arguments.out:
         check_new_file(arguments.out)
     from .evaluation.executed import model_answers, run_episodes, summarize, write_episodes
-    from .method.prompts import check_invitation
+    from .models.templates import check_invitation
 
     policy, tokenizer = policy_of(profile)
     if arguments.invite:

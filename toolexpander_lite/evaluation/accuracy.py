@@ -9,9 +9,11 @@ import torch
 
 from ..base.intervals import mean
 from ..method.calls import judge, whole_answers
-from ..method.prompts import check_invitation, gold_completion, render_prompt, style_of, wants_think
-from ..method.self_examples import EXAMPLES_NEEDED, judge_examples
+from ..method.prompts import gold_completion, render_prompt, style_of, wants_think
+from ..method.self_examples import EXAMPLES_NEEDED
 from ..models.shared_prompt import share_prompts
+from ..models.templates import check_invitation
+from ..variants.self_examples import judge_examples
 from .answer_kinds import answer_kind
 
 

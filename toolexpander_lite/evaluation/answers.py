@@ -14,7 +14,8 @@ from ..base.errors import RunError, SettingsError
 from ..base.files import write_whole
 from ..base.runs import write_json
 from ..method.calls import parse_completion
-from ..method.prompts import check_invitation, render_prompt
+from ..method.prompts import render_prompt
+from ..models.templates import check_invitation
 
 
 def calls_text(calls):

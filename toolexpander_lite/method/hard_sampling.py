@@ -7,14 +7,13 @@ The paper (sections 3.1 and 3.2), for each round:
 
 and three pieces that work with any `GRPOTrainer`, data set and model:
 
-    pool = HardSamplePool(ids, retest="scan")                 # who is hard, see `hardness`
+    pool = HardSamplePool(ids)                                # who is hard, see `hardness`
     dataset = dataset.with_transform(PromptServer(pool, ...)) # what a prompt looks like in this round
     reward_funcs = PoolReward(reward, pool)                   # what came of it
 """
 
 import json
 import random
-import sys
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import NamedTuple
 
 from ..base.errors import PoolError
 from ..base.files import write_whole
+from ..base.processes import gather, processes
 from ..base.runs import read_jsonl
 from .calls import judge, whole_answer, whole_answers
 from .demonstrations import offering
@@ -63,7 +63,7 @@ def count_right(ask, rows, rollouts, seed, note, file=None, think=True, chunk=CH
         raise PoolError(f"a scan of {len(rows)} rows, {rollouts} rollouts each: there is nothing to ask")
     logged = read_jsonl(file) if file and Path(file).exists() else []
     known = {line["sample_id"]: line for line in logged if note.items() <= line.items()}
-    rank, world = _processes()
+    rank, world = processes()
     parts = {start: rows[start : start + chunk] for start in range(0, len(rows), chunk)}
     whole = {s.id for part in parts.values() if all(s.id in known for s, _ in part) for s, _ in part}
     if rank == 0 and known.keys() - whole:  # a chunk that was cut while it was written
@@ -81,7 +81,7 @@ def count_right(ask, rows, rollouts, seed, note, file=None, think=True, chunk=CH
             right = sum(judge(text, sample.calls, sample.tools, think).reason == "ok" for text in texts)
             lines.append({**note, "sample_id": sample.id, "right": right, "rollouts": rollouts,
                           "tokens": sum(tokens for _, tokens in group)})  # fmt: skip
-        found = {line["sample_id"]: line for line in _gather(lines)}
+        found = {line["sample_id"]: line for line in gather(lines)}
         seconds = round((time.perf_counter() - began) / len(part), 5)
         lines = [found[sample.id] | {"seconds": seconds} for sample, _ in part]
         if file and rank == 0:
@@ -156,23 +156,6 @@ def round_rows(serving, pool, round, rounds, seed=0, share=0.5):
     return [(id, "demonstrated" if id in chosen else "plain") for id in ids]
 
 
-def _processes():
-    """(rank, number) of this process."""
-    distributed = sys.modules.get("torch.distributed")  # who has not imported it is alone
-    started = distributed and distributed.is_available() and distributed.is_initialized()
-    return (distributed.get_rank(), distributed.get_world_size()) if started else (0, 1)
-
-
-def _gather(rows):
-    """Lists of all processes, in the order of their ranks, as one list."""
-    world = _processes()[1]
-    if world == 1:
-        return rows
-    parts = [None] * world
-    sys.modules["torch.distributed"].all_gather_object(parts, rows)
-    return [row for part in parts for row in part]
-
-
 class PromptServer:
     """A data set transform: renders each sample plainly or with demonstrations, as the pool says.
 
@@ -194,22 +177,18 @@ class PromptServer:
         max_prompt_tokens: of a demonstrated prompt, which has to leave room for the completion in the model's context;
             None takes the tokenizer's `model_max_length`.
         seed: of the choice of demonstrations.
-        fresh: other demonstrations at each visit (the same again for the same visit, so that a resumed run sees the
-            same prompts); False shows a sample the same ones for ever.
         invite: as in `render_prompt`.
 
     Raises:
         PoolError: no `max_prompt_tokens`, and a tokenizer that names no limit of its own.
     """
 
-    def __init__(
-        self, pool, bank, samples, tokenizer, demos=1, max_prompt_tokens=None, seed=0, fresh=True, invite=False
-    ):
+    def __init__(self, pool, bank, samples, tokenizer, demos=1, max_prompt_tokens=None, seed=0, invite=False):
         self.pool, self.bank, self.tokenizer = pool, bank, tokenizer
         self.max_prompt_tokens = max_prompt_tokens or tokenizer.model_max_length
         if self.max_prompt_tokens > NO_LIMIT:
             raise PoolError("the tokenizer does not say how long a prompt may be; give max_prompt_tokens")
-        self.demos, self.seed, self.fresh, self.invite = demos, seed, fresh, invite
+        self.demos, self.seed, self.invite = demos, seed, invite
         self.samples = {s.id: s for s in samples}
         self._rendered = {}  # a group asks for the same prompt many times
 
@@ -246,10 +225,7 @@ class PromptServer:
         return render_prompt(offering(sample, demos), self.tokenizer, demos, self.invite)
 
     def _visit(self, sample_id, step):
-        """What tells this visit from the sample's others: in rounds, which draw of demonstrations it is shown."""
-        if self.pool is not None and self.pool.retest == "scan":
-            return f"draw-{self.pool.draws.get(sample_id, 0)}"
-        return self.pool.visits(sample_id) if self.fresh else "always"
+        return self.pool.occasion(sample_id)
 
     def demonstrate(self, sample, step=None, draw=None):
         """A prompt with demonstrations -> (prompt, "" or "fewer_demonstrations"), or (None, why there is none)."""
@@ -277,28 +253,20 @@ class PoolReward:
     their own); it gets all columns of the rows. Rows need `sample_id` and, from `PromptServer`, `served`. With several
     processes every one gets all outcomes, so that their pools stay equal.
 
-    Who trains in a script of his own also calls `pool.end_round(step)` where a round ends, if re-tests are to come
-    then (`retest="round_end"`), and `pool.save` beside each checkpoint, `pool.load` on resume:
-
-        class Rounds(TrainerCallback):
-            def on_step_end(self, args, state, control, **kwargs):
-                if state.global_step % 20 == 0:
-                    pool.end_round(state.global_step)
-
-            def on_save(self, args, state, control, **kwargs):
-                pool.save(f"{args.output_dir}/checkpoint-{state.global_step}/pool.json")
+    Who trains in a script of his own also calls `pool.save` beside each checkpoint, and `pool.load` on resume
+    (docs/use-in-trl.md).
 
     Args:
         reward: the task reward, in TRL's signature.
-        pool: `HardSamplePool`, or a `baselines.VisitHistory`.
-        bank: a `DemoBank` that shows the policy's own solutions, and so has to hear of them.
+        pool: `HardSamplePool`, or what takes its place.
+        learn: function (sample id, completion, step) that hears of each right answer, or None.
 
     Raises (when it is called):
         PoolError: rows without `sample_id` or `served`.
     """
 
-    def __init__(self, reward, pool, bank=None):
-        self.reward, self.pool, self.bank = reward, pool, bank
+    def __init__(self, reward, pool, learn=None):
+        self.reward, self.pool, self.learn = reward, pool, learn
         self.__name__ = reward.__name__
 
     def __call__(self, prompts, completions, trainer_state, **columns):
@@ -310,18 +278,17 @@ class PoolReward:
             )
         rewards = self.reward(prompts=prompts, completions=completions, trainer_state=trainer_state, **columns)
         step = trainer_state.global_step + 1
-        # `scheduled` tells groups apart when one sample fills two places of a batch, see `baselines`.
+        # `scheduled` tells groups apart when one sample fills two places of a batch.
         fallback = columns.get("fallback") or [""] * len(served)
         places = zip(columns.get("scheduled") or sample_id, sample_id, served, fallback)
         right = [r is not None and r >= 1 for r in rewards]
-        wanted = self.bank is not None and self.bank.source == "own"
-        told = zip(places, right, whole_answers(prompts, completions))
-        rows = _gather([(place, float(r), text if wanted and r else "") for place, r, text in told])
+        answers = zip(places, right, whole_answers(prompts, completions))
+        rows = gather([(place, float(r), text if self.learn and r else "") for place, r, text in answers])
         groups = defaultdict(list)
         for place, right, completion in rows:
             groups[tuple(place)].append(right)
             if completion:
-                self.bank.learn(place[1], completion, step)
+                self.learn(place[1], completion, step)
         for (_, id, mode, why), rights in groups.items():
             self.pool.observe(id, mode, len(rights), int(sum(rights)), step, why)
         return [quantise(reward) for reward in rewards]

@@ -1,18 +1,16 @@
 """From a `ToolSample` to the text the model reads (the prompt) and the text it should write (the gold).
 
-A prompt is one system turn with the format instruction, then demonstrations (few-shot), then the chat
-of the sample itself; the tools on offer go through the chat template's own `tools=`, so every model
-sees them in the form it was trained on. The paper's abstract gives no prompt text: all wording here
-is our assumption, with the `<think>`/`<tool_call>` form that Qwen2.5 and ToolRL use.
+A prompt is one system turn with the format instruction, then demonstrations (few-shot), then the chat of the sample
+itself; the tools on offer go through the chat template's own `tools=`, so every model sees them in the form it was
+trained on. The paper's first idea has Qwen's own prompt and tags (section 3.3, Appendix D), here "native"; its own
+wording for the second is a picture, so all wording here is our assumption, after Qwen2.5 and ToolRL.
 """
 
 import json
-from pathlib import Path
 
 from ..base.chat import CALL_CLOSE, CALL_OPEN, THINK_CLOSE, THINK_OPEN, render_chat
-from ..base.errors import ModelError
 from .calls import opened_think
-from .samples import SolvedSample, ToolSample
+from .samples import SolvedSample
 
 SYSTEM_PROMPT = """\
 You solve the user's request by calling tools. First think in one short sentence, then write one \
@@ -22,7 +20,7 @@ block per call and nothing after the last block:
 {"name": "tool name", "arguments": {"argument name": "value"}}
 </tool_call>"""
 
-# Self-Exemplifying Thinking (see `self_examples`): the same text in training and in evaluation.
+# For one example by the kit's own rule, a departure (`variants.self_examples`).
 INVITATION = """\
 Inside the think block you may first write one example of your own, with another request, and say what it shows:
 <think><example>
@@ -34,7 +32,7 @@ what the example shows
 </example>
 your thought</think>"""
 
-# The paper's second idea (section 4.2); its own wording is a picture, so this is ours.
+# The paper's second idea (section 4.2).
 EXAMPLES_INVITATION = """\
 Inside the think block first write at least four different examples of your own for the tools on offer, as JSON, then \
 analyse them together with the request:
@@ -56,11 +54,6 @@ def style_of(invite):
 def wants_think(invite):
     """Does a prompt ask for a think block, so that an answer without one is at fault? -> bool"""
     return style_of(invite) != "native"
-
-
-_PROBE = ToolSample("probe", "probe", [{"role": "user", "content": "question"}], [
-    {"type": "function", "function": {"name": "probe_tool", "description": "", "parameters": {"type": "object"}}}
-], [])  # fmt: skip
 
 
 def gold_completion(sample, prompt="", think=True):
@@ -119,24 +112,3 @@ def render_prompt(sample, tokenizer, demos=(), invite=False):
     Tokenise it with `add_special_tokens=False`: the template has written all special tokens already.
     """
     return render_chat(render_messages(sample, demos, invite), sample.tools, tokenizer)
-
-
-def check_invitation(tokenizer, invite=True):
-    """Refuse a model whose chat template drops what prompts ask for: it would be judged by what it never read.
-
-    Raises:
-        ModelError: a prompt with the invitation is rendered like one without, or with a think block that is closed.
-    """
-    if style_of(invite) not in ("example", "examples"):
-        return
-    prompt = render_prompt(_PROBE, tokenizer, invite=invite)
-    if THINK_CLOSE in opened_think(prompt):
-        raise ModelError(
-            f"the chat template of {Path(tokenizer.name_or_path).name!r} closes the think block, in which an example "
-            "would stand, before the answer begins; use the template of its thinking variant"
-        )
-    if prompt == render_prompt(_PROBE, tokenizer):
-        raise ModelError(
-            f"the chat template of {Path(tokenizer.name_or_path).name!r} drops the invitation to write examples; use "
-            "another model (of the kit's own, nano-invited, nano-rare and nano-common read it)"
-        )

@@ -5,7 +5,6 @@ offer (JSON Schema, in the `{"type": "function", "function": {...}}` wrapping th
 take) and the gold calls (`{"name", "arguments"}`). Everything else in the kit reads this.
 """
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
@@ -115,14 +114,6 @@ def to_samples(dataset):
 def training_columns(samples):
     """`ToolSample`s -> `Dataset` with what rewards need: sample_id, family, tools, calls; no prompt yet."""
     return to_dataset(samples).rename_column("id", "sample_id").remove_columns(["messages", "split"])
-
-
-def content_hash(samples):
-    """First 16 hex digits of a sha256 over all that samples hold, in their order: ids name rows, this tells them."""
-    digest = hashlib.sha256()
-    for sample in samples:
-        digest.update(json.dumps(asdict(sample), sort_keys=True).encode())
-    return digest.hexdigest()[:16]
 
 
 @lru_cache(maxsize=4096)

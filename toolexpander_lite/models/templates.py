@@ -13,9 +13,11 @@ from jinja2.exceptions import TemplateError
 
 from ..base.chat import CALL_CLOSE, CALL_OPEN, THINK_CLOSE, THINK_OPEN
 from ..base.errors import ModelError
-from ..method.calls import judge, whole_answer
+from ..method.calls import judge, opened_think, whole_answer
 from ..method.prompts import gold_completion, render_prompt, style_of, wants_think, written_completion
-from ..method.self_examples import BLOCK_CLOSE, BLOCK_OPEN, EXAMPLE_CLOSE, EXAMPLE_OPEN
+from ..method.samples import ToolSample
+from ..method.self_examples import BLOCK_CLOSE, BLOCK_OPEN
+from ..variants.self_examples import EXAMPLE_CLOSE, EXAMPLE_OPEN
 from ..worlds.nano_world import nano_samples
 
 logger = logging.getLogger(__name__)
@@ -268,3 +270,29 @@ def _render(tokenizer, chat, tools=None):
             f"{' with its answer' * answered} ({type(error).__name__}: {error}); mend its chat_template.jinja, or "
             "use another model"
         ) from None
+
+
+_PROBE = ToolSample("probe", "probe", [{"role": "user", "content": "question"}], [
+    {"type": "function", "function": {"name": "probe_tool", "description": "", "parameters": {"type": "object"}}}
+], [])  # fmt: skip
+
+
+def check_invitation(tokenizer, invite=True):
+    """Refuse a model whose chat template drops what prompts ask for: it would be judged by what it never read.
+
+    Raises:
+        ModelError: a prompt with the invitation is rendered like one without, or with a think block that is closed.
+    """
+    if style_of(invite) not in ("example", "examples"):
+        return
+    prompt, name = render_prompt(_PROBE, tokenizer, invite=invite), Path(tokenizer.name_or_path).name
+    if THINK_CLOSE in opened_think(prompt):
+        raise ModelError(
+            f"the chat template of {name!r} closes the think block, in which an example "
+            "would stand, before the answer begins; use the template of its thinking variant"
+        )
+    if prompt == render_prompt(_PROBE, tokenizer):
+        raise ModelError(
+            f"the chat template of {name!r} drops the invitation to write examples; use "
+            "another model (of the kit's own, nano-invited, nano-rare and nano-common read it)"
+        )

@@ -13,8 +13,8 @@ from pathlib import Path
 from ..base.errors import KitError, SettingsError
 from ..base.runs import REPOSITORY, find_runs, load_study, rollouts_to
 from ..base.settings import parse_settings
-from ..method.recipes import Recipe, get_recipe
 from ..training.profiles import get_profile
+from ..variants.recipes import Recipe, get_recipe
 
 PLANS = Path(__file__).parent / "plans"
 RUNS = "assets/runs"  # the committed runs, from the repository's root

@@ -17,13 +17,13 @@ from transformers import set_seed
 
 from ..base.errors import KitError, SettingsError
 from ..base.settings import check_seed
-from ..method.demonstrations import DemoBank
 from ..method.prompts import SYSTEM_PROMPT, gold_completion, render_prompt
-from ..method.recipes import get_recipe
-from ..method.self_examples import example_text
 from ..models.hardware import describe_hardware
 from ..models.policy import load_policy
 from ..models.templates import round_trip
+from ..variants.demonstrations import VariantBank
+from ..variants.recipes import get_recipe
+from ..variants.self_examples import example_text
 from .profiles import get_profile
 from .splits import load_splits
 from .train import batch_shape, check_fit, grpo_config, recipe_parts
@@ -136,7 +136,7 @@ def check_room(samples, tokenizer, recipe, profile):
     """
     samples, found, cramped = samples[:PROMPTS_LOOKED_AT], [], False
     if recipe.hard_samples in ("demonstrate", "scan"):
-        bank = DemoBank(samples, "gold" if recipe.demo_source == "own" else recipe.demo_source)
+        bank = VariantBank(samples, "gold" if recipe.demo_source == "own" else recipe.demo_source)
         server = recipe_parts(recipe, profile, 0, samples, tokenizer, bank).server
         share = sum(server.demonstrate(sample)[0] is not None for sample in samples) / len(samples)
         found.append(f"a demonstration fits in front of {share:.0%} of {len(samples)} rows")

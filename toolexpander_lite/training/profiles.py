@@ -1,8 +1,8 @@
 """What a run runs on: model, quantisation, adapter, precision, batch sizes, lengths, steps.
 
 A run is recipe x profile x seed. The recipe (`recipes.py`) says what the algorithm does, the profile
-what hardware and model it does it with. All sizes below are our assumptions: the paper's abstract
-gives none.
+what hardware and model it does it with. All sizes below are our assumptions; the paper's (8 x A800, batch 1024, answers
+up to 8192 tokens: section 5.1 and T9) fit no single small GPU.
 """
 
 from dataclasses import asdict, dataclass, replace

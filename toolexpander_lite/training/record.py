@@ -16,11 +16,12 @@ from transformers import TrainerCallback
 
 from ..base.errors import RunError
 from ..base.files import write_whole
+from ..base.groups import group_outcomes
 from ..base.runs import read_json, read_jsonl, software_versions
 from ..method.calls import whole_answers
-from ..method.rewards import group_outcomes, judge_all
-from ..method.self_examples import example_reasons
+from ..method.rewards import judge_all
 from ..models.hardware import describe_hardware, processor_name
+from ..variants.self_examples import example_reasons
 from .resume import LOGS, step_of
 
 # TRL's own metric names, plus ours ("format_rate", "groups/...", and the cumulative counts).

@@ -11,10 +11,10 @@ from safetensors import SafetensorError, safe_open
 from ..base.errors import RunError
 from ..base.files import check_writable
 from ..base.runs import read_json, read_jsonl
-from ..method.recipes import Recipe
-from ..method.samples import content_hash
+from ..base.saved_state import content_hash
 from ..models.files import architecture_hash, weights_hash
 from ..models.policy import tokenizer_hash
+from ..variants.recipes import Recipe
 from .profiles import Profile
 
 LEFT_BY_A_RUN = ("log.jsonl", "summary.json", "rounds.jsonl", "rollouts.jsonl", "scans.jsonl", "checkpoints", "final")
@@ -114,6 +114,13 @@ def _read_through(file):
         with ZipFile(file) as parts:
             if broken := parts.testzip():
                 raise BadZipFile(f"{broken} is damaged")
+
+
+def load_pool(parts, checkpoint):
+    """Restore what a checkpoint kept of a run's pool and demonstrations, if it has any (`method.assemble.Parts`)."""
+    if parts.pool is not None:
+        parts.pool.load(Path(checkpoint) / "pool.json")
+        parts.bank.load(Path(checkpoint) / "demonstrations.json")
 
 
 def check_folder(out, identity, resume):

@@ -17,14 +17,14 @@ from safetensors.torch import load_file
 from ..base.files import check_writable
 from ..base.runs import software_versions, write_json
 from ..evaluation.accuracy import ask_policy
-from ..method.assemble import assemble
 from ..method.hard_sampling import begin_round, count_right, round_rows
 from ..method.prompts import render_prompt, wants_think
-from ..method.recipes import get_recipe
 from ..method.samples import training_columns
 from ..models.hardware import describe_hardware
 from ..models.policy import load_policy, model_hash
 from ..models.shared_prompt import share_prompts
+from ..variants.assemble import assemble
+from ..variants.recipes import get_recipe
 from .profiles import get_profile
 from .record import command_line
 from .resume import step_of

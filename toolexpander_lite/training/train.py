@@ -33,21 +33,21 @@ from ..base.settings import check_seed
 from ..base.spelled_defaults import spelled_defaults
 from ..data.own_tools import pack_tools
 from ..evaluation.accuracy import evaluate
-from ..method.assemble import assemble
-from ..method.demonstrations import DemoBank
 from ..method.hardness import HARD_WINDOW
-from ..method.prompts import check_invitation, gold_completion, wants_think
-from ..method.recipes import get_recipe
+from ..method.prompts import gold_completion, wants_think
 from ..method.samples import training_columns
 from ..models.files import mark_base
 from ..models.hardware import describe_hardware, pick_dtype
 from ..models.policy import adapters_to_float32, load_policy, model_hash
 from ..models.shared_prompt import share_prompts
-from ..variants.baselines import REWARDS, serve_by_rule
+from ..models.templates import check_invitation
+from ..variants.assemble import assemble
+from ..variants.demonstrations import VariantBank
+from ..variants.recipes import get_recipe
 from ..worlds import graded_world, nano_world
 from .profiles import get_profile, tools_offered
 from .record import GoldCount, RolloutRecorder, Rounds, RunLog, WeightWatch, command_line, disk_errors, here, rewind
-from .resume import check_contents, check_folder, find_checkpoint, what_a_run_holds
+from .resume import check_contents, check_folder, find_checkpoint, load_pool, what_a_run_holds
 from .rounds import Rounds as RoundLoop
 from .splits import in_training_order, load_splits, training_rows
 
@@ -103,7 +103,7 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         parts = recipe_parts(recipe, profile, seed, data.train, tokenizer)
         if checkpoint:
             check_contents(out, identity["holds"], identity["base_model_hash"], profile.model)
-            parts.load(checkpoint)
+            load_pool(parts, checkpoint)
         # Only now: what cannot go on until here leaves the logs as they are.
         counts = rewind(out, checkpoint, recipe.hard_samples == "scan")
         write_config(out, identity, arguments, data, parts, checkpoint)
@@ -174,11 +174,9 @@ def check_fit(recipe, profile, model, tokenizer, samples):
 
 
 def recipe_parts(recipe, profile, seed, samples, tokenizer, bank=None):
-    """`method.assemble` for a run: with the baselines' rewards and rules, and the profile's lengths -> `Parts`."""
-    return assemble(
-        recipe, samples, tokenizer, profile.max_prompt_tokens + profile.demo_room, seed, REWARDS[recipe.reward],
-        serve_by_rule, answer=ANSWERS.get(profile.data), bank=bank,
-    )  # fmt: skip
+    """`variants.assemble` for a run, with the profile's lengths -> `Parts`."""
+    longest = profile.max_prompt_tokens + profile.demo_room
+    return assemble(recipe, samples, tokenizer, longest, seed, ANSWERS.get(profile.data), bank)
 
 
 def rows_to_train_on(recipe, profile, seed, samples, tokenizer, server=None):
@@ -228,7 +226,7 @@ def write_config(out, identity, arguments, data, parts, checkpoint):
 def run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress):
     """What writes the logs -> list of callbacks. The log first: its rows show the pool before the round closes."""
     updates = recipe.num_iterations
-    bank = DemoBank(data.train) if data.hard_families else None
+    bank = VariantBank(data.train) if data.hard_families else None
 
     def score(policy):
         return evaluate(

@@ -24,11 +24,12 @@ from ..base.settings import check_seed
 from ..base.spelled_defaults import spelled_defaults
 from ..data.own_tools import pack_tools
 from ..evaluation.accuracy import evaluate
-from ..method.demonstrations import DemoBank
 from ..method.hard_sampling import PromptServer
 from ..method.prompts import gold_completion, render_prompt
 from ..models.hardware import pick_dtype
 from ..models.policy import load_policy, model_hash
+from ..variants.demonstrations import VariantBank
+from ..variants.visit_pool import VisitPool
 from .record import command_line, here
 from .resume import check_folder
 from .splits import load_splits
@@ -143,9 +144,8 @@ def demonstrated_prompts(samples, tokenizer, longest, seed):
 
     None where no demonstration, another of the samples, is admissible or none fits into `longest` tokens.
     """
-    server = PromptServer(
-        None, DemoBank(samples), samples, tokenizer, max_prompt_tokens=longest, seed=seed, fresh=False
-    )
+    pool = VisitPool([sample.id for sample in samples], fresh=False)
+    server = PromptServer(pool, VariantBank(samples), samples, tokenizer, max_prompt_tokens=longest, seed=seed)
     return [server.demonstrate(sample)[0] for sample in samples]
 
 

@@ -11,25 +11,22 @@ place is filled by another one drawn at random, so that all recipes spend the sa
 readings of longer papers; each says what was left out.
 """
 
-import hashlib
-import json
 import random
 from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from ..base.errors import PoolError
-from ..base.files import write_whole
+from ..base.saved_state import read_state, write_state
 from ..base.spelled_defaults import DEFAULTS_RULE, without_defaults
 from ..base.strict_json import same_value
 from ..method.calls import opened_think, whole_answers
 from ..method.hard_sampling import PromptServer
-from ..method.hardness import FALLBACKS, HARD_WINDOW, check_content, index_of_ids, read_state
+from ..method.hardness import FALLBACKS, HARD_WINDOW, index_of_ids
 from ..method.prompts import gold_completion, render_prompt
 from ..method.rewards import conjunctive_reward, judge_and_log, quantise
-from ..method.samples import content_hash, from_json, training_columns
+from ..method.samples import from_json
 
 VISITS_KEPT = 12  # per sample: what the longest-remembering rule (`greso`) can tell apart
 SUBSTITUTES_TRIED = 1000
@@ -64,7 +61,7 @@ def _is_hard(visit):
 def exclude_hard(visits, place):
     """A sample that was hard once (10 rollouts, none right) is never asked again.
 
-    What the paper's authors report to have backfired (second-hand notes).
+    What the paper reports to have backfired (sections 3.2 and 5.3); there, hard rows are left out round by round.
     """
     return "skip" if any(map(_is_hard, visits)) else "plain"
 
@@ -99,7 +96,7 @@ def greso(visits, place, explore=0.5):
 def icl_seeding(visits, place):
     """After XRPO, arXiv 2510.06672: a prompt whose rollouts all failed is next shown with solved examples.
 
-    The examples are the policy's own verified solutions of similar samples (`DemoBank(source="own")`); without one it
+    The examples are the policy's own verified solutions of similar samples (demonstration source "own"); without one it
     stays plain. Simplified: the paper seeds within the step, and has an allocation of rollouts and a novelty bonus
     besides.
     """
@@ -126,9 +123,9 @@ def hint(visits, place):
 
 
 def replace(visits, place):
-    """The other reading of the paper's abstract: a hard sample's place is taken by a solved one.
+    """A hard sample's place is taken by a solved one; it is asked again at its first visit in each round.
 
-    It is asked again at its first visit in each round.
+    Our assumption, from before the paper's text was read, which rules this reading of "replace" out (section 3.2).
     """
     this_round = (place.step - 1) // place.round_steps
     last = visits[-1:]
@@ -196,21 +193,13 @@ class VisitHistory:
         counts = Counter(self.states())
         return {name: counts[name] for name in ("unseen", "solved", "failed")}
 
-    def _fingerprint(self):
-        return hashlib.sha256("\n".join(self._visits).encode()).hexdigest()[:16]
-
     def save(self, path):
         """Write the record as JSON."""
-        visits = list(self._visits.values())
-        state = {"ids": self._fingerprint(), "content": self.content, "visits": visits, "fallbacks": self.fallbacks}
-        write_whole(path, json.dumps(state))
+        write_state(path, self._visits, self.content, visits=list(self._visits.values()), fallbacks=self.fallbacks)
 
     def load(self, path):
         """Restore what `save` wrote; raises `PoolError` for what is none, or of another data set."""
-        state = read_state(path, "record of visits", ("ids", "visits", "fallbacks"))
-        if state["ids"] != self._fingerprint():
-            raise PoolError(f"the visits in {path} are of another data set: its sample ids differ")
-        check_content(state, self.content, path)
+        state = read_state(path, "record of visits", self._visits, self.content, ("visits", "fallbacks"))
         self._visits = {id: [Visit(*v) for v in visits] for id, visits in zip(self._visits, state["visits"])}
         self.fallbacks.update(state["fallbacks"])
 
@@ -229,8 +218,8 @@ class BaselineServer(PromptServer):
         Others as in `PromptServer`.
     """
 
-    def __init__(self, rule, history, rows, round_steps, bank, samples, tokenizer, **options):
-        super().__init__(history, bank, samples, tokenizer, **options)
+    def __init__(self, rule, history, rows, round_steps, bank, samples, tokenizer, *options, **named):
+        super().__init__(history, bank, samples, tokenizer, *options, **named)
         self.rule, self.round_steps = rule, round_steps
         self.rows = {row["sample_id"]: row for row in rows}
         self.ids = list(self.rows)
@@ -290,13 +279,6 @@ def hint_prefix(completion, part, tokenizer):
     return ""
 
 
-def serve_by_rule(recipe, samples, bank, tokenizer, **options):
-    """The record and the data set transform of a recipe whose `hard_samples` is one of `RULES` -> (history, server)."""
-    history, columns = VisitHistory([s.id for s in samples], content_hash(samples)), training_columns(samples)
-    rule, round_steps = RULES[recipe.hard_samples], recipe.round_steps * recipe.num_iterations
-    return history, BaselineServer(rule, history, columns, round_steps, bank, samples, tokenizer, **options)
-
-
 def graded_reward(prompts, completions, calls, tools, log_metric=None, **columns):
     """Format part (0 or 1) plus `correctness` (-3 to 3), quantised -> list of N floats in [-3, 4].
 
@@ -329,6 +311,8 @@ def correctness(predicted, gold):
     sets, a call made twice would cost nothing), and calls of different tools never pair. The assignment is the best,
     as in the paper; the code is greedy. Without gold calls: 3 for no call, else -3 (our reading; the code gives 0).
     """
+    from scipy.optimize import linear_sum_assignment  # late: who asks for a recipe need not wait for it
+
     scores = np.zeros((len(gold), len(predicted)))
     for i, wanted in enumerate(gold):
         for j, given in enumerate(predicted):

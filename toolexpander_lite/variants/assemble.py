@@ -1,0 +1,37 @@
+"""From any recipe to what `trl.GRPOTrainer` is handed: `method.assemble`, with what is not the paper's put in."""
+
+from ..base.saved_state import content_hash
+from ..method.assemble import assemble as assemble_paper
+from ..method.prompts import wants_think
+from ..method.rewards import native_reward
+from ..method.samples import training_columns
+from ..method.self_examples import ExampleBonus
+from .baselines import REWARDS, RULES, BaselineServer, VisitHistory
+from .demonstrations import VariantBank
+from .self_examples import OneExampleBonus
+from .visit_pool import VisitPool
+
+
+def assemble(recipe, samples, tokenizer, max_prompt_tokens, seed=0, answer=None, bank=None):
+    """A recipe (`recipes.Recipe`) and the samples to train on -> `method.assemble.Parts`; arguments as there."""
+    own = {"reward": REWARDS[recipe.reward] if wants_think(recipe.asks) else native_reward, "bonuses": []}
+    gate = own["reward"] if recipe.gated_bonus else None
+    if recipe.invite:
+        own["bonuses"] = [OneExampleBonus(recipe.example_bonus, gate, recipe.strict_examples, answer)]
+    elif recipe.examples_needed:
+        own["bonuses"] = [ExampleBonus(recipe.example_bonus, gate, recipe.examples_needed, answer)]
+    if recipe.hard_samples != "keep":
+        own["bank"] = bank = bank or VariantBank(samples, recipe.demo_source, recipe.demos_per_tool)
+        own["learn"] = bank.learn if bank.source == "own" else None
+    ids, content = [s.id for s in samples], content_hash(samples)
+    if recipe.hard_samples == "demonstrate":
+        own["pool"] = VisitPool(ids, retest=recipe.retest, content=content, fresh=recipe.fresh_demos)
+    elif recipe.hard_samples in RULES:
+        own["pool"] = VisitHistory(ids, content)
+        rows, round_steps = training_columns(samples), recipe.round_steps * recipe.num_iterations
+
+        def server(history, *rest):
+            return BaselineServer(RULES[recipe.hard_samples], history, rows, round_steps, *rest)
+
+        own["server"] = server
+    return assemble_paper(recipe, samples, tokenizer, max_prompt_tokens, seed, answer, **own)
