@@ -1,13 +1,15 @@
 """The doctor: logs of others with known faults, a log that has each fault and one that almost has it, bad input."""
 
 import json
+import sqlite3
+import struct
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from toolexpander_lite.base.errors import RunError
-from toolexpander_lite.base.runs import REPOSITORY
+from toolexpander_lite.base.runs import REPOSITORY, find_runs
 from toolexpander_lite.doctor import diagnose, report
 from toolexpander_lite.doctor.readers import read
 from toolexpander_lite.doctor.report import rules_table
@@ -220,3 +222,137 @@ def test_an_explained_finding_is_told_once():
     assert [f.name for f in found] == ["reward_collapse"]
     assert {"entropy_up", "length_to_cap"} <= {f.name for f in found[0].also}
     assert min(found[0].steps) >= 29 and max(found[0].steps) == 60
+
+
+# ------------------------------------------------------------------------------------- one run, in everyone's form
+def small_run():
+    """Twelve rows by TRL's names, two digits each."""
+    t = np.linspace(0, 1, 12)
+    return [{"step": i + 1, "loss": 0.01, "reward": round(0.2 + 0.5 * float(x), 2), "reward_std": 0.4, "kl": 0.02,
+             "grad_norm": 0.5} for i, x in enumerate(t)]  # fmt: skip
+
+
+def event_file(rows):
+    """TensorBoard's form, by the published record and protocol buffer layouts."""
+
+    def field(number, kind, value):
+        return bytes([number << 3 | kind]) + value
+
+    def block(number, value):
+        return field(number, 2, bytes([len(value)]) + value)
+
+    data = b""
+    for row in rows:
+        for name, value in row.items():
+            if name != "step":
+                scalar = block(1, f"train/{name}".encode()) + field(2, 5, struct.pack("<f", value))
+                event = field(2, 0, bytes([row["step"]])) + block(5, block(1, scalar))
+                data += struct.pack("<Q", len(event)) + b"crc1" + event + b"crc2"
+    return data
+
+
+def trackio_base(path, rows):
+    with sqlite3.connect(path) as base:
+        base.execute("CREATE TABLE metrics (id INTEGER PRIMARY KEY, run_name TEXT, step INTEGER, metrics TEXT)")
+        for row in rows:
+            metrics = json.dumps({f"train/{name}": value for name, value in row.items()})
+            base.execute("INSERT INTO metrics (run_name, step, metrics) VALUES ('a', ?, ?)", (row["step"], metrics))
+
+
+def as_table(rows, between, ends=("", "")):
+    names = {"step": "Step", "loss": "Training Loss"}
+    lines = [[names.get(name, name) for name in rows[0]], *([str(v) for v in row.values()] for row in rows)]
+    return "\n".join(ends[0] + between.join(line) + ends[1] for line in lines)
+
+
+VERL = {"step": "step", "loss": "actor/pg_loss", "reward": "critic/score/mean", "reward_std": "reward_std",
+        "kl": "actor/kl_loss", "grad_norm": "actor/grad_norm"}  # fmt: skip
+FORMS = {
+    "log.jsonl": lambda rows: "\n".join(map(json.dumps, rows)),
+    "trainer_state.json": lambda rows: json.dumps({"log_history": [*rows, {"train_runtime": 1.0}]}, indent=1),
+    "cut_state.json": lambda rows: json.dumps({"log_history": [*rows, {"step": 13, "loss": 1}]}, indent=1)[:-30],
+    "columns.json": lambda rows: json.dumps({name: [row[name] for row in rows] for name in rows[0]}),
+    "trl.log": lambda rows: "\n".join(f"  5%|#   | 1/20 {row}" for row in rows),
+    "trl116.log": lambda rows: "\n".join(str({k: str(v) for k, v in row.items()}) for row in rows),
+    "verl.log": lambda rows: "\n".join(
+        "\x1b[36m(TaskRunner pid=1)\x1b[0m " + " - ".join(f"{VERL[k]}:{v}" for k, v in row.items()) for row in rows),
+    "loop.log": lambda rows: "\n".join(
+        f"[Step {row['step']}/12] " + " ".join(f"{k}={v}" for k, v in row.items() if k != "step") for row in rows),
+    "unsloth.txt": lambda rows: as_table(rows, " | "),
+    "markdown.md": lambda rows: as_table(rows, " | ", ("| ", " |")),
+    "notebook.html": lambda rows: as_table(rows, "</td><td>", ("<tr><td>", "</td></tr>")).replace("td>", "th>", 12),
+    "table.csv": lambda rows: pd.DataFrame(rows).to_csv(index=False),
+    "wandb.csv": lambda rows: pd.DataFrame(rows).rename(
+        columns=lambda name: name if name == "step" else f"run-a - train/{name}").to_csv(index=False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*FORMS, "events.out.tfevents.1", "trackio.db", "metrics.parquet"])
+def test_one_run_in_every_form(tmp_path, name):
+    rows, path = small_run(), tmp_path / name
+    if name in FORMS:
+        path.write_text(FORMS[name](rows))
+    elif name.endswith(".db"):
+        trackio_base(path, rows)
+    elif name.endswith(".parquet"):
+        pd.DataFrame(rows).to_parquet(path)
+    else:
+        path.write_bytes(event_file(rows))
+    log = read(path)
+    for column in ("reward", "loss", "kl", "grad_norm", "reward_std"):
+        assert list(log[column].round(4))[:12] == [row[column] for row in rows], column
+    assert log.unit == "step" and list(log.labels)[:12] == list(range(1, 13))
+
+
+def test_folders(tmp_path):
+    """TRL's run directory with completions, and TensorBoard's CSV exports of single curves."""
+    (tmp_path / "run" / "completions").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoint-12").mkdir()
+    (tmp_path / "run" / "checkpoint-12" / "trainer_state.json").write_text(FORMS["trainer_state.json"](small_run()))
+    texts(chat, lambda g, i: "same", lambda g, i: g % 2).texts.to_parquet(
+        tmp_path / "run" / "completions" / "completions_00001.parquet"
+    )
+    log = read(tmp_path / "run")
+    assert len(log) == 12 and len(log.texts) == 32
+    assert [f.name for f in diagnose(log)][0] == "identical_completions"
+    assert len(read(tmp_path / "run" / "completions" / "completions_00001.parquet")) == 8
+    (tmp_path / "board").mkdir()
+    for name in ("reward", "loss"):
+        frame = pd.DataFrame([{"Wall time": 1.0, "Step": row["step"], "Value": row[name]} for row in small_run()])
+        frame.to_csv(tmp_path / "board" / f"run-a-tag-train_{name}.csv", index=False)
+    log = read(tmp_path / "board")
+    assert list(log["reward"]) == [row["reward"] for row in small_run()] and log.has("loss")
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(RunError, match="holds no log"):
+        read(tmp_path / "nothing")
+
+
+def test_a_nan_is_a_value_and_a_gap_is_none(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1, "loss": 0.1, "grad_norm": NaN, "kl": 0.1}\n{"step": 2, "loss": 0.1, "grad_norm": 1}\n')
+    log = read(path)
+    assert list(log.not_finite("grad_norm")) == [True, False]
+    assert list(log.not_finite("kl")) == [False] and len(log["kl"]) == 1
+
+
+def test_a_long_log_is_thinned_and_says_so(tmp_path):
+    path = tmp_path / "long.csv"
+    rows = 150_000
+    pd.DataFrame({"step": range(rows), "reward": np.linspace(0.2, 0.9, rows), "loss": 0.1}).to_csv(path, index=False)
+    log = read(path)
+    assert len(log) == 50_000 and "one in 3 was read" in log.notes[0]
+    assert "one in 3 was read" in report(path)
+
+
+def test_a_run_of_the_kit_and_a_study():
+    study = REPOSITORY / "assets" / "runs" / "nano-baseline"
+    first = find_runs(study)["grpo-lr6e-4"][0]
+    assert [f.name for f in diagnose(first)][0] == "all_fail_groups"
+    assert len(report(study).splitlines()) == 25
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "assets" / "doctor").glob("*.jsonl")), ids=lambda path: path.stem)
+def test_runs_made_with_a_fault(path):
+    """`benchmarks/doctor_runs.py`: each file is named by the rule that should come first."""
+    heads = [f.name for f in diagnose(path) if f.level != NOTE]
+    assert heads[:1] == [path.stem] if not path.stem.startswith("healthy") else not heads, report(path)

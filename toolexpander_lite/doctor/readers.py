@@ -20,7 +20,6 @@ from .columns import is_metric, plain, standard_table
 from .log import Log
 
 MOST_ROWS = 50_000  # of longer logs, every k-th row is read
-_DICT = re.compile(r"\{[^{}\n]{5,}\}?")
 _PAIR_IN_DICT = re.compile(r"""["']([^"'\n]{1,80})["']\s*:\s*(?:"([^"]*)"|'([^']*)'|([^,}\s]+))""")
 _NUMBER = r"[-+]?(?:\d[\d_]*\.?\d*(?:[eE][-+]?\d+)?|\.\d+|nan|NaN|inf)"
 _PAIR = re.compile(rf"([A-Za-z_][\w./@+-]*)\s?[=:]\s*({_NUMBER})(?:\s*(?:±|\+/-)\s*({_NUMBER}))?(?![\w.])")
@@ -115,38 +114,55 @@ def _file(path):
         raise RunError(f"{path} is wandb's own binary form; export the run's history as CSV and give that")
     if b"\0" in head:
         raise RunError(f"{path} is binary and of no kind the doctor knows; give a text log, CSV, JSON or parquet")
-    text = _NOISE.sub("", path.read_text(encoding="utf-8", errors="replace"))
     if path.suffix in (".csv", ".tsv"):
         return _log(_csv(path), "a CSV table", path=path)
-    rows, kind, settings = _rows_of_text(text)
-    return _log(_frame(rows, path), kind, settings, path=path)
+    rows, kind, notes = _rows_of_text(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    log = _log(_frame(rows, path), kind, path=path)
+    log.notes += notes
+    return log
 
 
-def _rows_of_text(text):
-    """Text of unknown form -> (rows, what it is, settings)."""
-    if text.lstrip()[:1] in "{[" and len(text) < 50_000_000:
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            value = None
-        if isinstance(value, dict) and isinstance(value.get("log_history"), list):
-            return value["log_history"], "TRL's trainer_state.json", {}
-        if isinstance(value, dict):  # {"metric": [values]}, or one list of rows under some key
-            lists = {k: v for k, v in value.items() if isinstance(v, list)}
-            rows = next((v for v in lists.values() if v and isinstance(v[0], dict)), None)
-            if rows is None and lists and len(set(map(len, lists.values()))) == 1:
-                rows = [dict(zip(lists, row)) for row in zip(*lists.values())]
-            if rows:
-                return rows, "JSON", {}
-        if isinstance(value, list):
-            return value, "JSON", {}
-    lines = text.splitlines()
-    step = max(1, len(lines) // MOST_ROWS)
-    table = _table_rows(lines)
-    if table:
-        return table, "a progress table", {}
-    rows = [row for line in lines[::step] if (row := _row_of_line(line))]
-    return _merged(rows), "console output or JSON lines", {}
+def _rows_of_text(data):
+    """Text of unknown form -> (rows, what it is, notes)."""
+    if data.lstrip()[:1] in (b"{", b"["):
+        rows = _rows_of_json(data)
+        if rows:
+            return rows, "JSON (trainer_state.json, or an export)", []
+    lines = data.splitlines()
+    every, notes = -(-len(lines) // MOST_ROWS), []
+    if every > 1:
+        notes = [f"{len(lines):,} lines; one in {every} was read."]
+        lines = lines[:5] + lines[5::every]  # a table's header, and evenly from there
+    lines = [_NOISE.sub("", line.decode("utf-8", "replace")) for line in lines]
+    if table := _table_rows(lines):
+        return table, "a progress table", notes
+    return _merged([row for line in lines if (row := _row_of_line(line))]), "console output or JSON lines", notes
+
+
+def _rows_of_json(data):
+    """One JSON value -> its rows; of one that is cut, or long, the innermost objects; [] if JSON lines."""
+    try:
+        json.loads(data.lstrip().split(b"\n", 1)[0])
+        if b"\n" in data.strip():
+            return []
+    except (ValueError, RecursionError):
+        pass
+    try:
+        value = json.loads(data) if len(data) < 20_000_000 else None
+    except (ValueError, RecursionError):
+        value = None
+    if value is None:
+        inner = re.findall(rb"\{[^{}]{5,}\}", data)
+        texts = (
+            text.decode("utf-8", "replace").replace("\n", " ") for text in inner[:: max(1, len(inner) // MOST_ROWS)]
+        )
+        return [row for text in texts if (row := _row_of_line(text))]
+    if isinstance(value, dict) and not isinstance(value.get("log_history"), list):
+        lists = {k: v for k, v in value.items() if isinstance(v, list) and v}
+        if lists and len(set(map(len, lists.values()))) == 1 and not isinstance(next(iter(lists.values()))[0], dict):
+            return [dict(zip(lists, row)) for row in zip(*lists.values())]  # {"reward": [...], "loss": [...]}
+        return next((v for v in lists.values() if isinstance(v[0], dict)), [])
+    return value["log_history"] if isinstance(value, dict) else value
 
 
 def _row_of_line(line):
@@ -157,8 +173,7 @@ def _row_of_line(line):
             value = json.loads(line)
             row = value if isinstance(value, dict) else {}
         except (ValueError, RecursionError):
-            part = _DICT.search(line)
-            pairs = _PAIR_IN_DICT.findall(part[0]) if part else ()
+            pairs = _PAIR_IN_DICT.findall(line[line.index("{") :])
             row = {name: next((v for v in values if v), "") for name, *values in pairs}
     if not row:
         for name, value, spread in _PAIR.findall(line):
@@ -300,7 +315,7 @@ def _frame(rows, source):
         raise RunError(f"{source} holds no row of a training log (nothing called reward, loss, kl, ...)")
     kept = [
         {k: math.inf if v != v else v for k, v in row.items() if not isinstance(v, (dict, list))}  # NaN: it was logged
-        for row in rows[:: max(1, len(rows) // MOST_ROWS)]
+        for row in rows
         if "train_runtime" not in row
     ]
     return pd.DataFrame(kept)
@@ -309,9 +324,9 @@ def _frame(rows, source):
 def _log(frame, kind, settings=None, path=None):
     """Anyone's names -> `Log`; rows without a number of training are left out."""
     notes = []
-    if len(frame) > MOST_ROWS:
+    if len(frame) > 2 * MOST_ROWS:
         every = -(-len(frame) // MOST_ROWS)
-        notes.append(f"{len(frame):,} rows; every {every}th was read.")
+        notes.append(f"{len(frame):,} rows; one in {every} was read.")
         frame = frame.iloc[::every]
     table = standard_table(frame)
     for name, beside in (("loss", "learning_rate"), ("grad_norm", "learning_rate"), ("grad_norm", "loss")):

@@ -152,7 +152,7 @@ def no_chat_template(log):
     if log.texts is None or "prompt" not in log.texts:
         return None
     strings = log.texts[log.texts["prompt"].map(lambda value: isinstance(value, str))]
-    bare = strings[~strings["prompt"].map(lambda text: any(mark in text for mark in ROLE_MARKS))]
+    bare = strings.loc[[not any(mark in text for mark in ROLE_MARKS) for text in strings["prompt"]]]
     on = bare["completion"].map(text_of).str.contains(NEW_TURN, regex=True).astype(bool)
     if len(bare) >= 4 and on.mean() >= 0.3:
         says = (
