@@ -23,7 +23,7 @@ from toolexpander_lite.method.rewards import conjunctive_reward
 from toolexpander_lite.method.samples import training_columns
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
-from toolexpander_lite.training.record import STATE_LETTERS, Rounds, rewind
+from toolexpander_lite.training.record import STATE_LETTERS, RoundLog, rewind
 from toolexpander_lite.training.splits import in_training_order
 from toolexpander_lite.training.train import train
 from toolexpander_lite.variants.demonstrations import VariantBank
@@ -430,7 +430,7 @@ def rounds_of(out, pool, steps, checkpoint=None):
     """What a session of `steps` steps writes to rounds.jsonl when rounds are of 3 steps -> [(round, step)]."""
     rewind(out, checkpoint)
     state = SimpleNamespace(global_step=int(checkpoint.split("-")[1]) if checkpoint else 0, max_steps=steps)
-    callback = Rounds(pool, None, 3, out, nano_samples("train", 1, families=["book_taxi", "play_song"]))
+    callback = RoundLog(pool, None, 3, out, nano_samples("train", 1, families=["book_taxi", "play_song"]))
     callback.on_train_begin(None, state, None)
     while state.global_step < steps:
         state.global_step += 1

@@ -176,7 +176,7 @@ def test_every_rule_has_its_recipe():
 
 
 def test_an_unknown_split_is_refused():
-    with pytest.raises(SettingsError, match="eval_split is 'train'; use 'test' or 'validation'"):
+    with pytest.raises(SettingsError, match="eval_split is 'train'; choose one of test, validation"):
         get_profile("nano", eval_split="train")
     assert all(profile.eval_split == "test" for profile in PROFILES.values())
 

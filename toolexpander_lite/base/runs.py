@@ -16,6 +16,16 @@ def write_json(path, value):
     write_whole(path, json.dumps(value, indent=1) + "\n")
 
 
+def write_jsonl(path, rows):
+    """Rows (dicts) as JSON lines, in place of what was there."""
+    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def append_jsonl(path, *rows):
+    with Path(path).open("a") as file:
+        file.write("".join(json.dumps(row) + "\n" for row in rows))
+
+
 def software_versions():
     """{package: version} of what decides a run's numbers, with the git commit of this repository (or None)."""
     names = ("torch", "transformers", "trl", "datasets", "peft", "accelerate", "bitsandbytes")

@@ -12,7 +12,6 @@ and three pieces that work with any `GRPOTrainer`, data set and model:
     reward_funcs = PoolReward(reward, pool)                   # what came of it
 """
 
-import json
 import random
 import time
 from collections import defaultdict
@@ -20,9 +19,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..base.errors import PoolError
-from ..base.files import write_whole
 from ..base.processes import gather, processes
-from ..base.runs import read_jsonl
+from ..base.runs import append_jsonl, read_jsonl, write_jsonl
 from .calls import judge, whole_answer, whole_answers
 from .demonstrations import offering
 from .prompts import render_prompt, wants_think
@@ -68,7 +66,7 @@ def count_right(ask, rows, rollouts, seed, note, file=None, think=True, chunk=CH
     whole = {s.id for part in parts.values() if all(s.id in known for s, _ in part) for s, _ in part}
     if rank == 0 and known.keys() - whole:  # a chunk that was cut while it was written
         kept = [line for line in logged if not note.items() <= line.items() or line["sample_id"] in whole]
-        write_whole(file, "".join(json.dumps(line) + "\n" for line in kept))
+        write_jsonl(file, kept)
     for start, part in parts.items():
         if part[0][0].id in whole:
             continue
@@ -85,8 +83,7 @@ def count_right(ask, rows, rollouts, seed, note, file=None, think=True, chunk=CH
         seconds = round((time.perf_counter() - began) / len(part), 5)
         lines = [found[sample.id] | {"seconds": seconds} for sample, _ in part]
         if file and rank == 0:
-            with Path(file).open("a") as out:
-                out.write("".join(json.dumps(line) + "\n" for line in lines))
+            append_jsonl(file, *lines)
         known |= {line["sample_id"]: line for line in lines}
     lines = [known[sample.id] for sample, _ in rows]
     sums = (sum(line[name] for line in lines) for name in ("rollouts", "tokens", "seconds"))

@@ -5,7 +5,7 @@ what hardware and model it does it with. All sizes below are our assumptions; th
 up to 8192 tokens: section 5.1 and T9) fit no single small GPU.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from math import inf
 
 from ..base.errors import SettingsError
@@ -99,149 +99,60 @@ class Profile:
     share_prompts: bool = True
     vllm: bool = False
 
+    CHOICES = {"dtype": DTYPES, "spelled_defaults": SPELLED_DEFAULTS, "attention": ("sdpa", "eager"),
+               "eval_split": ("test", "validation"), "optim": OPTIMIZERS}  # fmt: skip
+    FROM_ONE = ("prompts_per_step", "micro_batch", "max_completion_length", "max_prompt_tokens", "train_prompts",
+                "steps", "eval_every", "eval_prompts")  # fmt: skip
+
     def __post_init__(self):
-        from_one = ("prompts_per_step", "micro_batch", "max_completion_length", "max_prompt_tokens", "train_prompts",
-                    "steps", "eval_every", "eval_prompts")  # fmt: skip
-        for name in (*from_one, "lora_rank", "max_tools", "held_out_max_tools", "demo_room", "example_room",
-                     "warm_start_steps", "warm_start_rows", "no_call_rows", "no_call_eval_rows"):  # fmt: skip
-            least = 1 if name in from_one else 0
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
-                raise SettingsError(
-                    f"profile {self.name!r}: {name} is {getattr(self, name)!r}; it must be a whole number from {least}"
-                )
+        def refuse(fault):
+            raise SettingsError(f"profile {self.name!r}: {fault}")
+
+        for field in fields(self):
+            name, value = field.name, getattr(self, field.name)
+            least = 1 if name in self.FROM_ONE else 0
+            if field.type is int and (not isinstance(value, int) or value < least):
+                refuse(f"{name} is {value!r}; it must be a whole number from {least}")
+        for name, choices in self.CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                refuse(f"{name} is {value!r}; choose one of {', '.join(choices)}")
         for part, whole in (("no_call_rows", "train_prompts"), ("no_call_eval_rows", "eval_prompts")):
             if getattr(self, part) > getattr(self, whole):
-                raise SettingsError(f"profile {self.name!r}: {part} is more than {whole}, of which they are a part")
+                refuse(f"{part} is more than {whole}, of which they are a part")
         if not 0 < self.learning_rate < inf:  # nor is NaN, which compares with nothing
-            raise SettingsError(
-                f"profile {self.name!r}: learning_rate is {self.learning_rate}; it must be positive and finite"
-            )
-        if self.dtype not in DTYPES:
-            raise SettingsError(f"profile {self.name!r}: dtype is {self.dtype!r}; choose one of {', '.join(DTYPES)}")
-        if self.spelled_defaults not in SPELLED_DEFAULTS:
-            raise SettingsError(
-                f"profile {self.name!r}: spelled_defaults is {self.spelled_defaults!r}; use 'extra' or 'same'"
-            )
-        if self.attention not in ("sdpa", "eager"):
-            raise SettingsError(f"profile {self.name!r}: attention is {self.attention!r}; use 'sdpa' or 'eager'")
-        if self.eval_split not in ("test", "validation"):
-            raise SettingsError(f"profile {self.name!r}: eval_split is {self.eval_split!r}; use 'test' or 'validation'")
-        if self.optim not in OPTIMIZERS:
-            raise SettingsError(
-                f"profile {self.name!r}: optim is {self.optim!r}; choose one of {', '.join(OPTIMIZERS)}"
-            )
+            refuse(f"learning_rate is {self.learning_rate}; it must be positive and finite")
         if self.vllm and self.quantization:
-            raise SettingsError(
-                f"profile {self.name!r}: vllm=True needs unquantised weights, since vLLM is handed the merged ones at "
-                "each step, and packed 4-bit weights cannot be; set quantization=None or vllm=False"
-            )
+            refuse("vllm=True needs unquantised weights, since vLLM is handed the merged ones at each step, and packed "
+                   "4-bit weights cannot be; set quantization=None or vllm=False")  # fmt: skip
 
 
-PROFILES = {
-    p.name: p
-    for p in (
-        Profile("nano", model="nano", data="nano"),
-        # Nano policies that begin with an example of their own in about 4 %, 0.4 % and almost none of invited rollouts.
-        Profile("nano-common", model="nano-common", data="nano", max_completion_length=64),
-        Profile("nano-rare", model="nano-rare", data="nano", max_completion_length=64),
-        Profile("nano-rarest", model="nano-rarest", data="nano", max_completion_length=64),
-        # In 0.5 % of invited rollouts and next to none of the others; the two rare ones above do so uninvited too.
-        Profile("nano-invited", model="nano-invited", data="nano", max_completion_length=64),
-        # The graded world and its two policies, about as weak as the paper's two 1.5B models.
-        *(
-            Profile(
-                name, model=name, data="graded", max_completion_length=32, train_prompts=20, steps=100, eval_prompts=20
-            )
-            for name in ("nano-graded", "nano-graded-weak")
-        ),
-        Profile(
-            "smol",
-            model="smollm2",
-            data="toolrl",
-            learning_rate=2e-5,
-            train_prompts=60,
-            quantization="4bit",
-            lora_rank=16,
-            dtype="bfloat16",
-            prompts_per_step=2,
-            micro_batch=10,
-            max_completion_length=192,
-            max_prompt_tokens=512,
-            demo_room=192,
-            example_room=64,
-            steps=160,
-            eval_every=20,
-            eval_prompts=40,
-            warm_start_steps=30,
-            warm_start_rows=200,
-        ),
-        # The same model for two CPU cores: unquantised, short prompts, one group a step.
-        Profile(
-            "smol-cpu",
-            model="smollm2",
-            data="toolrl",
-            learning_rate=1e-4,
-            train_prompts=15,
-            lora_rank=16,
-            attention="eager",
-            dtype="bfloat16",
-            prompts_per_step=1,
-            micro_batch=5,
-            max_completion_length=160,
-            max_prompt_tokens=480,
-            demo_room=192,
-            example_room=64,
-            max_tools=2,
-            steps=60,
-            eval_every=20,
-            eval_prompts=40,
-            warm_start_steps=30,
-            warm_start_rows=60,
-        ),
-        Profile(
-            "t4",
-            model="Qwen/Qwen2.5-1.5B-Instruct",
-            data="toolrl",
-            learning_rate=1e-5,
-            train_prompts=200,
-            quantization="4bit",
-            lora_rank=16,
-            dtype="bfloat16",  # float16 where there is none, as on a T4
-            prompts_per_step=4,
-            micro_batch=4,
-            max_completion_length=256,
-            max_prompt_tokens=768,
-            demo_room=256,
-            example_room=64,
-            gradient_checkpointing=True,
-            optim="paged_adamw_8bit",
-            steps=200,
-            eval_every=50,
-            eval_prompts=50,
-        ),
-        Profile(
-            "gpu24",
-            model="Qwen/Qwen2.5-1.5B-Instruct",
-            data="toolrl",
-            learning_rate=1e-5,
-            train_prompts=480,
-            quantization="4bit",
-            lora_rank=32,
-            dtype="bfloat16",
-            prompts_per_step=8,
-            micro_batch=10,
-            max_completion_length=512,
-            max_prompt_tokens=1024,
-            demo_room=256,
-            example_room=128,
-            gradient_checkpointing=True,
-            optim="paged_adamw_8bit",
-            steps=300,
-            eval_every=50,
-            eval_prompts=100,
-        ),
-    )
-}
+_EXAMPLES = {"data": "nano", "max_completion_length": 64}  # room for an example of the policy's own
+_GRADED = {"data": "graded", "max_completion_length": 32, "train_prompts": 20, "steps": 100}
+_REAL = {"data": "toolrl", "dtype": "bfloat16", "example_room": 64}  # float16 where there is none, as on a T4
+_SMOL = {**_REAL, "model": "smollm2", "lora_rank": 16, "demo_room": 192, "eval_every": 20, "eval_prompts": 40,
+         "warm_start_steps": 30}  # fmt: skip
+_QWEN = {**_REAL, "model": "Qwen/Qwen2.5-1.5B-Instruct", "learning_rate": 1e-5, "quantization": "4bit",
+         "demo_room": 256, "gradient_checkpointing": True, "optim": "paged_adamw_8bit", "eval_every": 50}  # fmt: skip
+_PROFILES = (
+    Profile("nano", model="nano", data="nano"),
+    # Nano policies that begin with an example of their own in about 4 %, 0.4 % and almost none of invited rollouts.
+    *(Profile(name, model=name, **_EXAMPLES) for name in ("nano-common", "nano-rare", "nano-rarest")),
+    # In 0.5 % of invited rollouts and next to none of the others; the two rare ones above do so uninvited too.
+    Profile("nano-invited", model="nano-invited", **_EXAMPLES),
+    # The graded world and its two policies, about as weak as the paper's two 1.5B models.
+    *(Profile(name, model=name, **_GRADED) for name in ("nano-graded", "nano-graded-weak")),
+    Profile("smol", **_SMOL, learning_rate=2e-5, quantization="4bit", prompts_per_step=2, micro_batch=10,
+            max_completion_length=192, max_prompt_tokens=512, train_prompts=60, steps=160, warm_start_rows=200),
+    # The same model for two CPU cores: unquantised, short prompts, one group a step.
+    Profile("smol-cpu", **_SMOL, learning_rate=1e-4, attention="eager", prompts_per_step=1, micro_batch=5,
+            max_completion_length=160, max_prompt_tokens=480, max_tools=2, train_prompts=15, steps=60,
+            warm_start_rows=60),
+    Profile("t4", **_QWEN, lora_rank=16, prompts_per_step=4, micro_batch=4, max_completion_length=256,
+            max_prompt_tokens=768, train_prompts=200, steps=200, eval_prompts=50),
+    Profile("gpu24", **_QWEN | {"example_room": 128}, lora_rank=32, prompts_per_step=8, micro_batch=10,
+            max_completion_length=512, max_prompt_tokens=1024, train_prompts=480, steps=300, eval_prompts=100),
+)  # fmt: skip
+PROFILES = {profile.name: profile for profile in _PROFILES}
 
 
 def get_profile(name, **changes):

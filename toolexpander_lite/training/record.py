@@ -1,7 +1,6 @@
 """What a run writes down while it goes: rollouts, one line per step, and where its rounds end."""
 
 import errno
-import json
 import math
 import shlex
 import sys
@@ -15,9 +14,8 @@ from safetensors import SafetensorError
 from transformers import TrainerCallback
 
 from ..base.errors import RunError
-from ..base.files import write_whole
 from ..base.groups import group_outcomes
-from ..base.runs import read_json, read_jsonl, software_versions
+from ..base.runs import append_jsonl, read_json, read_jsonl, software_versions, write_jsonl
 from ..method.calls import whole_answers
 from ..method.rewards import judge_all
 from ..models.hardware import describe_hardware, processor_name
@@ -26,27 +24,12 @@ from .resume import LOGS, step_of
 
 # TRL's own metric names, plus ours ("format_rate", "groups/...", and the cumulative counts).
 LOGGED = (
-    "loss",
-    "grad_norm",
-    "learning_rate",
-    "reward",
-    "reward_std",
-    "frac_reward_zero_std",
-    "entropy",
-    "kl",
-    "completions/mean_length",
-    "completions/clipped_ratio",
-    "clip_ratio/low_mean",
-    "clip_ratio/high_mean",
-    "format_rate",
-    "task_reward",
-    "groups/all_fail",
-    "groups/all_pass",
-    "examples/rate",
-    "examples/tried",
-    "examples/right",
-    "examples/senseless",
-)
+    "loss", "grad_norm", "learning_rate", "reward", "reward_std", "frac_reward_zero_std", "entropy", "kl",
+    "completions/mean_length", "completions/clipped_ratio", "clip_ratio/low_mean", "clip_ratio/high_mean",
+    "format_rate", "task_reward", "groups/all_fail", "groups/all_pass",
+    "examples/rate", "examples/tried", "examples/right", "examples/senseless",
+)  # fmt: skip
+SERVED = ("sample_id", "served", "scheduled", "fallback")  # columns that say what a place of a batch was filled with
 
 
 def is_step(logs):
@@ -59,41 +42,27 @@ class RolloutRecorder:
 
     A reward function in TRL's signature. It counts rollouts and completion tokens, reports the shares of
     all-fail and all-pass groups (`frac_reward_zero_std` mixes them), and appends one line per group to
-    rollouts.jsonl. `prompt_tokens` and `completion_tokens` count every rollout, so a prompt
-    counts once for each of its group. With `examples`, the lines of rollouts.jsonl also tell what became of
-    self-written examples.
+    rollouts.jsonl. `completion_tokens` counts every rollout.
+
+    Args:
+        counts: {"rollouts", "completion_tokens"}, cumulative, shared with the log.
+        examples, needed: also tell what became of self-written examples, by `self_examples.judge_examples`.
+        think: as in `rewards.judge_all`.
     """
 
     def __init__(self, reward, num_generations, path, counts, examples=False, needed=0, think=True):
-        self.reward, self.num_generations, self.path = reward, num_generations, path
-        self.think = think
-        self.examples, self.needed = examples or needed > 0, needed  # the rule of `self_examples.judge_examples`
-        self.counts = counts  # {"rollouts", "completion_tokens"}, cumulative, shared with the log
+        self.reward, self.num_generations, self.path, self.counts = reward, num_generations, path, counts
+        self.examples, self.needed, self.think = examples or needed > 0, needed, think
         self.__name__ = reward.__name__  # names the metric "rewards/<name>/mean"
 
-    def __call__(
-        self,
-        prompts,
-        completions,
-        sample_id,
-        family,
-        calls,
-        tools,
-        completion_ids,
-        trainer_state,
-        log_metric,
-        served=None,
-        scheduled=None,
-        fallback=None,
-        hint=None,
-        **columns,
-    ):
+    def __call__(self, prompts, completions, completion_ids, calls, tools, trainer_state, log_metric, hint=None,
+                 **columns):  # fmt: skip
         if hint:  # the policy was given the beginning of its answer, and is judged on the whole
             completions = [given + written for given, written in zip(hint, completions)]
         completions = whole_answers(prompts, completions)  # so is a think block that the prompt has opened
         rewards = self.reward(
             prompts=prompts, completions=completions, calls=calls, tools=tools, log_metric=log_metric,
-            sample_id=sample_id, served=served, scheduled=scheduled, fallback=fallback, trainer_state=trainer_state,
+            trainer_state=trainer_state, **{name: columns.get(name) for name in SERVED},
         )  # fmt: skip
         verdicts = judge_all(completions, calls, tools, self.think)
         outcomes = group_outcomes([float(v.reason == "ok") for v in verdicts], self.num_generations)
@@ -102,25 +71,23 @@ class RolloutRecorder:
         log_metric("groups/all_pass", outcomes["all_pass"])
         self.counts["rollouts"] += len(completions)
         self.counts["completion_tokens"] += sum(map(len, completion_ids))
-        with self.path.open("a") as file:
-            for start in range(0, len(completions), self.num_generations):
-                group = slice(start, start + self.num_generations)
-                line = {
-                    "step": trainer_state.global_step + 1,
-                    "sample_id": sample_id[start],
-                    "family": family[start],
-                    "served": served[start] if served else "plain",
-                    "rewards": rewards[group],
-                    "reasons": dict(Counter(v.reason for v in verdicts[group])),
-                    "example": completions[start][:400],
-                }
-                if scheduled and scheduled[start] != sample_id[start]:
-                    line["scheduled"] = scheduled[start]  # the sample whose place this one fills
-                if fallback and fallback[start]:
-                    line["fallback"] = fallback[start]
-                if self.examples:
-                    line["examples"] = example_reasons(prompts[group], completions[group], tools[group], self.needed)
-                file.write(json.dumps(line) + "\n")
+        lines = []
+        for start in range(0, len(completions), self.num_generations):
+            group = slice(start, start + self.num_generations)
+            place = {name: columns[name][start] for name in (*SERVED, "family") if columns.get(name)}
+            lines.append({
+                "step": trainer_state.global_step + 1, "sample_id": place["sample_id"], "family": place["family"],
+                "served": place.get("served", "plain"), "rewards": rewards[group],
+                "reasons": dict(Counter(v.reason for v in verdicts[group])), "example": completions[start][:400],
+            })  # fmt: skip
+            if place.get("scheduled", place["sample_id"]) != place["sample_id"]:
+                lines[-1]["scheduled"] = place["scheduled"]  # the sample whose place this one fills
+            if place.get("fallback"):
+                lines[-1]["fallback"] = place["fallback"]
+            if self.examples:
+                told = example_reasons(prompts[group], completions[group], tools[group], self.needed)
+                lines[-1]["examples"] = told
+        append_jsonl(self.path, *lines)
         return rewards
 
 
@@ -142,8 +109,7 @@ class RunLog(TrainerCallback):
         if row["step"] % self.every == 0 or last:
             row["eval"] = self.evaluate_policy(model)
         row = _rounded(row)
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append_jsonl(self.path, row)
         if self.progress:
             self.progress(row)
 
@@ -164,9 +130,8 @@ class RunLog(TrainerCallback):
             trained = self.counts["completion_tokens"] - self.counts.get("scan_tokens", 0)
             self.counts["prompt_tokens"] = int(logs["num_tokens"]) - trained
         metrics = {name: logs[name] for name in LOGGED if name in logs}
-        self.write(
-            {"step": state.global_step, **metrics, **self.counts}, model, last=state.global_step == state.max_steps
-        )
+        row = {"step": state.global_step, **metrics, **self.counts}
+        self.write(row, model, last=state.global_step == state.max_steps)
 
 
 class GoldCount(TrainerCallback):
@@ -184,7 +149,7 @@ STATE_LETTERS = {"unseen": ".", "plain": "p", "failed": "f", "demonstrated": "d"
                  "solved": "s"}  # fmt: skip
 
 
-class Rounds(TrainerCallback):
+class RoundLog(TrainerCallback):
     """Closes the pool's rounds and writes rounds.jsonl; keeps pool and bank with each checkpoint.
 
     A line of rounds.jsonl: {"round", "step", "states": {family: a letter of `STATE_LETTERS` for each sample}}, as the
@@ -199,7 +164,7 @@ class Rounds(TrainerCallback):
         """Drop the line of an unfinished round, which a shorter run wrote at its last step."""
         rounds = read_jsonl(self.path) if self.path.exists() else []
         whole = [row for row in rounds if row["step"] % self.round_steps == 0 or row["step"] == state.max_steps]
-        write_whole(self.path, "".join(json.dumps(row) + "\n" for row in whole))
+        write_jsonl(self.path, whole)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         # Not `on_step_end`: all of those run before any log, and a step's row shows the pool before the round closes.
@@ -209,8 +174,7 @@ class Rounds(TrainerCallback):
         for family, name in zip(self.families, self.pool.states()):
             states[family] += STATE_LETTERS[name]
         line = {"round": -(-state.global_step // self.round_steps), "step": state.global_step, "states": states}
-        with self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        append_jsonl(self.path, line)
         if state.global_step % self.round_steps == 0:
             self.pool.end_round(state.global_step)
 
@@ -307,7 +271,7 @@ def rewind(out, checkpoint, scans=False):
     logs = {name: read_jsonl(out / name) for name in LOGS if (out / name).exists()}  # all, before one is written
     for name, rows in logs.items():
         kept = [row for row in rows if row["step"] <= (max(step, 0) if name == "scans.jsonl" else step)]
-        write_whole(out / name, "".join(json.dumps(row) + "\n" for row in kept))
+        write_jsonl(out / name, kept)
         if name == "log.jsonl" and kept:
             counts = {key: kept[-1][key] for key in counts}
     (out / "summary.json").unlink(missing_ok=True)

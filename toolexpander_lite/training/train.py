@@ -46,9 +46,9 @@ from ..variants.demonstrations import VariantBank
 from ..variants.recipes import get_recipe
 from ..worlds import graded_world, nano_world
 from .profiles import get_profile, tools_offered
-from .record import GoldCount, RolloutRecorder, Rounds, RunLog, WeightWatch, command_line, disk_errors, here, rewind
+from .record import GoldCount, RolloutRecorder, RoundLog, RunLog, WeightWatch, command_line, disk_errors, here, rewind
 from .resume import check_contents, check_folder, find_checkpoint, load_pool, what_a_run_holds
-from .rounds import Rounds as RoundLoop
+from .rounds import Rounds
 from .splits import in_training_order, load_splits, training_rows
 
 ANSWERS = {"nano": nano_world.right_call, "graded": graded_world.right_call}  # where the world knows
@@ -118,7 +118,7 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         rows = None
         if recipe.hard_samples != "scan":
             rows = rows_to_train_on(recipe, profile, seed, data.train, tokenizer, parts.server)
-        rounds = RoundLoop(recipe, profile, seed, data.train, tokenizer, parts, arguments, out)
+        rounds = Rounds(recipe, profile, seed, data.train, tokenizer, parts, arguments, out)
         trainer, hard = rounds.run(model, make_trainer, counts, checkpoint, rows)
         save_final(trainer, recipe, profile, out / "final")
         spent = {"wall_seconds": round(time.perf_counter() - began, 1)}
@@ -225,14 +225,11 @@ def write_config(out, identity, arguments, data, parts, checkpoint):
 
 def run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress):
     """What writes the logs -> list of callbacks. The log first: its rows show the pool before the round closes."""
-    updates = recipe.num_iterations
+    updates, longest = recipe.num_iterations, profile.max_completion_length
     bank = VariantBank(data.train) if data.hard_families else None
 
     def score(policy):
-        return evaluate(
-            policy, tokenizer, data.held_out, profile.max_completion_length, bank, data.hard_families,
-            invite=recipe.asks,
-        )  # fmt: skip
+        return evaluate(policy, tokenizer, data.held_out, longest, bank, data.hard_families, invite=recipe.asks)
 
     every = profile.eval_every * updates
     callbacks = [RunLog(out / "log.jsonl", counts, score, every, progress, parts.pool), WeightWatch()]
@@ -241,7 +238,7 @@ def run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress
         per_step = batch_shape(recipe, profile)[0] * recipe.num_generations
         callbacks.append(GoldCount(counts, round(per_step * mean(gold))))
     if parts.pool is not None:
-        callbacks.append(Rounds(parts.pool, parts.bank, recipe.round_steps * updates, out, data.train))
+        callbacks.append(RoundLog(parts.pool, parts.bank, recipe.round_steps * updates, out, data.train))
     return callbacks
 
 
@@ -295,36 +292,21 @@ def grpo_config(recipe, profile, seed, out, hardware):
     prompts, micro_batch = batch_shape(recipe, profile)
     dtype = pick_dtype(profile.dtype, hardware)
     return GRPOConfig(
-        output_dir=str(out / "checkpoints"),
-        seed=seed,
-        max_steps=profile.steps * recipe.num_iterations,
-        num_iterations=recipe.num_iterations,
-        learning_rate=recipe.learning_rate or profile.learning_rate,
-        lr_scheduler_type="constant",
-        beta=recipe.beta,
-        epsilon=recipe.epsilon,
-        epsilon_high=recipe.epsilon_high,
-        loss_type="grpo",
-        scale_rewards=recipe.scale_rewards,
-        temperature=recipe.temperature,
-        num_generations=recipe.num_generations,
+        output_dir=str(out / "checkpoints"), seed=seed, report_to="none", disable_tqdm=True, logging_steps=1,
+        save_steps=profile.eval_every * recipe.num_iterations, save_total_limit=2,
+        max_steps=profile.steps * recipe.num_iterations, num_iterations=recipe.num_iterations,
+        learning_rate=recipe.learning_rate or profile.learning_rate, lr_scheduler_type="constant",
+        beta=recipe.beta, epsilon=recipe.epsilon, epsilon_high=recipe.epsilon_high, loss_type="grpo",
+        scale_rewards=recipe.scale_rewards, temperature=recipe.temperature, num_generations=recipe.num_generations,
         per_device_train_batch_size=micro_batch,
         gradient_accumulation_steps=prompts * recipe.num_generations // micro_batch,
         shuffle_dataset=False,  # `in_training_order` has done it, in a way that a resumed run repeats
-        max_completion_length=profile.max_completion_length,
-        bf16=dtype == "bfloat16",
-        fp16=dtype == "float16",
+        max_completion_length=profile.max_completion_length, bf16=dtype == "bfloat16", fp16=dtype == "float16",
         gradient_checkpointing=profile.gradient_checkpointing,
         optim=profile.optim if hardware.device == "cuda" else "adamw_torch_fused",
+        use_cpu=hardware.device == "cpu", dataloader_pin_memory=hardware.device != "cpu",
         **(vllm_settings(profile, hardware) if profile.vllm else {}),
-        use_cpu=hardware.device == "cpu",
-        logging_steps=1,
-        save_steps=profile.eval_every * recipe.num_iterations,
-        save_total_limit=2,
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=hardware.device != "cpu",
-    )
+    )  # fmt: skip
 
 
 def vllm_settings(profile, hardware):

@@ -6,7 +6,6 @@ loop: next-token loss on the completion only, AdamW, constant learning rate. All
 assumptions.
 """
 
-import json
 import logging
 import math
 import random
@@ -19,7 +18,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.nn.utils.rnn import pad_sequence
 
 from ..base.errors import ModelError, SettingsError
-from ..base.runs import write_json
+from ..base.runs import write_json, write_jsonl
 from ..base.settings import check_seed
 from ..base.spelled_defaults import spelled_defaults
 from ..data.own_tools import pack_tools
@@ -220,7 +219,7 @@ def build_warm_start(profile, out, seed=0, progress=None, demonstrations=False):
     seconds = round(time.perf_counter() - trained, 1)
     rows = [{"step": 0, "eval": before}, *({"step": i + 1, "loss": round(x, 5)} for i, x in enumerate(losses))]
     rows[-1]["eval"] = held_out_scores()
-    (out / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_jsonl(out / "log.jsonl", rows)
     model.save_pretrained(out / "final")
     tokenizer.save_pretrained(out / "final")
     if profile.data == "own":
