@@ -69,6 +69,12 @@ class Preflight:
         return "\n".join(map(str, self.checks))
 
 
+def judged(name, found, mend="", warn=False, refuse=False):
+    """A `Check`; what to do is said only where something is wrong."""
+    status = "refuse" if refuse else "warn" if warn else "ok"
+    return Check(name, status, found, "" if status == "ok" else mend)
+
+
 def check_four_bit(profile, device):
     """Are 4-bit weights there, and are they right? Packs a small matrix on `device` and unpacks it."""
     if profile.quantization != "4bit":
@@ -83,10 +89,9 @@ def check_four_bit(profile, device):
     except (RuntimeError, NotImplementedError, OSError) as problem:
         return Check("4-bit weights", "refuse", f"bitsandbytes does not work on {device}: {problem}.",
                      "install the bitsandbytes that fits this torch, or set quantization=None")  # fmt: skip
-    if not error < 0.2:  # NF4's levels lie up to 0.31 apart
-        return Check("4-bit weights", "refuse", f"packing weights changes them by {error:.2f} of their range.",
-                     "install another bitsandbytes, or set quantization=None")  # fmt: skip
-    return Check("4-bit weights", "ok", f"NF4 works on {device}.")
+    wrong = not error < 0.2  # NF4's levels lie up to 0.31 apart
+    found = f"packing weights changes them by {error:.2f} of their range." if wrong else f"NF4 works on {device}."
+    return judged("4-bit weights", found, "install another bitsandbytes, or set quantization=None", refuse=wrong)
 
 
 def check_prompts(samples, tokenizer, instruction=SYSTEM_PROMPT, invite=False):
@@ -94,37 +99,41 @@ def check_prompts(samples, tokenizer, instruction=SYSTEM_PROMPT, invite=False):
 
     `instruction`: "" for the nano model, which was trained without one. `invite`: as in `templates.round_trip`.
     """
+    def refuse(found, mend=""):
+        return Check("prompts", "refuse", found, mend)
+
     if not tokenizer.chat_template:
-        return Check("prompts", "refuse", "the tokenizer has no chat template.", "use the instruction-tuned model")
+        return refuse("the tokenizer has no chat template.", "use the instruction-tuned model")
     special = set(tokenizer.all_special_ids)
     for sample, demo in zip(samples[:PROMPTS_LOOKED_AT], [*samples[1:], *samples[:1]]):
         prompt = render_prompt(sample, tokenizer)
         wanted = [instruction, sample.messages[-1]["content"], *(t["function"]["name"] for t in sample.tools)]
         if missing := [text for text in wanted if text.strip() not in prompt]:
-            return Check("prompts", "refuse", f"the prompt of {sample.id} lacks {missing[0][:60]!r}.",
-                         "give the tokenizer a chat template that shows system turn, question and tools")  # fmt: skip
+            return refuse(f"the prompt of {sample.id} lacks {missing[0][:60]!r}.",
+                          "give the tokenizer a chat template that shows system turn, question and tools")  # fmt: skip
         if not special & set(tokenizer(prompt, add_special_tokens=False).input_ids):
-            return Check("prompts", "refuse", f"the prompt of {sample.id} holds no special token that marks a turn.",
-                         "use a model whose template has turn markers in its vocabulary")  # fmt: skip
+            return refuse(f"the prompt of {sample.id} holds no special token that marks a turn.",
+                          "use a model whose template has turn markers in its vocabulary")  # fmt: skip
         if reason := round_trip(sample, tokenizer, [demo] if demo.id != sample.id else [], invite):
-            return Check("prompts", "refuse", f"the gold answer to {sample.id} would not be judged right: {reason}.")
+            return refuse(f"the gold answer to {sample.id} would not be judged right: {reason}.")
     looked_at = min(len(samples), PROMPTS_LOOKED_AT)
     return Check("prompts", "ok", f"{looked_at} looked at: template applied, tools and markers there.")
 
 
 def check_tokens(model, tokenizer):
     """Is there a pad token, does it fit the model, and does the model know the token that ends a turn?"""
+    def refuse(found, mend="load the model with load_policy"):
+        return Check("pad token", "refuse", found, mend)
+
     if tokenizer.pad_token_id is None:
-        return Check("pad token", "refuse", "the tokenizer has none.",
-                     "load the model with load_policy, or set tokenizer.pad_token")  # fmt: skip
+        return refuse("the tokenizer has none.", "load the model with load_policy, or set tokenizer.pad_token")
     rows = model.get_input_embeddings().weight.shape[0]
     if max(tokenizer.pad_token_id, tokenizer.eos_token_id) >= rows:
-        return Check("pad token", "refuse", f"pad or end token lies outside of the model's {rows} embeddings.",
-                     "use the tokenizer that belongs to the model")  # fmt: skip
+        return refuse(f"pad or end token lies outside of the model's {rows} embeddings.",
+                      "use the tokenizer that belongs to the model")  # fmt: skip
     stops = model.generation_config.eos_token_id
     if tokenizer.eos_token_id not in (stops if isinstance(stops, list) else [stops]):
-        return Check("pad token", "refuse", f"sampling does not stop at {tokenizer.eos_token!r}, which ends a turn.",
-                     "load the model with load_policy")  # fmt: skip
+        return refuse(f"sampling does not stop at {tokenizer.eos_token!r}, which ends a turn.")
     shared = ", the end token itself" if tokenizer.pad_token == tokenizer.eos_token else ""
     return Check("pad token", "ok", f"{tokenizer.pad_token!r}{shared}. A turn ends at {tokenizer.eos_token!r}.")
 
@@ -134,25 +143,21 @@ def check_room(samples, tokenizer, recipe, profile):
 
     An example is taken to be as long as the sample's own call with six words around it.
     """
-    samples, found, cramped = samples[:PROMPTS_LOOKED_AT], [], False
+    samples, shares, found = samples[:PROMPTS_LOOKED_AT], [], []
     if recipe.hard_samples in ("demonstrate", "scan"):
         bank = VariantBank(samples, "gold" if recipe.demo_source == "own" else recipe.demo_source)
         server = recipe_parts(recipe, profile, 0, samples, tokenizer, bank).server
-        share = sum(server.demonstrate(sample)[0] is not None for sample in samples) / len(samples)
-        found.append(f"a demonstration fits in front of {share:.0%} of {len(samples)} rows")
-        cramped = share < ROOM_WARNING
+        shares.append(sum(server.demonstrate(sample)[0] is not None for sample in samples) / len(samples))
+        found.append(f"a demonstration fits in front of {shares[-1]:.0%} of {len(samples)} rows")
     if recipe.invite:
-        fits = 0
-        for sample in samples:
-            example = example_text("a b c", sample.calls[0] if sample.calls else {}, "a b c")
-            fits += len(tokenizer(example + gold_completion(sample)).input_ids) < profile.max_completion_length
-        share = fits / len(samples)
-        found.append(f"{share:.0%} of the answers have room for an example of the model's own")
-        cramped = cramped or share < ROOM_WARNING
-    text = "; ".join(found) + "." if found else "the recipe needs none."
-    if not cramped:
-        return Check("room", "ok", text)
-    return Check("room", "warn", text, "raise demo_room or max_completion_length, or the recipe has no effect")
+        answers = [example_text("a b c", sample.calls[0] if sample.calls else {}, "a b c") + gold_completion(sample)
+                   for sample in samples]  # fmt: skip
+        fits = [len(ids) < profile.max_completion_length for ids in tokenizer(answers).input_ids]
+        shares.append(sum(fits) / len(samples))
+        found.append(f"{shares[-1]:.0%} of the answers have room for an example of the model's own")
+    found = "; ".join(found) + "." if found else "the recipe needs none."
+    mend = "raise demo_room or max_completion_length, or the recipe has no effect"
+    return judged("room", found, mend, warn=min(shares, default=1) < ROOM_WARNING)
 
 
 def check_visits(samples, recipe, profile):
@@ -161,10 +166,8 @@ def check_visits(samples, recipe, profile):
         return Check("visits", "ok", "the recipe does not look at earlier visits.")
     visits = profile.steps * batch_shape(recipe, profile)[0] / len(samples)
     found = f"{profile.steps} steps serve each of {len(samples)} prompts {visits:.1f} times."
-    if visits >= VISITS_WARNING:
-        return Check("visits", "ok", found)
-    return Check("visits", "warn", found, f"lower train_prompts or raise steps: {recipe.hard_samples} acts from a "
-                 "prompt's second visit on")  # fmt: skip
+    mend = f"lower train_prompts or raise steps: {recipe.hard_samples} acts from a prompt's second visit on"
+    return judged("visits", found, mend, warn=visits < VISITS_WARNING)
 
 
 def check_disk(model, out, profile):
@@ -174,8 +177,7 @@ def check_disk(model, out, profile):
     place = next(p for p in (Path(out).absolute(), *Path(out).absolute().parents) if p.exists())
     free = shutil.disk_usage(place).free
     found = f"{needed / 2**30:.2f} GiB needed for checkpoints, {free / 2**30:.1f} GiB free."
-    status = "refuse" if free < needed else "warn" if free < 2 * needed else "ok"
-    return Check("disk", status, found, "" if status == "ok" else f"free some space below {place}, or another --out")
+    return judged("disk", found, f"free some space below {place}, or another --out", free < 2 * needed, free < needed)
 
 
 def check_memory(measured, profile, hardware):
@@ -184,12 +186,11 @@ def check_memory(measured, profile, hardware):
     if measured is None:
         return Check("memory", "refuse", f"the longest prompts do not fit into {hardware.memory_gb:.0f} GiB.", mend)
     name, peak = list(measured["memory"].items())[-1]
-    share = peak / hardware.memory_gb if hardware.memory_gb else 0
     found = (
         f"{peak:.2f} GiB ({name}) of {hardware.memory_gb:.0f} at the longest prompts ({measured['prompt_tokens']:.0f} "
         f"tokens) with {measured['completion_tokens']:.0f} tokens of answer each."
     )
-    return Check("memory", "warn", found, mend) if share > MEMORY_WARNING else Check("memory", "ok", found)
+    return judged("memory", found, mend, warn=peak > MEMORY_WARNING * (hardware.memory_gb or math.inf))
 
 
 def check_numbers(log, profile):
@@ -207,10 +208,8 @@ def check_stopping(log, profile):
     """Does the model end its answers, or are they cut at the cap (and then fail, whatever they say)?"""
     cut = sum(row["completions/clipped_ratio"] for row in log) / len(log)
     found = f"{cut:.0%} of the sampled completions were cut at {profile.max_completion_length} tokens."
-    if cut <= CUT_WARNING:
-        return Check("stopping", "ok", found)
     mend = "raise max_completion_length, or teach the model to stop by a warm start"
-    return Check("stopping", "refuse" if cut > 1 - 1e-6 else "warn", found, mend)
+    return judged("stopping", found, mend, cut > CUT_WARNING, cut > 1 - 1e-6)
 
 
 def check_groups(log, prompts):
@@ -218,22 +217,21 @@ def check_groups(log, prompts):
     fail, right, form = (
         sum(row[name] for row in log) / len(log) for name in ("groups/all_fail", "groups/all_pass", "format_rate")
     )
-    number = prompts * len(log)
     mixed = abs(1 - fail - right)  # abs: rounding leaves -0 %
     found = (
-        f"of {number} groups {fail:.0%} all fail, {right:.0%} all pass, {mixed:.0%} are mixed and teach something; "
-        f"{form:.0%} of the answers are well-formed."
+        f"of {prompts * len(log)} groups {fail:.0%} all fail, {right:.0%} all pass, {mixed:.0%} are mixed and teach "
+        f"something; {form:.0%} of the answers are well-formed."
     )
-    if fail + right < 1 - 1e-6:
-        return Check("groups", "ok", found)
+    mend = ("no group teaches anything yet; sample more (steps), take easier prompts, a larger group, a recipe that "
+            "serves demonstrations, or a warm start")  # fmt: skip
     if form == 0 and all(row.get("completions/clipped_ratio", 0) > 1 - 1e-6 for row in log):
-        return Check("groups", "refuse", found, "no answer came to its end, so see to stopping first")
-    if form == 0:
-        return Check("groups", "refuse", found, "the model writes no calls, so begin with a warm start (warm-start)")
-    if fail == 0:
-        return Check("groups", "warn", found, "nothing is left to learn in these prompts, so train on harder ones")
-    return Check("groups", "warn", found, "no group teaches anything yet; sample more (steps), take easier prompts, "
-                 "a larger group, a recipe that serves demonstrations, or a warm start")  # fmt: skip
+        mend = "no answer came to its end, so see to stopping first"
+    elif form == 0:
+        mend = "the model writes no calls, so begin with a warm start (warm-start)"
+    elif fail == 0:
+        mend = "nothing is left to learn in these prompts, so train on harder ones"
+    silent = fail + right >= 1 - 1e-6
+    return judged("groups", found, mend, silent, silent and form == 0)
 
 
 def check_hours(seconds, profile):
@@ -241,9 +239,8 @@ def check_hours(seconds, profile):
     hours = min(seconds) * profile.steps / 3600
     told = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
     found = f"{min(seconds):.2f} s for the fastest step, {told} for {profile.steps} such steps, evaluations apart."
-    if hours <= SESSION_HOURS:
-        return Check("time", "ok", found)
-    return Check("time", "warn", found, f"lower steps, or use --resume: a checkpoint each {profile.eval_every} steps")
+    mend = f"lower steps, or use --resume: a checkpoint each {profile.eval_every} steps"
+    return judged("time", found, mend, warn=hours > SESSION_HOURS)
 
 
 def preflight(profile="nano", recipe="grpo", seed=0, out="out", steps=1):

@@ -146,10 +146,7 @@ def check_folder(out, identity, resume):
         return
     if not resume:
         raise RunError(f"{out} already holds a run; go on with it (resume=True, --resume) or choose another folder")
-    try:
-        old = json.loads((out / "config.json").read_text())
-    except json.JSONDecodeError as error:
-        raise RunError(f"{out / 'config.json'} is not readable ({error}); choose another folder") from error
+    old = read_json(out / "config.json")
     if set(identity) - set(old):
         raise RunError(f"{out} holds a run of another kind; choose another folder")
     differs, held = [], {name for name, value in old.get("holds", {}).items() if value is not None}

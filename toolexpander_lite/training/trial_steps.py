@@ -12,7 +12,6 @@ import torch
 from transformers import TrainerCallback
 
 from ..base.spelled_defaults import spelled_defaults
-from ..method.hardness import HARD_WINDOW
 from ..method.samples import training_columns
 from ..models.hardware import describe_hardware
 from ..models.policy import free_memory
@@ -63,24 +62,18 @@ def peak_memory():
 
 def trial_rows(samples, tokenizer, recipe, profile, steps, parts, longest, seed):
     """The rows of trial steps -> `Dataset`; of those with a demonstration the longest, if so asked for."""
-    per_step, _ = batch_shape(recipe, profile)
-    rows = training_rows(samples, tokenizer, recipe.asks)
-    prompts = list(rows["prompt"])
-    demonstrating = recipe.hard_samples in ("demonstrate", "scan")
-    if longest and recipe.hard_samples == "scan":
-        parts.pool.take_scan(dict.fromkeys(parts.pool, 0), HARD_WINDOW, step=0)
-    if longest and demonstrating:
-        for sample in samples:
-            parts.pool.observe(sample.id, "plain", HARD_WINDOW, 0, step=0)
-        prompts = [parts.server.serve(sample.id)["prompt"] for sample in samples]
-    rows = training_columns(samples) if demonstrating else rows
+    count, server = steps * batch_shape(recipe, profile)[0], parts.server
+    rows = training_columns(samples) if server else training_rows(samples, tokenizer, recipe.asks)
     if longest:
-        lengths = [len(ids) for ids in tokenizer(prompts, add_special_tokens=False).input_ids]
+        if server:
+            rows = rows.add_column("wanted", ["demonstrated"] * len(samples))
+        prompts = (server(rows[:]) if server else rows)["prompt"]
+        lengths = [len(ids) for ids in tokenizer(list(prompts), add_special_tokens=False).input_ids]
         order = sorted(range(len(samples)), key=lambda i: -lengths[i])
-        rows = rows.select([order[i % len(order)] for i in range(steps * per_step)])
+        rows = rows.select([order[i % len(order)] for i in range(count)])
     else:
-        rows = in_training_order(rows, steps * per_step, seed)
-    return rows.with_transform(parts.server) if demonstrating else rows
+        rows = in_training_order(rows, count, seed)
+    return rows.with_transform(server) if server else rows
 
 
 def measure_steps(model, tokenizer, samples, recipe, profile, steps, *, longest=False, bank=None, seed=0):
