@@ -1,18 +1,21 @@
 """What it saves to compute a prompt once: the stock `GRPOTrainer` with and without `share_prompts`.
 
-    python benchmarks/shared_prompt.py [--only smol,nano,...] [--out assets/benchmarks/shared_prompt.json]
+    python benchmarks/shared_prompt.py [--only smol,nano,...] [--out assets/benchmarks/shared_prompt.json] [--again]
     python benchmarks/shared_prompt.py --figures assets/benchmarks/shared_prompt.json --out assets/figures
+    python benchmarks/shared_prompt.py --quick --out out/shared_prompt.json
 
-The second writes the pictures, and the tables of docs/shared-prompt.md.
+The second writes the pictures, and the tables of docs/shared-prompt.md. The third runs all of it, tiny, in two minutes.
 
-Parts, each written as soon as it is done, with its versions; `ratio` is stock's seconds over ours, of the same step:
+Parts, each written as soon as it is done, with its versions, and passed over when it is there, but for `--again`;
+`ratio` is stock's seconds over ours, of the same step:
     nano             the profile `nano` as it is: 16 prompts, groups of 10, a reference model
     smol             SmolLM2-135M with LoRA, a group of 10 in two forward passes, prompts of 400 to 800 tokens with
                      demonstrations from the API world, answers of up to 96; bfloat16, SDPA, no reference
     nothing_shared   scores, gradients and sampling of rows with prompts of their own
     memory           growth of a process over the loaded model during a step of `smol`; ours / stock
     growth           one step of a small Llama over prompt lengths and group sizes
-    arithmetic       what of a step of Qwen2.5-1.5B in 4 bits fits into 8 GiB, counted
+    passes           scores and gradients of a step of four groups, shuffled, by rows in a pass (`micro_batch`)
+    arithmetic       what of a step of Qwen2.5-1.5B in 4 bits fits into 8 GiB, and the GPU profiles; counted
     peers            scores and gradients beside the library prefix-grouper, if it is installed
 Stock, ours and stock once more take turns in one process, see `turns.py`; `control` is stock over stock. All run on
 one thread, and seconds are the processor's (in `wall`, the clock's), since other work shares the machine. The learning
@@ -31,6 +34,7 @@ import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import torch
@@ -63,13 +67,25 @@ from toolexpander_lite.training.train import grpo_config
 from toolexpander_lite.variants.recipes import get_recipe
 from toolexpander_lite.worlds.api_tasks import api_tasks
 
-SMOL = {"attention": "sdpa", "micro_batch": 5, "max_completion_length": 96, "max_prompt_tokens": 800}
 SIDES = ("stock", "shared", "stock, again")
-LENGTHS, GROUPS = (128, 256, 512, 1024, 2048), (2, 4, 8, 16, 32)
+# Tokens of the answers (at most) and prompts of the small Llama; the profile of `smol`, what is changed in it, and the
+# tokens of its prompts in the parts `smol` and `memory`; steps and repeats; rows of `nothing_shared`.
+SIZES = SimpleNamespace(
+    answer=64, prompt=512, lengths=(128, 256, 512, 1024, 2048), groups=(2, 4, 8, 16, 32), passes=(4, 10, 20, 40),
+    profile="smol-cpu", timed=(400, 800), weighed=(400, 560), smol_steps=4, nano_steps=8, nano_rounds=2, repeats=6,
+    alone=24,
+    smol={"attention": "sdpa", "micro_batch": 5, "max_completion_length": 96, "max_prompt_tokens": 800},
+)  # fmt: skip
+QUICK = {
+    "answer": 16, "prompt": 48, "lengths": (32, 64), "groups": (2, 4), "passes": (4, 40), "profile": "nano",
+    "timed": (64, 1000), "weighed": (64, 1000), "smol_steps": 3, "nano_steps": 3, "nano_rounds": 1, "repeats": 1,
+    "alone": 4,
+    "smol": {"attention": "sdpa", "micro_batch": 5, "max_completion_length": 8, "max_prompt_tokens": 1000,
+             "prompts_per_step": 1, "lora_rank": 4, "dtype": "bfloat16"},
+}  # fmt: skip
 SMALL = {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 6, "num_attention_heads": 4,
          "num_key_value_heads": 2, "vocab_size": 8192, "max_position_embeddings": 4096}  # fmt: skip
 MARKS = ("<!-- measured: benchmarks/shared_prompt.py --figures -->", "<!-- end of what was measured -->")
-ANSWER = 64  # tokens of the answers in `growth` and `peers`, at most
 
 
 class Note(TrainerCallback):
@@ -146,23 +162,24 @@ def compared(stock, ours, again):
             "steps": len(ours[0]), "rounds": len(ours)}  # fmt: skip
 
 
-def nano(steps):
+def nano():
+    steps = SIZES.nano_steps
     profile = get_profile("nano", steps=steps + 1, eval_every=10**6)
     recipe = get_recipe("grpo", learning_rate=1e-12)
 
     def rows(tokenizer):
         return training_rows(load_splits(profile, 0, tokenizer).train, tokenizer)
 
-    return measure_trainer(recipe, profile, rows, steps, rounds=2)
+    return measure_trainer(recipe, profile, rows, steps, rounds=SIZES.nano_rounds)
 
 
-def smol_rows(tokenizer, count, shortest=400, longest=800):
+def smol_rows(tokenizer, count, shortest, longest):
     """Tasks of the API world, each with as many demonstrations as it takes -> `Dataset` with prompts."""
     samples = [task.sample for task in api_tasks(0, per_family=8)]
     rng, chosen, prompts = random.Random(0), [], []
     for sample in rng.sample(samples, len(samples)):
         others = [s for s in samples if s.family == sample.family and s.id != sample.id]
-        target = rng.uniform(shortest, longest - 60)
+        target = rng.uniform(shortest, longest - 60) if SIZES.profile != "nano" else 0
         for demos in range(12):
             prompt = render_prompt(sample, tokenizer, rng.sample(others, min(demos, len(others))))
             if shortest <= (length := len(tokenizer(prompt).input_ids)) <= longest and length >= target:
@@ -175,14 +192,15 @@ def smol_rows(tokenizer, count, shortest=400, longest=800):
 
 
 def smol_profile(steps):
-    return get_profile("smol-cpu", **SMOL, steps=steps + 1, eval_every=10**6)
+    return get_profile(SIZES.profile, **SIZES.smol, steps=steps + 1, eval_every=10**6)
 
 
-def smol(steps):
-    profile, prompts = smol_profile(steps), []
+def smol():
+    steps, prompts = SIZES.smol_steps, []
+    profile = smol_profile(steps)
 
     def rows(tokenizer):
-        found = smol_rows(tokenizer, steps + 1)
+        found = smol_rows(tokenizer, steps + 1, *SIZES.timed)
         prompts[:] = [len(tokenizer(prompt).input_ids) for prompt in found["prompt"]]
         return found
 
@@ -197,9 +215,9 @@ def memory():
     growth = {}
     for side in SIDES[:2]:
         free = psutil.virtual_memory().available / 2**30
-        if free < 12:
+        if free < 12 and SIZES.profile != "nano":
             raise SystemExit(f"the stock side needs 12 GiB, {free:.1f} are free")
-        command = [sys.executable, __file__, "--memory-of", side]
+        command = [sys.executable, __file__, "--memory-of", side, *(["--quick"] if SIZES.profile == "nano" else [])]
         growth[side] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     ours, stock = growth["shared"], growth["stock"]
     return {"ratio": round(ours["growth"] / stock["growth"], 3), "GiB": growth}
@@ -214,7 +232,7 @@ def memory_of(side):
 
     def rows(tokenizer):
         loaded.append(psutil.Process().memory_info().rss)
-        return smol_rows(tokenizer, 2, shortest=400, longest=560)
+        return smol_rows(tokenizer, 2, *SIZES.weighed)
 
     with tempfile.TemporaryDirectory() as folder:
         train(get_recipe("no_kl"), profile, rows, side == "shared", Path(folder), defaultdict(float), lambda row: None)
@@ -230,19 +248,20 @@ def small_model():
 
 
 def batch_of(prompts, group, length, seed=0):
-    """Random tokens: ids and mask (prompts * group, length + ANSWER), answers of 16 to ANSWER tokens, padded right."""
+    """Random tokens: ids and mask (prompts * group, length + answer); answers of 16 tokens or more, padded right."""
     draw = torch.Generator().manual_seed(seed)
     ids = torch.randint(10, SMALL["vocab_size"], (prompts, 1, length), generator=draw).expand(-1, group, -1)
-    ids = torch.cat([ids.flatten(0, 1), torch.randint(10, 8192, (prompts * group, ANSWER), generator=draw)], 1)
-    lengths = torch.randint(16, ANSWER + 1, (prompts * group, 1), generator=draw)
-    mask = (torch.arange(length + ANSWER) < length + lengths).long()
+    answers = torch.randint(10, SMALL["vocab_size"], (prompts * group, SIZES.answer), generator=draw)
+    ids = torch.cat([ids.flatten(0, 1), answers], 1)
+    lengths = torch.randint(16, SIZES.answer + 1, (prompts * group, 1), generator=draw)
+    mask = (torch.arange(length + SIZES.answer) < length + lengths).long()
     return ids.masked_fill(mask == 0, 0), mask
 
 
 def learn(model, ids, mask):
     """Score the answers and backpropagate -> log-probabilities."""
     labels = ids.masked_fill(mask == 0, -100)
-    labels[:, :-ANSWER] = -100
+    labels[:, :-SIZES.answer] = -100
     scores = model(input_ids=ids, attention_mask=mask, labels=labels, fused_lm_head=True).log_probs
     scores.sum().backward()
     model.zero_grad()
@@ -252,9 +271,9 @@ def learn(model, ids, mask):
 def one_step(model, ids, mask):
     """Sample, score, learn."""
     torch.manual_seed(0)
-    options = {"max_new_tokens": ANSWER, "do_sample": True, "top_k": 0, "pad_token_id": 0, "eos_token_id": 1}
+    options = {"max_new_tokens": SIZES.answer, "do_sample": True, "top_k": 0, "pad_token_id": 0, "eos_token_id": 1}
     with torch.no_grad():
-        model.generate(input_ids=ids[:, :-ANSWER], attention_mask=mask[:, :-ANSWER], **options)
+        model.generate(input_ids=ids[:, :-SIZES.answer], attention_mask=mask[:, :-SIZES.answer], **options)
     learn(model, ids, mask)
 
 
@@ -272,11 +291,11 @@ def in_turns(model, call, times):
     return seconds
 
 
-def nothing_shared(times):
-    model, (ids, mask) = small_model(), batch_of(24, 1, 128)
+def nothing_shared():
+    model, (ids, mask) = small_model(), batch_of(SIZES.alone, 1, 128)
     found = {}
     for name, call in {"step": one_step, "scores_and_gradients": learn}.items():
-        stock, ours, again = in_turns(model, lambda: call(model, ids, mask), times)  # noqa: B023
+        stock, ours, again = in_turns(model, lambda: call(model, ids, mask), SIZES.repeats)  # noqa: B023
         found[name] = compared([stock], [ours], [again])
     return {**found.pop("step"), **found}
 
@@ -284,9 +303,9 @@ def nothing_shared(times):
 def growth():
     model, found = small_model(), {"prompt": {}, "group": {}}
     one_step(model, *batch_of(1, 2, 128))  # warms up
-    for kind, sizes in (("prompt", LENGTHS), ("group", GROUPS)):
+    for kind, sizes in (("prompt", SIZES.lengths), ("group", SIZES.groups)):
         for size in sizes:
-            batch, took = batch_of(1, *((10, size) if kind == "prompt" else (size, 512))), {}
+            batch, took = batch_of(1, *((10, size) if kind == "prompt" else (size, SIZES.prompt))), {}
             for side in ("stock", "ours"):
                 share_prompts(model) if side == "ours" else unshare(model)
                 began = time.process_time()
@@ -297,7 +316,26 @@ def growth():
     return found
 
 
-def peers(times):
+def passes():
+    """{rows in a pass: seconds and tokens, of stock and ours}; rows are shuffled before the cut, as TRL does."""
+    model, (ids, mask), found = small_model(), batch_of(4, 10, SIZES.prompt), {}
+    order, tokens = torch.randperm(len(ids), generator=torch.Generator().manual_seed(0)), []
+    model.model.layers[0].register_forward_pre_hook(lambda layer, args: tokens.append(args[0][..., 0].numel()))
+    learn(model, ids[:1], mask[:1])  # warms up
+    for size in SIZES.passes:
+        found[size] = {}
+        for side in ("stock", "ours"):
+            share_prompts(model) if side == "ours" else unshare(model)
+            tokens.clear()
+            began = time.process_time()
+            for part in order.split(size):
+                learn(model, ids[part], mask[part])
+            found[size][side] = {"seconds": round(time.process_time() - began, 3), "tokens": sum(tokens)}
+        print(size, found[size], flush=True)
+    return found
+
+
+def peers():
     """Scores and gradients of one group of 10: stock, ours and prefix-grouper, the same model and tokens.
 
     Its own registration in transformers is for flash attention, which gets the padding alone; here it gets SDPA with a
@@ -320,34 +358,36 @@ def peers(times):
         return AttentionForward(sdpa)(prefix_grouper, query, key, value, module, scaling), None
 
     AttentionInterface.register("prefix_grouper", attention)
-    model, (ids, mask) = small_model(), batch_of(1, 10, 512)
+    model, (ids, mask) = small_model(), batch_of(1, 10, SIZES.prompt)
 
     def grouped():
         masks.clear()
+        before, after = slice(SIZES.prompt), slice(SIZES.prompt, None)
         grouper = PrefixGrouper.from_ungrouped_masks(
-            prefix_mask=mask[:1, :-ANSWER], suffix_mask=mask[:, -ANSWER:], group_sizes=10, padding_mode="right",
+            prefix_mask=mask[:1, before], suffix_mask=mask[:, after], group_sizes=10, padding_mode="right",
             device=ids.device,
         )  # fmt: skip
-        joined = grouper.concat_input(ids[:1, :-ANSWER], mask[:1, :-ANSWER], ids[:, -ANSWER:], mask[:, -ANSWER:])
-        starts = [torch.arange(512), *(512 + torch.arange(n) for n in mask[:, -ANSWER:].sum(1).tolist())]
+        joined = grouper.concat_input(ids[:1, before], mask[:1, before], ids[:, after], mask[:, after])
+        starts = [torch.arange(n) + SIZES.prompt for n in mask[:, after].sum(1).tolist()]
+        starts = [torch.arange(SIZES.prompt), *starts]
         hidden = model.model(
             input_ids=joined, position_ids=torch.cat(starts)[None], attention_mask=None, use_cache=False,
             prefix_grouper=grouper,
         ).last_hidden_state  # fmt: skip
         _, _, answers, real = grouper.split_output(hidden, include_prefix_last=1)
-        targets = grouper.convert_padding(ids[:, -ANSWER:], mask[:, -ANSWER:], padding_mode="right")
+        targets = grouper.convert_padding(ids[:, -SIZES.answer:], mask[:, -SIZES.answer:], padding_mode="right")
         scores = model.lm_head(answers[:, :-1]).log_softmax(-1).gather(-1, targets[..., None])[..., 0] * real[:, 1:]
         scores.sum().backward()
         model.zero_grad()
-        return torch.nn.functional.pad(scores.detach(), (0, ANSWER - scores.shape[1]))
+        return torch.nn.functional.pad(scores.detach(), (0, SIZES.answer - scores.shape[1]))
 
     seconds, scores = defaultdict(list), {}
-    for turn in range(times + 1):
+    for turn in range(SIZES.repeats + 1):
         for name in ("stock", "ours", "prefix-grouper"):
             share_prompts(model) if name == "ours" else unshare(model)
             model.set_attn_implementation("prefix_grouper" if name == "prefix-grouper" else "sdpa")
             began = time.process_time()
-            scores[name] = grouped() if name == "prefix-grouper" else learn(model, ids, mask)[:, -ANSWER:]
+            scores[name] = grouped() if name == "prefix-grouper" else learn(model, ids, mask)[:, -SIZES.answer:]
             if turn:
                 seconds[name].append(time.process_time() - began)
     return {
@@ -386,14 +426,30 @@ def arithmetic(prompt=1024, answer=256, group=10, card=8):
         "all kept": config.num_hidden_layers * layer,
         "checkpointed": config.num_hidden_layers * 2 * config.hidden_size + layer,
     }
-    found = {"held_GiB": round(held / 2**30, 2), "bytes_per_token_and_layer": round(layer), "ways": {}}
+    found = {"held_GiB": round(held / 2**30, 2), "bytes_per_token_and_layer": round(layer), "ways": {},
+             "profiles": {}}  # fmt: skip
     for way, each in per_token.items():
         for side, count in tokens.items():
             fits = max((n for n in range(1, 200) if held + count(n) * each <= card * 2**30), default=0)
             whole = (held + count(group) * each) / 2**30
             row = {"tokens": count(group), "GiB": round(whole, 1), "rollouts_that_fit": fits}
             found["ways"][f"{side}, {way}"] = row
+    for name in ("t4", "gpu24"):
+        profile = get_profile(name)
+        before, rows = profile.max_prompt_tokens + profile.demo_room, profile.micro_batch
+        after, groups = profile.max_completion_length, min(profile.prompts_per_step, rows)
+        width = before + 10 * after  # of a bin; its mask: booleans, and numbers of two bytes
+        mask = groups * width**2 * 3
+        held = sum(training_bytes(config, profile).values())
+        counts = {"stock": (rows * (before + after), 0), "shared": (groups * before + rows * after, mask)}
+        found["profiles"][name] = {"micro_batch": rows} | {
+            side: {"tokens": count, "GiB": round((held + count * per_token["checkpointed"] + more) / 2**30, 1)}
+            for side, (count, more) in counts.items()
+        }
     return {**found, "prompt": prompt, "answer": answer, "group": group, "card_GiB": card}
+
+
+GROWTH = {"prompt": "tokens of the prompt (group of 10)", "group": "rollouts of a group (prompt of 512 tokens)"}
 
 
 def table(found):
@@ -425,6 +481,27 @@ def table(found):
                   "|---|---|---|---|"]  # fmt: skip
         for way, row in part["ways"].items():
             lines.append(f"| {way} | {row['tokens']:,} | {row['GiB']} | {row['rollouts_that_fit']} |")
+        lines += ["", "The profiles, at their longest prompts and answers:", "",
+                  "| | rows in a pass | tokens of a pass, stock and shared | GiB, stock and shared |",
+                  "|---|---|---|---|"]  # fmt: skip
+        for name, row in part["profiles"].items():
+            tokens = " and ".join(f"{row[side]['tokens']:,}" for side in SIDES[:2])
+            both = " and ".join(str(row[side]["GiB"]) for side in SIDES[:2])
+            lines.append(f"| `{name}` | {row['micro_batch']} | {tokens} | {both} |")
+    for kind, label in GROWTH.items() if "growth" in found else ():
+        sizes = found["growth"][kind]
+        ends = ", ".join(f"{took['stock']:.1f} and {took['ours']:.1f} seconds at {size}"
+                         for size, took in (list(sizes.items())[0], list(sizes.items())[-1]))  # fmt: skip
+        lines += ["", f"![Seconds of a step over {label}, stock and shared: {ends}]"
+                  f"(../assets/figures/shared-prompt-{kind}.png)"]  # fmt: skip
+    if part := found.get("passes"):
+        lines += ["", "Scores and gradients of a step of four groups of 10, shuffled as TRL does, "
+                  "prompt of 512 tokens, a Llama of 6 layers:", "",
+                  "| rows in a pass | tokens computed, stock and shared | seconds, stock and shared |",
+                  "|---|---|---|"]  # fmt: skip
+        for size, row in ((size, row) for size, row in part.items() if size.isdigit()):
+            tokens = " and ".join(f"{row[side]['tokens']:,}" for side in ("stock", "ours"))
+            lines.append(f"| {size} | {tokens} | {row['stock']['seconds']:.1f} and {row['ours']['seconds']:.1f} |")
     if part := found.get("peers"):
         lines += ["", "Scores and gradients of one group of 10, prompt of 512 tokens, a Llama of 6 layers, "
                   f"prefix-grouper {part['version']}:", "",
@@ -439,12 +516,11 @@ def table(found):
 def figures(found, folder):
     import matplotlib.pyplot as plt
 
-    labels = {"prompt": "tokens of the prompt (group of 10)", "group": "rollouts of a group (prompt of 512 tokens)"}
-    for kind, label in labels.items() if "growth" in found else ():
+    for kind, label in GROWTH.items() if "growth" in found else ():
         sizes = found["growth"][kind]
         figure, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
-        for side, style in (("stock", "o--"), ("ours", "o-")):
-            axes.plot([int(size) for size in sizes], [took[side] for took in sizes.values()], style, label=side)
+        for side, style, words in (("stock", "o--", "stock"), ("ours", "o-", "shared")):
+            axes.plot([int(size) for size in sizes], [took[side] for took in sizes.values()], style, label=words)
         axes.set(xlabel=label, ylabel="seconds a step", xscale="log", yscale="log")
         axes.set_xticks([int(size) for size in sizes], list(sizes))
         axes.minorticks_off()
@@ -454,12 +530,15 @@ def figures(found, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="nano,nothing_shared,growth,memory,arithmetic,smol")
-    parser.add_argument("--steps", type=int, default=3, help="of smol, the first of which warms up")
+    parser.add_argument("--only", default="arithmetic,nano,nothing_shared,passes,peers,growth,memory,smol")
+    parser.add_argument("--quick", action="store_true", help="the same code at tiny sizes; its numbers mean nothing")
+    parser.add_argument("--again", action="store_true", help="measure also the parts that --out holds")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--figures", type=Path)
     parser.add_argument("--memory-of", choices=SIDES[:2])
     arguments = parser.parse_args()
+    if arguments.quick:
+        vars(SIZES).update(QUICK)
     if arguments.memory_of:
         return memory_of(arguments.memory_of)
     if arguments.figures:
@@ -467,19 +546,23 @@ def main():
         before, after = page.read_text().split(MARKS[0])[0], page.read_text().split(MARKS[1])[1]
         page.write_text(f"{before}{MARKS[0]}\n{table(read_json(arguments.figures))}\n{MARKS[1]}{after}")
         return figures(read_json(arguments.figures), arguments.out)
-    parts = {
-        "nano": lambda: nano(8), "smol": lambda: smol(arguments.steps), "memory": memory,
-        "nothing_shared": lambda: nothing_shared(6), "growth": growth, "peers": lambda: peers(4),
-        "arithmetic": arithmetic,
-    }  # fmt: skip
+    parts = {part.__name__: part for part in (arithmetic, nano, nothing_shared, passes, peers, growth, memory, smol)}
     for name in arguments.only.split(","):
+        done = read_json(arguments.out) if arguments.out and arguments.out.exists() else {}
+        if name in done and not arguments.again:
+            print(f"{name}: is there")
+            continue
         began = time.perf_counter()
-        found = parts[name]()
+        try:
+            found = parts[name]()
+        except ImportError as error:  # prefix-grouper is nothing the kit needs
+            print(f"{name}: passed over, {error}")
+            continue
         about = {"machine": str(describe_hardware()), "versions": software_versions()}
-        print(f"{name} ({time.perf_counter() - began:.0f} s): {json.dumps(found)}", flush=True)
+        took = round(time.perf_counter() - began)
+        print(f"{name} ({took} s): {json.dumps(found)}", flush=True)
         if arguments.out:
-            whole = read_json(arguments.out) if arguments.out.exists() else {}
-            write_json(arguments.out, {**whole, name: {**found, **about}})
+            write_json(arguments.out, {**done, name: {**found, **about, "took": took}})
 
 
 if __name__ == "__main__":

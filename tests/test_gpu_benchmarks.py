@@ -81,7 +81,7 @@ TINY = fit.fit_rows(tiny=True)
         (ROW, 0, (1, 2)),
         (ROW | {"hard": True, "group": 10}, fit.DEMO_TOKENS, (1, 2)),
         (ROW | {"weights": "4-bit QLoRA"}, 0, (1, 2)),
-        (TINY[3], get_profile("t4").demo_room - fit.MARKERS, (4, 4)),
+        (TINY[3], get_profile("t4").demo_room - fit.MARKERS, (4, 40)),
         (TINY[5], 0, (8, 10)),
     ],
 )

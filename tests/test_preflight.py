@@ -229,7 +229,7 @@ def test_memory_by_hand():
 
     assert check_memory(measured(10.0), profile, T4).status == "ok"
     close = check_memory(measured(14.0), profile, T4)
-    assert close.status == "warn" and "14.00 GiB (reserved) of 15" in close.found and "micro_batch (4)" in close.mend
+    assert close.status == "warn" and "14.00 GiB (reserved) of 15" in close.found and "micro_batch (40)" in close.mend
     assert check_memory(None, profile, T4).status == "refuse"
 
 

@@ -92,5 +92,5 @@ def pick_profile(hardware=None):
         return "t4", f"{hardware}: at least 14 GiB, so the T4 profile, in {pick_dtype(hardware=hardware)}."
     return "smol", (
         f"{hardware}: under 14 GiB, where the 1.5B profile was never measured, so SmolLM2, a tenth of its size. To try "
-        "the larger one: profile t4 with micro_batch=2; the preflight tells whether it fits."
+        "the larger one: profile t4 with micro_batch=10; the preflight tells whether it fits."
     )

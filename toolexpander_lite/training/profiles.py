@@ -147,9 +147,10 @@ _PROFILES = (
     Profile("smol-cpu", **_SMOL, learning_rate=1e-4, attention="eager", prompts_per_step=1, micro_batch=5,
             max_completion_length=160, max_prompt_tokens=480, max_tools=2, train_prompts=15, steps=60,
             warm_start_rows=60),
-    Profile("t4", **_QWEN, lora_rank=16, prompts_per_step=4, micro_batch=4, max_completion_length=256,
+    # A pass of a whole step computes each prompt once; `gpu24`'s half fits with prompts computed per rollout, too.
+    Profile("t4", **_QWEN, lora_rank=16, prompts_per_step=4, micro_batch=40, max_completion_length=256,
             max_prompt_tokens=768, train_prompts=200, steps=200, eval_prompts=50),
-    Profile("gpu24", **_QWEN | {"example_room": 128}, lora_rank=32, prompts_per_step=8, micro_batch=10,
+    Profile("gpu24", **_QWEN | {"example_room": 128}, lora_rank=32, prompts_per_step=8, micro_batch=40,
             max_completion_length=512, max_prompt_tokens=1024, train_prompts=480, steps=300, eval_prompts=100),
 )  # fmt: skip
 PROFILES = {profile.name: profile for profile in _PROFILES}
