@@ -113,7 +113,7 @@ def adapt_template(tokenizer):
             own = TOOL_TEMPLATE
         else:
             front += TOOLS_AS_TEXT
-    if not _closed_vocabulary(tokenizer) and not _shows(tokenizer, [_SYSTEM, _USER], front + own):
+    if not closed_vocabulary(tokenizer) and not _shows(tokenizer, [_SYSTEM, _USER], front + own):
         changed.append("system")
         front += SYSTEM_IN_USER
     if not _shows(tokenizer, [_USER, {**_USER, "content": "probe_second"}], front + own):
@@ -205,12 +205,13 @@ def check_round_trip(tokenizer):
         ModelError: with the reason of `round_trip`.
     """
     sample, demo = nano_samples("train", 1)[:2]
-    if not _closed_vocabulary(tokenizer) and (reason := round_trip(sample, tokenizer, [demo])):
+    if not closed_vocabulary(tokenizer) and (reason := round_trip(sample, tokenizer, [demo])):
         name = Path(tokenizer.name_or_path).name
         raise ModelError(f"with the tokenizer of {name!r} no answer would be judged right: {reason}")
 
 
-def _closed_vocabulary(tokenizer):
+def closed_vocabulary(tokenizer):
+    """Does this tokenizer, a nano policy's, know only the words of its world? -> bool"""
     return type(tokenizer.backend_tokenizer.model).__name__ == "WordLevel"
 
 

@@ -20,7 +20,7 @@ from ..base.settings import check_seed
 from ..method.prompts import SYSTEM_PROMPT, gold_completion, render_prompt
 from ..models.hardware import describe_hardware
 from ..models.policy import load_policy
-from ..models.templates import round_trip
+from ..models.templates import closed_vocabulary, round_trip
 from ..variants.demonstrations import VariantBank
 from ..variants.recipes import get_recipe
 from ..variants.self_examples import example_text
@@ -97,7 +97,7 @@ def check_four_bit(profile, device):
 def check_prompts(samples, tokenizer, instruction=SYSTEM_PROMPT, invite=False):
     """Is the chat template applied, are instruction, question, tools and turn markers in it, and gold judged right?
 
-    `instruction`: "" for the nano model, which was trained without one. `invite`: as in `templates.round_trip`.
+    `instruction`: "" for the nano models, which were trained without one. `invite`: as in `templates.round_trip`.
     """
     def refuse(found, mend=""):
         return Check("prompts", "refuse", found, mend)
@@ -270,7 +270,7 @@ def preflight(profile="nano", recipe="grpo", seed=0, out="out", steps=1):
         check_fit(recipe, profile, model, tokenizer, samples)
     except KitError as error:
         return Preflight([*checks, Check("model and data", "refuse", str(error))])
-    instruction = "" if profile.data == "nano" else SYSTEM_PROMPT
+    instruction = "" if closed_vocabulary(tokenizer) else SYSTEM_PROMPT
     checks += [check_prompts(samples, tokenizer, instruction, recipe.asks), check_tokens(model, tokenizer),
                check_room(samples, tokenizer, recipe, profile), check_visits(samples, recipe, profile),
                check_disk(model, out, profile)]  # fmt: skip
