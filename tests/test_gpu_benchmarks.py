@@ -82,7 +82,7 @@ TINY = fit.fit_rows(tiny=True)
         (ROW | {"hard": True, "group": 10}, fit.DEMO_TOKENS, (1, 2)),
         (ROW | {"weights": "4-bit QLoRA"}, 0, (1, 2)),
         (TINY[3], get_profile("t4").demo_room - fit.MARKERS, (4, 40)),
-        (TINY[5], 0, (8, 10)),
+        (TINY[5], 0, (8, 40)),
     ],
 )
 def test_a_tiny_row_is_measured_by_the_code_of_the_large_ones(row, longer, rollouts, tmp_path):
