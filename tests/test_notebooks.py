@@ -138,7 +138,7 @@ def test_a_picture_is_described_by_what_it_shows():
     plt.close("all")
 
 
-@pytest.mark.parametrize("number", ["01"])
+@pytest.mark.parametrize("number", ["01", "03"])
 def test_a_notebook_of_the_paper_is_short_and_sets_exercises(number):
     (path,) = (p for p in ALL if p.stem.startswith(number))
     cells = nbformat.read(path, as_version=4).cells

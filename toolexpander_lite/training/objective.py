@@ -1,12 +1,12 @@
-"""The GRPO objective, term by term, in plain numpy: to compute by hand and to look at. Training uses TRL's own.
+"""The clipped term of the GRPO objective, in plain numpy: to compute by hand and to look at. Training uses TRL's own.
 
 Per token, with ratio rho = p_new / p_old and advantage A (DeepSeekMath, arXiv 2402.03300, equation 3; the asymmetric
 range is DAPO's, arXiv 2503.14476):
 
     min(rho A, clip(rho, 1 - epsilon, 1 + epsilon_high) A)  -  beta * KL(new || reference)
-"""
 
-import io
+Of the KL term see notebook 01: by default TRL 1.16 multiplies GRPO's estimate by rho (`use_bias_correction_kl`).
+"""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -28,25 +28,6 @@ def is_clipped(ratio, advantage, epsilon=0.2, epsilon_high=0.2):
     """
     ratio, advantage = np.asarray(ratio, dtype=float), np.asarray(advantage, dtype=float)
     return ((advantage > 0) & (ratio > 1 + epsilon_high)) | ((advantage < 0) & (ratio < 1 - epsilon))
-
-
-def kl_estimate(logp, logp_reference):
-    """The KL term of one sampled token, as GRPO estimates it: e^d - d - 1, d = logp_reference - logp -> float array.
-
-    Never negative, and on average over tokens of the policy the exact KL(policy || reference).
-    """
-    difference = np.asarray(logp_reference, dtype=float) - np.asarray(logp, dtype=float)
-    return np.exp(difference) - difference - 1
-
-
-def kl_slope(logp, logp_reference):
-    """What the KL term pulls with: the slope of `kl_estimate` in `logp`, 1 - e^d -> float array, below 1.
-
-    Times beta, the force on the log-probability of a sampled token, down where positive. A token that the reference
-    would hardly ever write is pulled down by no more than beta, however far the policy has gone; one that the policy
-    has all but given up is pushed up without bound, in the rare case that it is sampled.
-    """
-    return 1 - np.exp(np.asarray(logp_reference, dtype=float) - np.asarray(logp, dtype=float))
 
 
 def plot_clip(epsilon=0.2, epsilon_high=0.2, ratio=1.0, advantage=1.0):
@@ -75,32 +56,3 @@ def plot_clip(epsilon=0.2, epsilon_high=0.2, ratio=1.0, advantage=1.0):
     axes[0].legend(frameon=False, fontsize=8, loc="upper left")
     figure.tight_layout()
     return figure
-
-
-def clip_explorer():
-    """`plot_clip` with sliders for a notebook -> ipywidgets widget. Without a live kernel, `plot_clip` is its twin.
-
-    It redraws a picture, not an output area: run by nbclient, an output area now and then waits for its timeout.
-    """
-    from ipywidgets import FloatSlider, Image, VBox
-
-    options = {"step": 0.02, "continuous_update": False}
-    sliders = [
-        FloatSlider(0.2, min=0.02, max=0.9, description="epsilon", **options),
-        FloatSlider(0.2, min=0.02, max=0.9, description="epsilon_high", **options),
-        FloatSlider(1.0, min=0.0, max=2.0, description="ratio", **options),
-        FloatSlider(1.0, min=0.1, max=1.5, description="|A|", **options),
-    ]
-    picture = Image(format="png")
-
-    def draw(change=None):
-        file = io.BytesIO()
-        figure = plot_clip(*(slider.value for slider in sliders))
-        figure.savefig(file, dpi=80)
-        plt.close(figure)
-        picture.value = file.getvalue()
-
-    for slider in sliders:
-        slider.observe(draw, "value")
-    draw()
-    return VBox([*sliders, picture])

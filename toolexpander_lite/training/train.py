@@ -61,7 +61,7 @@ SFT_SETTINGS = (
 TRAINER_SETTINGS = (
     "adam_beta1", "adam_beta2", "adam_epsilon", "bf16", "fp16", "gradient_accumulation_steps", "gradient_checkpointing",
     "loss_type", "lr_scheduler_type", "max_grad_norm", "num_iterations", "optim", "per_device_train_batch_size",
-    "steps_per_generation", "temperature", "top_k", "top_p", "weight_decay",
+    "steps_per_generation", "temperature", "top_k", "top_p", "use_bias_correction_kl", "weight_decay",
 )  # fmt: skip
 
 
