@@ -3,7 +3,7 @@
     python benchmarks/doctor_runs.py --out assets/doctor [--only cut_at_cap]
 
 The stock `GRPOTrainer` trains the nano policy for some 30 steps, 8 prompts of 4 rollouts each, on a CPU. A file's name
-is the rule that should come first; `healthy-<seed>` are runs without a fault. About 20 s a run on an idle core.
+is the rule that should come first, up to a hyphen; `healthy-<seed>` are runs without a fault. About 20 s a run.
 """
 
 import argparse
@@ -54,11 +54,6 @@ def of_the_prompt(prompts, **columns):
     return [len(prompt) % 7 / 7 for prompt in prompts]
 
 
-def bonus(completions, **columns):
-    """A few thousandths, from the number of letters."""
-    return [0.002 * (len(completion) % 5) for completion in completions]
-
-
 # rule: (families, reward functions, what differs in the configuration)
 CASES = {
     "healthy-0": (MIXED, [correctness], {"seed": 0}),
@@ -70,14 +65,14 @@ CASES = {
     "dead_reward_part": (MIXED, [correctness, broken_scorer], {}),
     "only_side_rewards": (HARD, [correctness, length_bonus], {}),
     "side_eats_main": (MIXED, [correctness, brevity], {"learning_rate": 2e-3, "max_steps": 60}),
-    "tiny_spread_scaled": (HARD + ["play_song"], [correctness, bonus], {}),
     "spread_between_prompts": (MIXED, [of_the_prompt], {}),
     "identical_completions": (MIXED, [correctness], {"temperature": 0.01}),
     "all_fail_groups": (HARD + ["send_note"], [correctness], {}),
     "solved_already": (EASY, [correctness], {}),
-    "reward_collapse": (MIXED, [correctness], {"learning_rate": 2e-2, "max_steps": 60}),
+    "reward_collapse": (MIXED, [correctness], {"learning_rate": 5e-3, "max_steps": 80}),
+    "reward_collapse-at-once": (MIXED, [correctness], {"learning_rate": 2e-2, "max_steps": 60}),
     "learning_rate_zero": (MIXED, [correctness], {"learning_rate": 0.0}),
-    "clip_ratio_high": (MIXED, [correctness], {"num_iterations": 6, "learning_rate": 5e-3, "epsilon": 0.1}),
+    "clip_ratio_high": (MIXED, [correctness], {"num_iterations": 4, "learning_rate": 1e-3, "epsilon": 0.02}),
 }  # fmt: skip
 
 

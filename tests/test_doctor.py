@@ -1,6 +1,7 @@
 """The doctor: logs of others with known faults, a log that has each fault and one that almost has it, bad input."""
 
 import json
+import re
 import sqlite3
 import struct
 
@@ -40,8 +41,11 @@ def test_public_logs_with_known_faults(number, name, tmp_path):
     assert heads[:1] == [EXPECTED[number]] * (EXPECTED[number] is not None), report(hidden)
 
 
-def test_the_page_lists_the_rules():
-    assert rules_table() in (REPOSITORY / "docs" / "doctor.md").read_text(encoding="utf-8")
+def test_the_page_lists_the_rules_and_shows_what_is_printed():
+    page = (REPOSITORY / "docs" / "doctor.md").read_text(encoding="utf-8")
+    assert rules_table() in page
+    shown = re.search(r"toolexpander_lite doctor (assets/doctor/\S+)\n```\n\n```text\n(.*?)\n```", page, re.S)
+    assert shown[2] == report(REPOSITORY / shown[1])
 
 
 @pytest.mark.parametrize(
@@ -164,7 +168,7 @@ PAIRS = {
     "bonus_up_task_flat": (parts(bonus=T, accuracy=0.1 + 0.01 * NOISE), parts(bonus=T, accuracy=0.1 + 0.3 * T)),
     "pays_wrong_answers": (kit_groups(0.6), kit_groups(0.1)),
     "identical_completions": ({"completions/min_length": 29 + 0 * T, "completions/max_length": 29 + 0 * T,
-                               "frac_reward_zero_std": 1 + 0 * T},
+                               "frac_reward_zero_std": 1 + 0 * T, "entropy": 1e-5 + 0 * T},
                               {"completions/min_length": 29 + 0 * T, "completions/max_length": 31 + 0 * T,
                                "frac_reward_zero_std": 1 + 0 * T}),
     "all_fail_groups": ({"groups/all_fail": 0.7 + 0 * T, **FLAT_LOW}, {"groups/all_fail": 0.7 - 0.5 * T}),
@@ -275,7 +279,8 @@ FORMS = {
     "trl.log": lambda rows: "\n".join(f"  5%|#   | 1/20 {row}" for row in rows),
     "trl116.log": lambda rows: "\n".join(str({k: str(v) for k, v in row.items()}) for row in rows),
     "verl.log": lambda rows: "\n".join(
-        "\x1b[36m(TaskRunner pid=1)\x1b[0m " + " - ".join(f"{VERL[k]}:{v}" for k, v in row.items()) for row in rows),
+        "\x1b[36m(TaskRunner pid=1)\x1b[0m " + " - ".join(f"{VERL[name]}:np.float64({v})" for name, v in row.items())
+        for row in rows),
     "loop.log": lambda rows: "\n".join(
         f"[Step {row['step']}/12] " + " ".join(f"{k}={v}" for k, v in row.items() if k != "step") for row in rows),
     "unsloth.txt": lambda rows: as_table(rows, " | "),
@@ -355,4 +360,5 @@ def test_a_run_of_the_kit_and_a_study():
 def test_runs_made_with_a_fault(path):
     """`benchmarks/doctor_runs.py`: each file is named by the rule that should come first."""
     heads = [f.name for f in diagnose(path) if f.level != NOTE]
-    assert heads[:1] == [path.stem] if not path.stem.startswith("healthy") else not heads, report(path)
+    rule = path.stem.partition("-")[0]
+    assert (not heads if rule == "healthy" else heads[:1] == [rule]), report(path)

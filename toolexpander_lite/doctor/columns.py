@@ -25,7 +25,7 @@ STANDARD = {
     "grad_norm": "grad_norm actor/grad_norm grad gradient_norm grad_norm/actor",
     "learning_rate": "learning_rate lr actor/lr actor_lr",
     "kl": "kl actor/kl_loss actor/reward_kl_penalty objective/kl kl_div approx_kl kl_loss critic/kl kl_mean",
-    "entropy": "entropy actor/entropy actor/entropy_loss policy_entropy mean_entropy objective/entropy",
+    "entropy": "entropy entropy/mean actor/entropy actor/entropy_loss policy_entropy mean_entropy objective/entropy",
     "clip_ratio": "clip_ratio/region_mean clip_ratio actor/pg_clipfrac clip_frac pg_clipfrac clipfrac",
     "length": "completions/mean_length completion_length response_length/mean avg_response_len mean_length "
     "response_length length avg_length mean_completion_length avg_response_length",

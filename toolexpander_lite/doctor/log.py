@@ -108,7 +108,7 @@ class Log:
         low = self["reward"] < self.floor + 0.25 * self.scale
         if not self.has("zero_std") or not len(low) or tail(low).mean() < 0.7:
             return pd.Series(dtype=float)
-        return self.zero_std[low.reindex(self.zero_std.index, fill_value=False)]
+        return self.zero_std.where(low.reindex(self.zero_std.index, fill_value=False), 0)
 
     @cached_property
     def zero_std(self):

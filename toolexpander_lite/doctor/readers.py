@@ -22,9 +22,9 @@ from .log import Log
 MOST_ROWS = 50_000  # of longer logs, every k-th row is read
 _PAIR_IN_DICT = re.compile(r"""["']([^"'\n]{1,80})["']\s*:\s*(?:"([^"]*)"|'([^']*)'|([^,}\s]+))""")
 _NUMBER = r"[-+]?(?:\d[\d_]*\.?\d*(?:[eE][-+]?\d+)?|\.\d+|nan|NaN|inf)"
-_PAIR = re.compile(rf"([A-Za-z_][\w./@+-]*)\s?[=:]\s*({_NUMBER})(?:\s*(?:±|\+/-)\s*({_NUMBER}))?(?![\w.])")
+_PAIR = re.compile(rf"([A-Za-z_][\w./@+-]*)\s?[=:]\s*({_NUMBER})(?:\s*(?:±|\+/-)\s*({_NUMBER}))?(?![\w.]\w)")
 _STEP = re.compile(r"\[?\b(step|epoch|iteration)\b[ :=#]*(\d+(?:\.\d+)?)", re.I)
-_NOISE = re.compile(r"\x1b\[[0-9;]*m|\((?:TaskRunner|WorkerDict|main_task)[^)]*\)")
+_NOISE = re.compile(r"\x1b\[[0-9;]*m|\((?:TaskRunner|WorkerDict|main_task)[^)]*\)|np\.float\d+\(")
 
 
 def read(source):
@@ -124,10 +124,8 @@ def _file(path):
 
 def _rows_of_text(data):
     """Text of unknown form -> (rows, what it is, notes)."""
-    if data.lstrip()[:1] in (b"{", b"["):
-        rows = _rows_of_json(data)
-        if rows:
-            return rows, "JSON (trainer_state.json, or an export)", []
+    if re.match(rb'\s*(\[\s*)?\{\s*"', data) and (rows := _rows_of_json(data)):
+        return rows, "JSON (trainer_state.json, or an export)", []
     lines = data.splitlines()
     every, notes = -(-len(lines) // MOST_ROWS), []
     if every > 1:

@@ -1,8 +1,10 @@
 """What is wrong with a run? `diagnose(anything)` gives findings, `report(anything)` says them in plain words."""
 
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from ..base.runs import find_runs
 from .log import first, last
@@ -49,14 +51,15 @@ def diagnose(source):
             steps = tuple(log.labels.loc[seen.index()])
             level, cause = seen.level or rule.level, seen.cause or rule.cause
             found[name] = Finding(name, level, seen.says, steps, seen.sure, cause, rule.try_next)
+    below = {name: _explained(name, found) for name in found}
     told, heads = set(), []
     for name in sorted(found, key=lambda n: LEVELS.index(found[n].level)):
-        if name in told:
+        if name in told or any(name in below[other] and other not in below[name] for other in found):
             continue
-        below = [n for n in _explained(name, found) if n not in told]
-        told |= {name, *below}
-        heads.append((name, below))
-    return [Finding(**{**vars(found[name]), "also": tuple(found[n] for n in below)}) for name, below in heads]
+        also = [n for n in below[name] if n not in told]
+        told |= {name, *also}
+        heads.append(replace(found[name], also=tuple(found[n] for n in also)))
+    return heads
 
 
 def _explained(name, found):
@@ -109,11 +112,11 @@ def report(source):
     log = read(source)
     findings = diagnose(log)
     lines = [f"{log.source}, {len(log)} rows. {verdict(findings)}", *log.notes]
-    if log.has("reward") and len(log) > 1:
+    if len(log["reward"]) > 1 and np.ptp(log["reward"]):
         lines.append(f"The reward goes from {num(first(log['reward']))} to {num(last(log['reward']))}.")
     for number, finding in enumerate(findings, start=1):
         lines += ["", f"{number}. {finding.name.replace('_', ' ')} ({finding.level}, {finding.sure})"]
-        lines += _wrapped("seen", _capital(finding.says) + f" [{steps_in_words(finding.steps, log.unit)}]")
+        lines += _wrapped("seen", finding.says + f" [{steps_in_words(finding.steps, log.unit)}]")
         for other in finding.also:
             seen = f"{other.name.replace('_', ' ')}: {other.says} [{steps_in_words(other.steps, log.unit)}]"
             lines += _wrapped("also", seen)
@@ -126,10 +129,6 @@ def _line(run):
     findings = diagnose(run)
     names = ", ".join(f.name for f in findings if f.level != NOTE)
     return f"{run.parent.name}/{run.name}: {names or 'healthy'}"
-
-
-def _capital(text):
-    return text[:1].upper() + text[1:]
 
 
 def _wrapped(label, text):

@@ -176,7 +176,7 @@ def never_stops(log):
 def cut_at_cap(log):
     """Most completions are cut at the cap from the start, and the reward does not get off the ground."""
     cut = log.clipped
-    if len(cut) < 3 or first(cut) < 0.6 or cut.mean() < 0.6 or log.improves or log.solved:
+    if len(cut) < 3 or min(cut.iloc[0], first(cut), cut.mean()) < 0.6 or log.improves or log.solved:
         return None
     both = pd.DataFrame({"reward": log["reward"], "cut": cut}).dropna()
     whole = both["cut"] >= 0.99
@@ -221,7 +221,7 @@ def reward_never_paid(log):
     which = f"all {len(reward)}" if spread <= FLAT else f"{floored.sum()} of {len(reward)}"
     says = f"the reward is {num(reward.min())}, without any spread, at {which} steps"
     if len(cut) and cut.mean() < 0.3:
-        says += f"; only {per_cent(cut.mean())} of the completions are cut, so it is not the cap"
+        says += f"; {per_cent(cut.mean())} of the completions are cut, so it is not the cap"
     return Seen(says + ".", floored, "sure" if len(reward) >= 5 or log.has("reward_max") else "likely")
 
 
@@ -233,8 +233,8 @@ def only_side_rewards(log):
         return None
     if mains:
         stuck = {name: (s <= min(0, s.min()) + FLAT).mean() for name, s in mains.items()}
-        if min(stuck.values()) < 0.9:
-            return None
+        if min(stuck.values()) < 0.9 or max(first(s) - s.min() for s in mains.values()) > 0.2:
+            return None  # right answers do occur, or did at first
         says = "; ".join(f"{name} pays nothing at {per_cent(share)} of the steps" for name, share in stuck.items())
         says += f", while the reward goes from {ends(reward)}."
         return Seen(says, reward, "sure" if len(reward) >= 20 else "likely")
@@ -283,12 +283,12 @@ def reward_collapse(log):
     """The reward, smoothed, loses more than half of what it had at its peak, and does not come back."""
     reward = log["reward"]
     if len(reward) < 10:
-        return _collapse_in_few_rows(log, reward)
+        return _sudden_collapse(log, reward)
     line = smooth(reward)
     peak = line.iloc[: int(0.85 * len(line))].max()
     drop, half = peak - last(reward), log.floor + 0.6 * (peak - log.floor)
     if drop < max(0.55 * (peak - log.floor), 0.1 * log.scale, 4.5 * noise(reward) / np.sqrt(max(3, len(reward) // 10))):
-        return None
+        return _sudden_collapse(log, reward)
     top = line.idxmax()
     low = line.loc[top:] < half
     if since(low) is not None:
@@ -297,8 +297,8 @@ def reward_collapse(log):
         return Seen(says, low, sure, None, _why_broken(log))
 
 
-def _collapse_in_few_rows(log, reward):
-    """An excerpt: the reward is (almost) gone at the end, and another number leaves its range as well."""
+def _sudden_collapse(log, reward):
+    """An excerpt, or a break in the first rows: the reward is gone at the end, and another number left its range."""
     if (
         len(reward) < 3
         or last(reward) > log.floor + 0.3 * (reward.max() - log.floor)
@@ -336,7 +336,7 @@ def length_to_cap(log):
     """The share of cut completions goes from under a third to over two thirds, and stays."""
     cut = log["clipped"]
     begin = since(cut > 0.66) if len(cut) >= 3 else None
-    if begin is None or cut.iloc[: -(-len(cut) // 3)].median() > 0.33 or last(cut) < 0.66:
+    if begin is None or min(cut.iloc[0], cut.iloc[: -(-len(cut) // 3)].median()) > 0.33 or last(cut) < 0.66:
         return None
     kept = log["reward"].loc[begin:].mean()
     says = f"{per_cent(first(cut))} of the completions were cut at first, {per_cent(last(cut))} are at the end"
@@ -374,7 +374,7 @@ def length_shrinks(log):
 def entropy_up(log):
     """Entropy rises to three times its early level, by half a nat or more, and stays there."""
     entropy = log["entropy"]
-    early = entropy.iloc[: -(-len(entropy) // 3)].median() if len(entropy) >= 3 else np.inf
+    early = min(entropy.iloc[0], entropy.iloc[: -(-len(entropy) // 3)].median()) if len(entropy) >= 3 else np.inf
     if last(entropy) > max(3 * early, early + 0.5):
         return Seen(f"entropy goes from {num(early)} to {num(last(entropy))}.", entropy > max(3 * early, early + 0.5))
 
@@ -451,11 +451,7 @@ def gradient_spikes(log):
 def learning_rate_high(log):
     """The learning rate is 5e-5 or more, in a run that breaks."""
     lr = log["learning_rate"]
-    if (
-        len(lr)
-        and lr.max() >= 5e-5
-        and any(RULES[r].check(log) for r in ("reward_collapse", "entropy_up", "kl_explosion"))
-    ):
+    if len(lr) and lr.max() >= 5e-5 and any(RULES[r].check(log) for r in ("reward_collapse", "kl_explosion")):
         return Seen(f"the learning rate is {num(lr.max())} at its highest.", lr >= 5e-5)
 
 
@@ -482,7 +478,9 @@ def side_eats_main(log):
 def bonus_up_task_flat(log):
     """A side reward rises, well above its noise, while rewards for right answers stay flat and low."""
     mains = log.kind("main")
-    if not mains or any(len(s) < 30 or surprise(s) > 1.5 or last(s) > 0.5 * max(s.max(), 1) for s in mains.values()):
+    if not mains or any(
+        len(s) < 30 or abs(surprise(s)) > 1.5 or last(s) > 0.5 * max(s.max(), 1) for s in mains.values()
+    ):
         return None
     up = {name: s for name, s in log.kind("side").items() if rises(s, 4, 0.2 * max(s.abs().max(), FLAT))}
     if up:
@@ -515,9 +513,14 @@ def identical_completions(log):
         if len(alike) >= 3 and alike.mean() > 0.6:
             says = f"{per_cent(alike.mean())} of the groups hold one text only."
             return Seen(says, log.rows_of(log.texts["step"]), "sure")
-    low, high = log["length_min"], log["length_max"]
+    low, high, reward = log["length_min"], log["length_max"], log["reward"]
+    if len(reward) > 1 and np.ptp(reward) < FLAT or last(reward) > log.floor + 0.97 * log.scale:
+        return None  # no spread for another reason
     same = ((high - low).abs() < 0.5) & (log.zero_std.reindex(low.index) > 0.9)
     same &= log["clipped"].reindex(low.index).fillna(0) < 0.5
+    same &= (log["entropy"] * log["length"]).reindex(low.index).fillna(
+        0
+    ) < 0.3  # nats in a completion: they would differ
     if len(same) and tail(same).mean() > 0.6:
         says = (
             f"shortest and longest completion both have {num(high[same].median())} tokens, and no group has any spread."
