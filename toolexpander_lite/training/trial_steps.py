@@ -21,20 +21,16 @@ from .train import batch_shape, grpo_config, recipe_parts, stock_trainer
 
 
 class StepClock(TrainerCallback):
-    """Seconds of each optimizer step (sampling, scoring, learning) and the metrics the trainer logs for it."""
+    """Seconds of each optimizer step: sampling, scoring, learning."""
 
     def __init__(self):
-        self.seconds, self.rows = [], []
+        self.seconds = []
 
     def on_step_begin(self, args, state, control, **kwargs):
         self.began = _now()
 
     def on_step_end(self, args, state, control, **kwargs):
         self.seconds.append(_now() - self.began)
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        if "reward" in logs:
-            self.rows.append(logs)
 
 
 def _now():
@@ -106,10 +102,12 @@ def measure_steps(model, tokenizer, samples, recipe, profile, steps, *, longest=
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         with spelled_defaults(profile.spelled_defaults):
-            stock_trainer(recipe, profile, model, tokenizer, arguments, rows, [recorder], [clock]).train()
+            trainer = stock_trainer(recipe, profile, model, tokenizer, arguments, rows, [recorder], [clock])
+            trainer.train()
     if "ref" in getattr(model, "peft_config", {}):
         model.delete_adapter("ref")  # TRL's copy for the KL term, which the next trainer would refuse to overwrite
-    batches = [row for row in clock.rows if "num_tokens" in row]  # a further update on them logs no rollouts
+    # A further update on the same rollouts logs none.
+    batches = [row for row in trainer.state.log_history if "reward" in row and "num_tokens" in row]
     prompt_tokens = batches[-1]["num_tokens"] - counts["completion_tokens"]
     seconds = [sum(clock.seconds[i : i + updates]) for i in range(0, len(clock.seconds), updates)]
     return {

@@ -138,16 +138,6 @@ def sft_warm_start(model, tokenizer, samples, steps, batch_size=8, learning_rate
     return losses
 
 
-def demonstrated_prompts(samples, tokenizer, longest, seed):
-    """What hard sampling would show for each of these samples, uninvited -> a prompt with a demonstration per sample.
-
-    None where no demonstration, another of the samples, is admissible or none fits into `longest` tokens.
-    """
-    pool = VisitPool([sample.id for sample in samples], fresh=False)
-    server = PromptServer(pool, VariantBank(samples), samples, tokenizer, max_prompt_tokens=longest, seed=seed)
-    return [server.demonstrate(sample)[0] for sample in samples]
-
-
 def check_warmable(profile):
     """Refuse a profile without a warm start, or with an adapter for a model."""
     if not profile.warm_start_steps:
@@ -160,12 +150,18 @@ def check_warmable(profile):
 
 
 def rows_to_teach(data, profile, tokenizer, seed, demonstrations):
-    """What a warm start learns from -> (samples, a prompt or None for each, tokens of the longest prompt)."""
+    """What a warm start learns from -> (samples, a prompt or None for each, tokens of the longest prompt).
+
+    With `demonstrations` each comes once more, as hard sampling would show it, uninvited, if one is admissible and
+    fits.
+    """
     taught = data.set_aside or data.train
     prompts, longest = [None] * len(taught), profile.max_prompt_tokens
     if demonstrations:
         longest += profile.demo_room
-        shown = [(s, p) for s, p in zip(taught, demonstrated_prompts(taught, tokenizer, longest, seed)) if p]
+        pool = VisitPool([sample.id for sample in taught], fresh=False)
+        server = PromptServer(pool, VariantBank(taught), taught, tokenizer, max_prompt_tokens=longest, seed=seed)
+        shown = [(sample, prompt) for sample in taught if (prompt := server.demonstrate(sample)[0])]
         taught, prompts = [*taught, *(s for s, _ in shown)], [*prompts, *(p for _, p in shown)]
     return taught, prompts, longest
 
