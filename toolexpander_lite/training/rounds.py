@@ -5,7 +5,6 @@ before. So nothing of a round is decided while the trainer's loader is at work, 
 """
 
 import copy
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,18 +14,17 @@ from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
 
 from ..base.files import check_writable
-from ..base.runs import software_versions, write_json
+from ..base.runs import write_json
 from ..evaluation.accuracy import ask_policy
 from ..method.hard_sampling import begin_round, count_right, round_rows
 from ..method.prompts import render_prompt, wants_think
 from ..method.samples import training_columns
-from ..models.hardware import describe_hardware
 from ..models.policy import load_policy, model_hash
 from ..models.shared_prompt import share_prompts
 from ..variants.assemble import assemble
 from ..variants.recipes import get_recipe
 from .profiles import get_profile
-from .record import command_line
+from .record import command_line, here
 from .resume import step_of
 from .splits import in_training_order, load_splits
 
@@ -50,14 +48,12 @@ class Rounds:
 
     def _asker(self, model):
         """As the trainer samples: at the recipe's temperature, in its precision."""
-        recipe, profile = self.recipe, self.profile
-        limit = max(1, profile.micro_batch)
-        ask = ask_policy(model, self.tokenizer, profile.max_completion_length, recipe.temperature, limit)
+        longest, temperature = self.profile.max_completion_length, self.recipe.temperature
+        ask = ask_policy(model, self.tokenizer, longest, temperature, self.profile.micro_batch)
 
         def asked(prompts, seed):
-            half = self.arguments.bf16 or self.arguments.fp16
             dtype = torch.bfloat16 if self.arguments.bf16 else torch.float16
-            with torch.autocast(model.device.type, dtype) if half else nullcontext():
+            with torch.autocast(model.device.type, dtype, enabled=self.arguments.bf16 or self.arguments.fp16):
                 return ask(prompts, seed)
 
         return asked
@@ -179,8 +175,7 @@ def hard_counts(recipe, profile, seed, out):
     names = {"rollouts": "rollouts", "completion_tokens": "tokens", "seconds": "seconds"}
     result |= {name: round(sum(getattr(c, field) for c in spent), 1) for name, field in names.items()}
     identity = {"recipe": asdict(recipe), "profile": asdict(profile), "seed": seed, "learning_rate": None}
-    made = {"base_model_hash": model_hash(model), "machine": str(describe_hardware()), "versions": software_versions()}
-    write_json(out / "config.json", {"command": command_line(), **identity, **made})
+    write_json(out / "config.json", {"command": command_line(), **identity, "base_model_hash": model_hash(model), **here()})
     write_json(out / "summary.json", result)
     return result
 
