@@ -175,7 +175,8 @@ def hard_counts(recipe, profile, seed, out):
     names = {"rollouts": "rollouts", "completion_tokens": "tokens", "seconds": "seconds"}
     result |= {name: round(sum(getattr(c, field) for c in spent), 1) for name, field in names.items()}
     identity = {"recipe": asdict(recipe), "profile": asdict(profile), "seed": seed, "learning_rate": None}
-    write_json(out / "config.json", {"command": command_line(), **identity, "base_model_hash": model_hash(model), **here()})
+    identity |= {"command": command_line(), "base_model_hash": model_hash(model), **here()}
+    write_json(out / "config.json", identity)
     write_json(out / "summary.json", result)
     return result
 
