@@ -13,6 +13,7 @@ from toolexpander_lite.__main__ import main
 from toolexpander_lite.base.errors import DataError, RunError, SettingsError
 from toolexpander_lite.base.settings import check_seed, parse_settings
 from toolexpander_lite.method.prompts import gold_completion, render_prompt
+from toolexpander_lite.method.recipes import PAPER_RECIPES
 from toolexpander_lite.method.samples import ToolSample
 from toolexpander_lite.models.hardware import Hardware
 from toolexpander_lite.training import splits
@@ -408,3 +409,19 @@ def test_a_run_of_an_older_version_can_be_resumed_with_the_same_settings(tmp_pat
         identity[part] = identity[part] | {name: value}
         with pytest.raises(RunError, match=f"its {part} differs in {name}"):
             check_folder(tmp_path, identity, resume=True)
+
+
+@pytest.mark.parametrize("name", [recipe.name for recipe in PAPER_RECIPES if not recipe.supervised])
+def test_the_papers_recipes_train_with_the_papers_values(name):
+    """Tables 9 to 11 and sections 3.2 and 4 of arXiv 2510.07737."""
+    recipe = get_recipe(name)
+    by_round, second = recipe.hard_samples == "scan", "self_exemplifying" in name
+    assert (recipe.temperature, recipe.epsilon, recipe.scan_rollouts) == (0.7, 0.2, 10)
+    assert recipe.num_generations == (32 if name == "paper_rollouts_32" else 5)
+    assert (recipe.beta, recipe.epsilon_high) == ((0, 0.26) if second else (1e-3, 0.2))
+    assert recipe.lr_decay == (0.8 if by_round or second else 1)
+    paid = recipe.examples_needed, recipe.example_bonus, recipe.gated_bonus
+    assert paid == ((4, 0.01, True) if second else (0, 0, False))
+    assert (recipe.reward, recipe.invite, recipe.num_iterations) == ("conjunctive", False, 1)
+    if by_round:
+        assert recipe.demo_source == ("verified" if name.endswith("verified") else "random")
