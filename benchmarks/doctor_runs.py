@@ -72,7 +72,6 @@ CASES = {
     "reward_collapse": (MIXED, [correctness], {"learning_rate": 5e-3, "max_steps": 80}),
     "reward_collapse-at-once": (MIXED, [correctness], {"learning_rate": 2e-2, "max_steps": 60}),
     "learning_rate_zero": (MIXED, [correctness], {"learning_rate": 0.0}),
-    "clip_ratio_high": (MIXED, [correctness], {"num_iterations": 4, "learning_rate": 1e-3, "epsilon": 0.02}),
 }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """The doctor: logs of others with known faults, a log that has each fault and one that almost has it, bad input."""
 
 import json
+import random
 import re
 import sqlite3
 import struct
@@ -65,6 +66,24 @@ def test_bad_input_gives_one_clear_line(tmp_path, name, content, says):
     with pytest.raises(RunError, match=says) as told:
         diagnose(path)
     assert len(str(told.value).splitlines()) == 1 and path.name in str(told.value)
+
+
+def test_damaged_logs_never_raise_anything_else(tmp_path):
+    """Bytes put in, taken out and overwritten, seeded; 120 damaged logs of several forms."""
+    draw = random.Random(0)
+    junk = [b"nan", b"1e999", b"9" * 400, b"null", b"]", b"\xff\xfe", b"\n", b"|", b"{" * 50, b'"reward"', b"step"]
+    for number in range(120):
+        name = draw.choice([*FORMS, "events.out.tfevents.1"])
+        data = bytearray(event_file(small_run()) if name not in FORMS else FORMS[name](small_run()).encode())
+        for _ in range(draw.randint(1, 8)):
+            place = draw.randrange(len(data) + 1)
+            data[place : place + draw.choice([0, 0, 3, 40])] = draw.choice(junk)
+        path = tmp_path / f"{number}-{name}"
+        path.write_bytes(data)
+        try:
+            report(path)
+        except RunError as error:
+            assert len(str(error).splitlines()) == 1
 
 
 def test_a_path_that_is_not_there(tmp_path):
@@ -209,6 +228,16 @@ def test_rules_of_long_and_of_short_logs():
     short = {"step": range(8), "reward": [0.3, 0.1, 0.5, 0.2, 0.4, 0.1, 0.3, 0.2]}
     assert RULES["too_short"].check(read(pd.DataFrame(short)))
     assert RULES["too_short"].check(log_of({})) is None
+
+
+def test_a_run_that_began_anew_in_the_same_log(tmp_path):
+    """A really trained run, and its first steps once more, as after a resume that forgot where it was."""
+    lines = (REPOSITORY / "assets" / "doctor" / "healthy-0.jsonl").read_text().splitlines()
+    (tmp_path / "log.jsonl").write_text("\n".join(lines[:20] + lines[:12]))
+    found = {f.name: f for f in diagnose(tmp_path / "log.jsonl")}
+    assert list(found["repeated_data"].steps) == list(range(1, 13)) and "step_goes_back" in found
+    (tmp_path / "log.jsonl").write_text("\n".join(lines[:20] + lines[:4]))  # a few rows may agree by chance
+    assert "repeated_data" not in {f.name for f in diagnose(tmp_path / "log.jsonl")}
 
 
 def test_every_rule_has_both_tests():

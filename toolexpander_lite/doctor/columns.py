@@ -55,9 +55,22 @@ def plain(name):
     return re.sub(r"^(train|metrics|trainer)/", "", re.sub(r"\s+", "_", name))
 
 
+def known(name):
+    """A plain name -> (standard name, rank: the lower the better), or None.
+
+    Unlisted names are read by their last word, without "avg" or "mean": policy/entropy_avg is an entropy. Not those of
+    evaluations and rewards.
+    """
+    if name in _KNOWN or re.match(r"(eval|val|test|rewards?)[/_-]", name):
+        return _KNOWN.get(name)
+    bare = re.sub(r"^(avg|mean|average)_|[_/](avg|mean|average)$", "", name)
+    found = _KNOWN.get(bare) or _KNOWN.get(bare.rsplit("/", 1)[-1])
+    return (found[0], found[1] + 50) if found and found[0] not in ("step", "epoch", "eval") else None
+
+
 def is_metric(name):
     """Does anything of training go by this name (steps and epochs do not count)? -> bool"""
-    return _KNOWN.get(plain(name), ("step",))[0] not in ("step", "epoch")
+    return (known(plain(name)) or ("step",))[0] not in ("step", "epoch")
 
 
 def kind_of_part(name):
@@ -73,8 +86,8 @@ def standard_table(table):
         name = plain(column)
         if name.endswith(("__min", "__max")):  # of a wandb chart's export
             continue
-        if name in _KNOWN:
-            target, rank = _KNOWN[name]
+        if found_as := known(name):
+            target, rank = found_as
             if target not in found or rank < found[target][0]:
                 found[target] = (rank, column)
         elif end := re.match(r"(.+)_(min|max)$", name):
@@ -108,8 +121,18 @@ def _part(name):
 
 def numbers(values):
     """A column -> float Series: NaN where nothing was logged, inf where what was logged is not finite."""
-    if values.dtype == object or not pd.api.types.is_numeric_dtype(values):
-        text = values.map(lambda value: value.strip().lower() if isinstance(value, str) else value)
-        broken = text.isin(["nan", "inf", "-inf", "infinity", "-infinity"])
-        values = pd.to_numeric(text.where(~broken), errors="coerce").astype(float).mask(broken, np.inf)
+    if not pd.api.types.is_numeric_dtype(values):
+        values = values.map(_number)
     return values.astype(float).replace(-np.inf, np.inf)
+
+
+def _number(value):
+    if value is None or isinstance(value, float):
+        return value
+    try:
+        number = float(value)
+    except OverflowError:
+        return np.inf
+    except (TypeError, ValueError):
+        return np.nan
+    return np.inf if number != number else number  # a text that says NaN

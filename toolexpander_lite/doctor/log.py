@@ -132,6 +132,8 @@ class Log:
         for name in ("length_max", "length"):
             longest = self[name]
             times, most = (longest >= longest.max() - 0.5).sum(), longest.max()
+            if most < 16:  # nobody cuts there
+                continue
             if times >= max(3, 0.02 * len(longest)) or times > 1 and (most % 64 == 0 or most % 100 == 0):
                 return float(most)
         return None

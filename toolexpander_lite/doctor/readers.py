@@ -20,7 +20,7 @@ from .columns import is_metric, plain, standard_table
 from .log import Log
 
 MOST_ROWS = 50_000  # of longer logs, every k-th row is read
-_PAIR_IN_DICT = re.compile(r"""["']([^"'\n]{1,80})["']\s*:\s*(?:"([^"]*)"|'([^']*)'|([^,}\s]+))""")
+_PAIR_IN_DICT = re.compile(r"""["']([^"'\n]{1,80})["']\s*:\s*(?:"([^"]*)"|'([^']*)'|([^,}\s)]+))""")
 _NUMBER = r"[-+]?(?:\d[\d_]*\.?\d*(?:[eE][-+]?\d+)?|\.\d+|nan|NaN|inf)"
 _PAIR = re.compile(rf"([A-Za-z_][\w./@+-]*)\s?[=:]\s*({_NUMBER})(?:\s*(?:±|\+/-)\s*({_NUMBER}))?(?![\w.]\w)")
 _STEP = re.compile(r"\[?\b(step|epoch|iteration)\b[ :=#]*(\d+(?:\.\d+)?)", re.I)
@@ -41,7 +41,12 @@ def read(source):
     if isinstance(source, Log):
         return source
     if isinstance(source, pd.DataFrame):
-        return _log(source, "a table")
+        log = _log(source, "a table")
+        for name, beside in (("loss", "learning_rate"), ("grad_norm", "learning_rate"), ("grad_norm", "loss")):
+            if {name, beside} <= set(log.table):  # they are logged together: a gap beside the other was a NaN
+                lost = log.table[name].isna() & np.isfinite(log.table[beside])
+                log.table[name] = log.table[name].mask(lost, np.inf)
+        return log
     if isinstance(source, list):
         return _log(_frame(source, "the list"), "a list of rows")
     path = Path(source)
@@ -103,7 +108,8 @@ def _folder(folder):
 
 
 def _file(path):
-    head = path.open("rb").read(4096)
+    with path.open("rb") as file:
+        head = file.read(4096)
     if head[:4] == b"PAR1":
         return _parquet(path)
     if head[:15] == b"SQLite format 3":
@@ -114,7 +120,8 @@ def _file(path):
         raise RunError(f"{path} is wandb's own binary form; export the run's history as CSV and give that")
     if b"\0" in head:
         raise RunError(f"{path} is binary and of no kind the doctor knows; give a text log, CSV, JSON or parquet")
-    if path.suffix in (".csv", ".tsv"):
+    names = head.split(b"\n", 1)[0].decode("utf-8", "replace").split(",")
+    if path.suffix in (".csv", ".tsv") or len(names) > 2 and any(map(is_metric, names)):
         return _log(_csv(path), "a CSV table", path=path)
     rows, kind, notes = _rows_of_text(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
     log = _log(_frame(rows, path), kind, path=path)
@@ -327,9 +334,6 @@ def _log(frame, kind, settings=None, path=None):
         notes.append(f"{len(frame):,} rows; one in {every} was read.")
         frame = frame.iloc[::every]
     table = standard_table(frame)
-    for name, beside in (("loss", "learning_rate"), ("grad_norm", "learning_rate"), ("grad_norm", "loss")):
-        if {name, beside} <= set(table):  # they are logged together: a gap beside the other was a NaN
-            table[name] = table[name].mask(table[name].isna() & np.isfinite(table[beside]), np.inf)
     metrics = [c for c in table if c not in ("step", "epoch", "tokens")]
     table = table.dropna(subset=metrics, how="all") if metrics else table.iloc[:0]
     if "reward" not in table and "loss" in table and "part/" not in " ".join(table) and len(table.columns) < 4:

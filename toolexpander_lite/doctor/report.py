@@ -51,6 +51,8 @@ def diagnose(source):
             steps = tuple(log.labels.loc[seen.index()])
             level, cause = seen.level or rule.level, seen.cause or rule.cause
             found[name] = Finding(name, level, seen.says, steps, seen.sure, cause, rule.try_next)
+    if any(finding.level == FAULT for finding in found.values()):  # what comforts or doubts is beside the point then
+        found = {name: finding for name, finding in found.items() if name not in ("too_short", "loss_near_zero")}
     below = {name: _explained(name, found) for name in found}
     told, heads = set(), []
     for name in sorted(found, key=lambda n: LEVELS.index(found[n].level)):

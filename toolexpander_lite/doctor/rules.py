@@ -367,7 +367,8 @@ def length_shrinks(log):
     if len(length) < 3 or log.improves or log.solved:
         return None
     if last(length) < 0.25 * first(length) or length.max() <= 2:
-        return Seen(f"mean length goes from {ends(length)} tokens.", length <= max(2, 0.3 * first(length)))
+        short = length <= max(2, 0.3 * first(length))
+        return Seen(f"mean length goes from {ends(length)} tokens.", short, level=FAULT if length.max() <= 2 else None)
 
 
 @rule
@@ -600,24 +601,20 @@ def schedule_restarted(log):
 
 @rule
 def repeated_data(log):
-    """A stretch of three rows or more comes again later with the very same rewards and lengths."""
+    """A stretch of six rows or more comes again later with the very same rewards and lengths."""
     names = [n for n in ("reward", "reward_std", "length", "length_max") if log.has(n)]
-    if len(names) < 2 or "reward" not in names or len(log) < 10:
+    if len(names) < 2 or "reward" not in names:
         return None
     rows = log.table[names].dropna().round(6)
-    rows = rows[rows["reward"] != rows["reward"].shift()]
-    marks = list(map(tuple, rows.to_numpy()))
-    alike = [np.square(rows[n].value_counts(normalize=True)).sum() for n in names if n != "reward_std"]
-    if len(marks) ** 2 * np.prod(alike) ** 3 > 0.01:  # coarse numbers: three rows may agree by chance
-        return None
-    seen, twice = {}, []
-    for place, three in enumerate(zip(marks, marks[1:], marks[2:])):
-        if len(set(three)) == 3 and place - seen.setdefault(three, place) >= 3:
-            twice.append((place, seen[three]))
+    marks, seen, twice = list(map(tuple, rows.to_numpy())), {}, []
+    for place in range(len(marks) - 5):
+        six = tuple(marks[place : place + 6])  # a shorter stretch may agree by chance, where rewards are coarse
+        if len(set(six)) >= 4 and place - seen.setdefault(six, place) >= 6:
+            twice.append(place)
     if twice:
-        now, then = (rows.index[place] for place in twice[0])
-        says = f"{len(twice) + 2} rows repeat what was logged before: {log.at(now)} is as {log.at(then)} was."
-        return Seen(says, rows["reward"].iloc[[place for place, _ in twice]], "sure" if len(twice) > 1 else "likely")
+        now, then = rows.index[twice[0]], rows.index[seen[tuple(marks[twice[0] : twice[0] + 6])]]
+        says = f"{len(twice) + 5} rows repeat what was logged before: {log.at(now)} is as {log.at(then)} was."
+        return Seen(says, rows["reward"].iloc[twice[0] : twice[-1] + 6], "sure")
 
 
 @rule
