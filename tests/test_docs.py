@@ -10,6 +10,7 @@ import pytest
 from toolexpander_lite.__main__ import _parser
 from toolexpander_lite.base.runs import REPOSITORY, find_runs, read_json
 from toolexpander_lite.base.settings import parse_settings
+from toolexpander_lite.data.sources import load_samples
 from toolexpander_lite.method.calls import judge
 from toolexpander_lite.method.prompts import gold_completion
 from toolexpander_lite.training.profiles import Profile, get_profile
@@ -114,8 +115,14 @@ def test_the_script_for_ones_own_trainer_runs(tmp_path, monkeypatch, capsys):
     assert names["Rounds"]
 
 
-def test_a_row_of_ones_own_is_written_as_the_page_says():
-    (script,) = re.findall(r"```python\n(.*?)```", text_of(REPOSITORY / "docs" / "your-own-tools.md"), re.S)
+def test_ones_own_tools_are_written_as_the_page_says(tmp_path):
+    file, use, hermes = re.findall(r"```python\n(.*?)```", text_of(REPOSITORY / "docs" / "your-own-tools.md"), re.S)
+    (tmp_path / "my_tools.py").write_text(file)
+    report = load_samples("own", tmp_path / "my_tools.py")
+    assert not report.dropped and {s.split for s in report.samples} == {"train", "test"}
+    assert {c["name"] for s in report.samples for c in s.calls} == {"add_item", "switch_lamp"}
+    assert any(not s.calls for s in report.samples)
+    compile(use, "use", "exec")
     names = {}
-    exec(script, names)
+    exec(hermes, names)
     assert json.loads(json.dumps(names["row"])) == names["row"]

@@ -1,16 +1,18 @@
 """Your own functions as tools: what schemas they get, which rows are drawn, how they are split, what their calls do."""
 
 import json
+import shutil
 from collections import defaultdict
 
 import pytest
 
-from toolexpander_lite.base.errors import DataError
+from toolexpander_lite.__main__ import main
+from toolexpander_lite.base.errors import DataError, ModelError
 from toolexpander_lite.data.own_tools import ROWS_DRAWN, load_tools, own_rows, tool_schema
 from toolexpander_lite.data.sources import load_samples
 from toolexpander_lite.evaluation.answers import as_completion
 from toolexpander_lite.evaluation.executed import DONE
-from toolexpander_lite.evaluation.tool_caller import score_executed
+from toolexpander_lite.evaluation.tool_caller import ToolCaller, score_executed
 from toolexpander_lite.worlds.run_calls import MAX_RESULT_CHARS
 
 FUNCTIONS = '''
@@ -325,3 +327,82 @@ def test_rows_whose_right_call_fails_are_counted_apart(tmp_path):
     assert (scores["gold_fails"], scores["executed"], scores["matched"]) == (1, 1, 1)
     with pytest.raises(DataError, match="the right calls of all 1 rows fail: ValueError: no clock"):
         score_executed(right[:1], samples[:1], file, timeout=30)
+
+
+# --- from the file to an answer
+
+NANO = '''
+CITIES = {"paris": "CDG", "london": "LHR", "lima": "LIM", "oslo": "OSL"}
+DAYS = {"monday": "d1", "friday": "d5", "sunday": "d7", "tuesday": "d2"}
+MONEY = {"yen": "JPY", "won": "KRW", "euros": "EUR", "pesos": "MXN"}
+TIMERS = {}
+
+
+def book_taxi(city: str, day: str, currency: str) -> str:
+    """Book a taxi.
+
+    Args:
+        city: where
+        day: when
+        currency: how it is paid
+    """
+    if city not in CITIES.values():
+        raise ValueError(f"unknown city {city!r}")
+    return city
+
+
+def set_timer(label: str, minutes: int) -> int:
+    """Set a timer.
+
+    Args:
+        label: what for
+        minutes: how long
+    """
+    TIMERS[label] = minutes
+    return len(TIMERS)
+
+
+TEMPLATES = [
+    ("book a taxi in {city} for {day} paid in {currency}", book_taxi, {"city": CITIES, "day": DAYS, "currency": MONEY}),
+    ("set a timer of {minutes} minutes for {label}", set_timer, {"label": ["tea", "rice", "eggs"], "minutes": [5, 10]}),
+]
+'''
+
+
+def test_from_a_file_of_functions_to_a_folder_that_answers(tmp_path, monkeypatch, capsys):
+    """Train, evaluate and ask, from the command line; then the same folder from Python, moved to another place."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, NANO, "my_tools.py")
+    own = ["--data", "own", "--data-path", "my_tools.py", "--profile-set", "train_prompts=6"]
+    assert main(["data", "own", "--data-path", "my_tools.py"]) == 0
+    assert "dropped: none" in capsys.readouterr().out
+    small = [*own, "--profile-set", "prompts_per_step=2", "--profile-set", "eval_prompts=4"]
+    trained = ["--recipe", "hard_sampling", *small, "--steps", "2", "--eval-every", "2"]
+    assert main(["train", *trained, "--out", "run"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", *small, "--model", "run/final"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["questions"] == 1 + 1 and scores["matched"] == scores["executed"]
+    (tmp_path / "my_tools.py").unlink()
+    assert main(["ask", "run/final", "set a timer of 10 minutes for eggs"]) == 0
+    said = capsys.readouterr().out
+    assert '{"name": "set_timer", "arguments": {"label": "eggs", "minutes": 10}} -> 1' in said
+    shutil.move("run/final", "elsewhere")
+    ask = ToolCaller.load("elsewhere")
+    answer = ask("set a timer of 5 minutes for tea")
+    assert [r.value for r in answer.results] == [1] and ask.tools.state()["TIMERS"] == {"tea": 5}
+    taxi = ask("book a taxi in lima for monday paid in won")
+    assert taxi.calls[0]["arguments"]["city"] == "lima" and taxi.results[0].error == "ValueError: unknown city 'lima'"
+    assert "<tool_call>" in taxi.text
+    twice = ask([{"role": "user", "content": "set a timer of 5 minutes for tea"}], rounds=2)
+    assert 1 <= len(twice.results) == len(twice.calls)
+    assert json.loads((tmp_path / "elsewhere" / "tools.json").read_text())["style"] == "think"
+
+
+def test_a_folder_without_tools_is_refused(tmp_path, capsys):
+    with pytest.raises(ModelError, match="does not hold what a tool caller needs .*--data own"):
+        ToolCaller.load(tmp_path)
+    (tmp_path / "tools.json").write_text('{"style": "loud", "max_new_tokens": 9}')
+    with pytest.raises(ModelError, match="style 'loud'"):
+        ToolCaller.load(tmp_path)
+    assert main(["ask", str(tmp_path), "hello"]) == 2 and "--data own" in capsys.readouterr().err
