@@ -20,6 +20,7 @@ from .columns import is_metric, plain, standard_table
 from .log import Log
 
 MOST_ROWS = 50_000  # of longer logs, every k-th row is read
+LONG = 20_000_000  # bytes of JSON that are parsed as one value
 _PAIR_IN_DICT = re.compile(r"""["']([^"'\n]{1,80})["']\s*:\s*(?:"([^"]*)"|'([^']*)'|([^,}\s)]+))""")
 _NUMBER = r"[-+]?(?:\d[\d_]*\.?\d*(?:[eE][-+]?\d+)?|\.\d+|nan|NaN|inf)"
 _PAIR = re.compile(rf"([A-Za-z_][\w./@+-]*)\s?[=:]\s*({_NUMBER})(?:\s*(?:±|\+/-)\s*({_NUMBER}))?(?![\w.]\w)")
@@ -132,7 +133,8 @@ def _file(path):
 def _rows_of_text(data):
     """Text of unknown form -> (rows, what it is, notes)."""
     if re.match(rb'\s*(\[\s*)?\{\s*"', data) and (rows := _rows_of_json(data)):
-        return rows, "JSON (trainer_state.json, or an export)", []
+        cut = len(rows) > MOST_ROWS // 2 and len(data) >= LONG
+        return rows, "JSON (trainer_state.json, or an export)", ["It is long; not every row was read."] if cut else []
     lines = data.splitlines()
     every, notes = -(-len(lines) // MOST_ROWS), []
     if every > 1:
@@ -153,13 +155,13 @@ def _rows_of_json(data):
     except (ValueError, RecursionError):
         pass
     try:
-        value = json.loads(data) if len(data) < 20_000_000 else None
+        value = json.loads(data) if len(data) < LONG else None
     except (ValueError, RecursionError):
         value = None
     if value is None:
         inner = re.findall(rb"\{[^{}]{5,}\}", data)
         texts = (
-            text.decode("utf-8", "replace").replace("\n", " ") for text in inner[:: max(1, len(inner) // MOST_ROWS)]
+            text.decode("utf-8", "replace").replace("\n", " ") for text in inner[:: -(-len(inner) // MOST_ROWS) or 1]
         )
         return [row for text in texts if (row := _row_of_line(text))]
     if isinstance(value, dict) and not isinstance(value.get("log_history"), list):
