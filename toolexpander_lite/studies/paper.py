@@ -12,7 +12,7 @@ from ..base.runs import find_runs, load_study, read_json, read_log
 from .claims import Claim, often
 from .plan import has_plan
 from .statistics import FEWER, HARD_LEFT, HARD_RISES, compare, seed_values
-from .tables import markdown_table
+from .texts import markdown_table
 
 FILE = Path(__file__).with_name("paper_claims.toml")
 PAPER = tomllib.loads(FILE.read_text(encoding="utf-8"))

@@ -21,7 +21,7 @@ from ..base.runs import find_runs, has_file, load_study, read_json, read_jsonl
 from ..evaluation.answer_kinds import earned_text
 from ..evaluation.executed import earned_by_episode
 from ..training.profiles import tools_offered
-from .tables import markdown_table
+from .texts import markdown_table, say
 
 _NAME = re.compile(r"(?P<arm>.+?)(?:-seed-(?P<seed>\d+))?(?P<plain>-plain)?")
 _FIRST = {"base": 0, "warm-start": 1}
@@ -239,67 +239,40 @@ WHOLE = "BFCL, all of simple_python"
 
 def scoreboard_lines(folder):
     """What the scores below a folder say, as Markdown lines: list items, "", the tables; [] if there are none."""
-    scores = _scores(folder)
-    if scores is None:
+    folder = Path(folder)
+    if not any(file for name in READERS for file in folder.glob(f"evaluations/*/{name}")):
         return []
-    speed = scores.items_per_second.dropna()
-    lines = [
-        f"- **A real LLM on the benchmarks** (`{Path(folder).name}`; a single small model, {_runs_text(folder)})."
-        + _compared(scores, "BFCL simple_python", *ARMS, "the aim was +5")
-        + (_compared(scores, WHOLE, *ARMS, "the number before is a draw of them") if WHOLE in set(scores.part) else "")
-        + " `toolexpander` is asked with the invitation it was trained with; other seeds may differ by more."
-        + (f" Answered: {speed.min():.2f} to {speed.max():.2f} questions a second." if len(speed) else "")
-    ]
+    scores = load_scores(folder)
+    parts = [("BFCL simple_python", "the aim was +5")]
+    if WHOLE in set(scores.part):
+        parts.append((WHOLE, "the number before is a draw of them"))
+    compared = [_compared(scores, part, *ARMS, remark) for part, remark in parts]
+    lines = [say("benchmarks", folder.name, _trained(folder), compared, scores.items_per_second.dropna())]
     lines += abstention_lines(folder, scores)
-    file = Path(folder) / "contamination.json"
+    file = folder / "contamination.json"
     lines += [_twins_line(json.loads(file.read_text()))] if file.is_file() else []
     gains = over_warm_start(scores)
     if len(gains):
-        words = (
-            f"**What training added to the warm start** (`{Path(folder).name}`): share of right answers, mean over "
-            "seeds, and in brackets points above the warm start, with the 95 % interval over questions where they are "
-            "on record. `toolexpander` is asked with its invitation, all others without."
-        )
-        if has_file(begun := Path(folder) / "warm-start" / "seed-0" / "config.json"):
-            words += f" {tools_offered(read_json(begun)['profile'])}"
-        lines += ["", words, "", *_markdown(gains)]
+        begun = folder / "warm-start" / "seed-0" / "config.json"
+        tools = tools_offered(read_json(begun)["profile"]) if has_file(begun) else ""
+        lines += ["", say("gains", folder.name, tools), "", *_markdown(gains)]
     return [*lines, "", *_markdown(score_table(scores)), ""]
 
 
-def abstention_lines(folder, scores=None):
-    """Who calls nothing where no tool fits, and what earned BFCL's credit there, as Markdown list items.
-
-    `scores`: of `load_scores`, if they have been read.
-    """
-    scores, lines = _scores(folder) if scores is None else scores, []
-    if scores is None:
-        return []
+def abstention_lines(folder, scores):
+    """Who calls nothing where no tool fits, and what earned BFCL's credit there, as Markdown list items."""
+    lines = []
     for part in [part.removesuffix(ABSTAINED) for part in scores.part.unique() if part.endswith(ABSTAINED)]:
         credited, calm = (scores[scores.part == name].groupby("arm", sort=False) for name in (part, part + ABSTAINED))
         shares = (calm.correct.sum() / calm.asked.sum()).to_dict()
-        spans = {arm: (rows.low.min(), rows.high.max()) for arm, rows in calm}
-        lost = spans.get("warm-start", (0, 1))[1] < spans.get("base", (0, 1))[0]
-        arms = []
-        for arm, rows in sorted(credited, key=lambda item: (_FIRST.get(item[0], 2), item[0])):
-            split = earned_text(sum(map(Counter, rows.earned), Counter()), no_call=True)
-            arms.append(f"`{arm}` {rows.correct.sum()} of {rows.asked.sum()} ({split})")
-        title, ending = "Calling nothing where no tool fits", ""
-        if lost:
-            trained = [share for arm, share in shares.items() if arm not in _FIRST]
-            title = "The warm start costs the ability to call nothing"
-            ending = f" {shares['base']:.0%} abstain before the warm start, {shares['warm-start']:.0%} after it"
-            ending += f", {max(trained):.0%} in the best trained arm." if trained else "."
-        lines.append(
-            f"- **{title}** (`{Path(folder).name}`, {part}: no tool fits). BFCL credits every answer from which no "
-            f"call can be read; only those that *abstained* make no attempt at one: {'; '.join(arms)}.{ending}"
-        )
+        lost = calm.high.max().get("warm-start", 1) < calm.low.min().get("base", 0)
+        arms = [
+            (arm, rows.correct.sum(), rows.asked.sum(), earned_text(sum(map(Counter, rows.earned), Counter()), True))
+            for arm, rows in sorted(credited, key=lambda item: (_FIRST.get(item[0], 2), item[0]))
+        ]
+        trained = [share for arm, share in shares.items() if arm not in _FIRST]
+        lines.append(say("abstention", folder.name, part, arms, lost, shares, trained))
     return lines
-
-
-def _scores(folder):
-    """`load_scores`, or None where no model has been scored, though the folder of scores may be there."""
-    there = any(file for name in READERS for file in Path(folder).glob(f"evaluations/*/{name}"))
-    return load_scores(folder) if there else None
 
 
 def _markdown(table):
@@ -310,42 +283,25 @@ def _markdown(table):
 def _twins_line(found):
     """How many evaluation questions have a twin among the rows of the training source, in words."""
     twins = {pair.removeprefix("all rows against "): n for pair, n in found["twins"].items()}
-    some = [f"{pair}: {n['exact'][1]} exact, {n['near'][1]} near of {n['rows'][1]}"
-            for pair, n in twins.items() if n["exact"][1] or n["near"][1]]  # fmt: skip
-    none = [pair for pair in twins if not any(text.startswith(f"{pair}: ") for text in some)]
-    if none:
-        some.append(f"none, exact or near, of {sum(twins[pair]['rows'][1] for pair in none)} of {', '.join(none)}")
-    return f"- Questions with a twin among the rows of `{found['source']}`: {'; '.join(some)}."
+    some = {pair: n for pair, n in twins.items() if n["exact"][1] or n["near"][1]}
+    none = [pair for pair in twins if pair not in some]
+    return say("twins", found["source"], list(some.items()), none, sum(twins[pair]["rows"][1] for pair in none))
 
 
-def _runs_text(folder):
-    """The trained runs behind the scores, in words."""
-    runs = load_study(folder) if find_runs(folder) else pd.DataFrame()
-    runs = runs[runs.variant != "warm-start"] if len(runs) else runs
-    if not len(runs):
-        return "no trained arm yet"
-    arms = runs.groupby("variant").agg(seeds=("seed", "count"), steps=("steps", "max"), rollouts=("rollouts", "max"),
-                                       hours=("seconds", lambda s: s.mean() / 3600))  # fmt: skip
-    return "; ".join(
-        f"`{arm}`: {_seeds(row.seeds)}, {row.rollouts:,.0f} rollouts, {row.hours:.1f} h each"
-        for arm, row in arms.iterrows()
-    )
-
-
-def _seeds(count):
-    return f"{count:.0f} seed{'' if count == 1 else 's'}"
+def _trained(folder):
+    """The trained runs behind the scores -> [(arm, {"seeds", "rollouts", "hours"})]."""
+    runs = load_study(folder) if find_runs(folder) else pd.DataFrame({"variant": []})
+    runs = runs[runs.variant != "warm-start"]
+    return [(arm, {"seeds": len(own), "rollouts": own.rollouts.max(), "hours": own.seconds.mean() / 3600})
+            for arm, own in runs.groupby("variant")]  # fmt: skip
 
 
 def _compared(scores, part, ours, theirs, remark):
     try:
         found = difference(scores, part, ours, theirs)
     except RunError:
-        return f" `{ours}` against `{theirs}` on {part}: not measured yet."
+        return f"`{ours}` against `{theirs}` on {part}: not measured yet."
     asked = scores[scores.part == part].sort_values("seed")
     each = {arm: ", ".join(f"{s.correct / s.asked:.0%}" for s in asked[asked.arm == arm].itertuples())
             for arm in (ours, theirs)}  # fmt: skip
-    return (
-        f" {part}, mean over {_seeds(found['seeds'])}: `{theirs}` {found['theirs']:.1%} ({each[theirs]}), `{ours}` "
-        f"{found['ours']:.1%} ({each[ours]}), difference {100 * found['mean']:+.1f} points (95 % interval over "
-        f"questions {100 * found['low']:+.1f} to {100 * found['high']:+.1f}; {remark})."
-    )
+    return say("compared", part, ours, theirs, found, each, remark)

@@ -404,12 +404,6 @@ def runs_table(runs):
     return pd.DataFrame(rows, columns=list(RUN_COLUMNS), dtype=object)
 
 
-def markdown_table(header, rows):
-    """A Markdown table -> lines."""
-    head, *body = (f"| {' | '.join(map(str, row))} |" for row in (header, *rows))
-    return [head, "|---" * len(header) + "|", *body]
-
-
 def _median(values):
     values = list(values)
     return float(np.median(values)) if values else np.nan
