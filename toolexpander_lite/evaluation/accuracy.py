@@ -45,13 +45,9 @@ def generate(model, tokenizer, prompts, max_new_tokens, temperature=0.0, batch_s
     with _inference(model):
         for start in range(0, len(prompts), batch_size):
             batch = tokenizer(
-                prompts[start : start + batch_size],
-                return_tensors="pt",
-                padding=True,
-                padding_side="left",
-                add_special_tokens=False,
-                return_token_type_ids=False,
-            ).to(model.device)
+                prompts[start : start + batch_size], return_tensors="pt", padding=True, padding_side="left",
+                add_special_tokens=False, return_token_type_ids=False,
+            ).to(model.device)  # fmt: skip
             output = model.generate(
                 **batch, max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id, **options
             )
@@ -121,9 +117,7 @@ def choose_demos(samples, bank, count, seed=0):
     return [bank.choose(s, count, random.Random(f"{seed}-{s.id}")) for s in samples]
 
 
-def evaluate(
-    model, tokenizer, samples, max_new_tokens, bank=None, hard_families=(), batch_size=64, invite=False
-):
+def evaluate(model, tokenizer, samples, max_new_tokens, bank=None, hard_families=(), batch_size=64, invite=False):
     """The numbers of one evaluation, as run logs hold them.
 
     Args:
@@ -149,50 +143,64 @@ def evaluate(
     prompts = [render_prompt(s, tokenizer, invite=invite) for s in samples]
     completions = generate(model, tokenizer, prompts, max_new_tokens, batch_size=batch_size)
     verdicts = [judge(c, s.calls, s.tools, wants_think(invite)) for c, s in zip(completions, samples)]
-    by_family = defaultdict(list)
-    for sample, verdict in zip(samples, verdicts):
-        by_family[sample.family].append(verdict.reason == "ok")
-    families = {name: sum(hits) / len(hits) for name, hits in by_family.items()}
+    families = _by_family(samples, verdicts)
     reasons = Counter(v.reason for v in verdicts)
     result = {
-        "zero_shot": sum(v.reason == "ok" for v in verdicts) / len(verdicts),
-        "families": families,
+        "zero_shot": mean(v.reason == "ok" for v in verdicts), "families": families,
         "reasons": {reason: n / len(verdicts) for reason, n in reasons.most_common()},
-    }
-    declined = [i for i, sample in enumerate(samples) if not sample.calls]
-    if declined:
-        kinds = Counter(answer_kind(completions[i], samples[i].tools) for i in declined)
-        called = [v.call_ok for v, s in zip(verdicts, samples) if s.calls]
-        result["no_call"] = {
-            "rows": len(declined),
-            "right": mean([verdicts[i].reason == "ok" for i in declined]),
-            "kinds": {kind: n / len(declined) for kind, n in kinds.most_common()},
-            "right_with_call": mean(called) if called else None,
-        }
+    }  # fmt: skip
+    if not all(sample.calls for sample in samples):
+        result["no_call"] = _no_call(samples, completions, verdicts)
     if style_of(invite) in ("example", "examples"):
         needed = EXAMPLES_NEEDED if style_of(invite) == "examples" else 0
         examples = judge_examples(prompts, completions, [s.tools for s in samples], needed=needed)
-        result["examples"] = mean([v.reason == "ok" for v in examples])
+        result["examples"] = mean(v.reason == "ok" for v in examples)
         result["uninvited"] = evaluate(
             model, tokenizer, samples, max_new_tokens, hard_families=hard_families, batch_size=batch_size
         )
-    hard = [s for s in samples if s.family in hard_families]
-    if hard:
-        easy = [name for name in families if name not in hard_families]
-        result["zero_shot_hard"] = mean([families[n] for n in families if n in hard_families])
-        result["zero_shot_easy"] = mean(families[n] for n in easy) if easy else None
-        logprobs = gold_logprobs(model, tokenizer, hard, batch_size=batch_size, invite=invite)
-        result["gold_logprob_hard"], result["gold_prob_hard"] = logprobs.mean().item(), logprobs.exp().mean().item()
-        if bank:
-            shown = choose_demos(hard, bank, count=1)
-            verdicts = score(model, tokenizer, hard, max_new_tokens, shown, batch_size, invite)
-            shown_right = defaultdict(list)
-            for sample, verdict in zip(hard, verdicts):
-                shown_right[sample.family].append(verdict.reason == "ok")
-            result["few_shot_families"] = {name: mean(hits) for name, hits in shown_right.items()}
-            result["few_shot_hard"] = mean([v.reason == "ok" for v in verdicts])
-            logprobs = gold_logprobs(model, tokenizer, hard, shown, batch_size, invite)
-            result["few_shot_prob_hard"] = logprobs.exp().mean().item()
+    if hard := [s for s in samples if s.family in hard_families]:
+        result |= _hard(model, tokenizer, hard, families, bank, (max_new_tokens, batch_size, invite))
+    return result
+
+
+def _by_family(samples, verdicts):
+    """{family: share of right answers}"""
+    hits = defaultdict(list)
+    for sample, verdict in zip(samples, verdicts):
+        hits[sample.family].append(verdict.reason == "ok")
+    return {name: mean(found) for name, found in hits.items()}
+
+
+def _no_call(samples, completions, verdicts):
+    """`evaluate`'s "no_call"."""
+    declined = [i for i, sample in enumerate(samples) if not sample.calls]
+    kinds = Counter(answer_kind(completions[i], samples[i].tools) for i in declined)
+    called = [v.call_ok for v, s in zip(verdicts, samples) if s.calls]
+    return {
+        "rows": len(declined), "right": mean(verdicts[i].reason == "ok" for i in declined),
+        "kinds": {kind: n / len(declined) for kind, n in kinds.most_common()},
+        "right_with_call": mean(called) if called else None,
+    }  # fmt: skip
+
+
+def _hard(model, tokenizer, hard, families, bank, how):
+    """What `evaluate` says of hard families, whose samples are `hard`; `how`: (max_new_tokens, batch_size, invite)."""
+    max_new_tokens, batch_size, invite = how
+    names = {sample.family for sample in hard}
+    easy = [share for name, share in families.items() if name not in names]
+    logprobs = gold_logprobs(model, tokenizer, hard, batch_size=batch_size, invite=invite)
+    result = {
+        "zero_shot_hard": mean(share for name, share in families.items() if name in names),
+        "zero_shot_easy": mean(easy) if easy else None,
+        "gold_logprob_hard": logprobs.mean().item(), "gold_prob_hard": logprobs.exp().mean().item(),
+    }  # fmt: skip
+    if bank:
+        shown = choose_demos(hard, bank, count=1)
+        verdicts = score(model, tokenizer, hard, max_new_tokens, shown, batch_size, invite)
+        result["few_shot_families"] = _by_family(hard, verdicts)
+        result["few_shot_hard"] = mean(v.reason == "ok" for v in verdicts)
+        logprobs = gold_logprobs(model, tokenizer, hard, shown, batch_size, invite)
+        result["few_shot_prob_hard"] = logprobs.exp().mean().item()
     return result
 
 

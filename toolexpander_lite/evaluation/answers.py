@@ -6,16 +6,19 @@ asked again, so a repeated run cannot become the best of several tries.
 """
 
 import json
+import random
 import time
 from pathlib import Path
 
 from ..base.chat import CALL_CLOSE, CALL_OPEN, holds_turn_marker
-from ..base.errors import RunError, SettingsError
+from ..base.errors import DataError, RunError, SettingsError
 from ..base.files import write_whole
+from ..base.intervals import share_interval
 from ..base.runs import write_json
 from ..method.calls import parse_completion
 from ..method.prompts import render_prompt
 from ..models.templates import check_invitation
+from .answer_kinds import earned_by
 
 
 def calls_text(calls):
@@ -36,6 +39,30 @@ def check_counts(**numbers):
     for name, number in numbers.items():
         if number is not None and (not isinstance(number, int) or number < 1):
             raise SettingsError(f"{name} is {number}; it must be a whole number from 1")
+
+
+def how_asked(limit, max_new_tokens, batch_size, invite):
+    """What, beside the model, decides a benchmark's answers -> settings for `claim_folder`.
+
+    Raises:
+        SettingsError: a number below 1.
+    """
+    settings = {"limit": limit, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
+    check_counts(**settings)
+    return settings | ({"invite": True} if invite else {})
+
+
+def draw(rows, limit):
+    """So many of the rows, always the same random draw, in their order; None keeps all.
+
+    Raises:
+        DataError: a limit below 1.
+    """
+    if limit is not None and limit < 1:
+        raise DataError(f"limit is {limit}; give the number of rows to keep, or None for all")
+    if limit is None or limit >= len(rows):
+        return rows
+    return [rows[i] for i in sorted(random.Random(0).sample(range(len(rows)), limit))]
 
 
 def claim_folder(out, model, name, **settings):
@@ -104,9 +131,7 @@ def _is_answer(row):
     return timed and all(isinstance(text, str) for text in texts)
 
 
-def answer_samples(
-    model, tokenizer, samples, file, max_new_tokens, batch_size=16, progress=None, invite=False
-):
+def answer_samples(model, tokenizer, samples, file, max_new_tokens, batch_size=16, progress=None, invite=False):
     """Ask what has not been asked yet, greedy and zero-shot -> rows of all `samples`, longest prompt first.
 
     Batches are the same whether or not a run is interrupted, so the answers are too: a batch that was not written to
@@ -154,6 +179,26 @@ def answer_samples(
         if progress:
             progress(len(rows), len(order), (len(rows) - asked) / (time.perf_counter() - began))
     return rows
+
+
+def scores_of(rows, right, kinds, **own):
+    """The scores of answers, as plain values -> dict.
+
+    Args:
+        rows: of the answers file.
+        right: ids of the questions answered right.
+        kinds: {id: kind of answer, see `answer_kinds`}.
+        own: what else a benchmark tells.
+
+    Returns:
+        "answered", "correct", "accuracy", "low" and "high" (95 % interval), "right", "earned" {kind: ids}: what earned
+        the credit, and those of `form_and_speed`.
+    """
+    low, high = share_interval(len(right), len(rows))
+    return {
+        "answered": len(rows), **own, "correct": len(right), "accuracy": len(right) / len(rows), "low": low,
+        "high": high, **form_and_speed(rows), "right": sorted(right), "earned": earned_by(kinds, right),
+    }  # fmt: skip
 
 
 def form_and_speed(rows):

@@ -9,7 +9,6 @@ answer when any of its calls is right, and to ask again what was wrong when a ru
 import ast
 import hashlib
 import json
-import random
 import re
 from collections import Counter
 from http.client import HTTPException
@@ -19,7 +18,6 @@ import pandas as pd
 
 from ..base.downloads import cache_folder, fetch
 from ..base.errors import DataError, RunError
-from ..base.intervals import share_interval
 from ..base.runs import write_json
 from ..base.spelled_defaults import DEFAULTS_RULE
 from ..data.literals import read_python_calls
@@ -28,8 +26,8 @@ from ..data.sources import LoadReport
 from ..data.tool_schemas import flat_schema
 from ..method.calls import judge
 from ..method.samples import ToolSample
-from .answer_kinds import answer_kind, earned_by, earned_text
-from .answers import answer_samples, check_counts, claim_folder, form_and_speed, read_answers
+from .answer_kinds import answer_kind, earned_text
+from .answers import answer_samples, claim_folder, draw, how_asked, read_answers, scores_of
 
 _OWNERS = "https://raw.githubusercontent.com/AlibabaResearch/DAMO-ConvAI/5c38bb7d1d78c7a7f12aa415d620d6305dbe2078/"
 _HAMMER = "https://raw.githubusercontent.com/MadeAgents/Hammer/5e3ca28c40f98e21bae4794d73d5546321533fe3/"
@@ -64,8 +62,6 @@ def load_api_bank(level, publisher="owners", path=None, limit=None):
     """
     if level not in (1, 2) or publisher not in ADDRESSES:
         raise DataError(f"no API-Bank level {level!r} by {publisher!r}; choose 1 or 2, owners or hammer")
-    if limit is not None and limit < 1:
-        raise DataError(f"limit is {limit}; give the number of samples to keep, or None for all")
     address = ADDRESSES[publisher][level] if path is None else str(path)
     samples, dropped = [], Counter()
     rows = _read(address, path)
@@ -80,9 +76,7 @@ def load_api_bank(level, publisher="owners", path=None, limit=None):
             dropped["unparsable row"] += 1
     if not samples:
         raise DataError(f"{address}: no usable row of {len(rows)} as API-Bank; dropped: {dict(dropped)}")
-    if limit is not None and limit < len(samples):
-        samples = sorted(random.Random(0).sample(samples, limit), key=lambda s: s.id)
-    return LoadReport(samples, dict(dropped), f"api-bank level {level}", LICENCES[publisher], address)
+    return LoadReport(draw(samples, limit), dict(dropped), f"api-bank level {level}", LICENCES[publisher], address)
 
 
 class _Unusable(Exception):
@@ -214,9 +208,7 @@ def evaluate_api_bank(
         SettingsError: limit, max_new_tokens or batch_size below 1.
         RunError: `out` holds answers of another model, to other rows, or under other settings, or is damaged.
     """
-    settings = {"limit": limit, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
-    check_counts(**settings)
-    settings |= {"invite": True} if invite else {}
+    settings = how_asked(limit, max_new_tokens, batch_size, invite)
     settings |= {"spelled_defaults": rule} if (rule := DEFAULTS_RULE.get()) != "extra" else {}  # two rules, two folders
     asked = {f"level {level}": questions_of(report) for level, report in reports.items()}
     before = _read_object(Path(out, "config.json")).get("questions", asked)
@@ -266,11 +258,9 @@ def _read_object(file):
 def score_api_bank(samples, file):
     """Score the answers in `file` to `samples`, strictly -> {level: scores}, as plain values.
 
-    Scores: "answered", "correct" (the expected call and no other; thoughts and text around it do not matter),
-    "accuracy", "low" and "high" (95 % interval), "well_formed", "items_per_second", "reasons" {code of `calls.REASONS`:
-    number}, "right" (ids of the questions answered right), "earned" {kind of answer, see `answer_kinds`: ids} (only
-    readable calls earn anything here). A level that has searches, whose keywords are free text that can hardly be
-    guessed exactly, is also scored without them.
+    Scores: those of `answers.scores_of`, and "reasons" {code of `calls.REASONS`: number}. Right is the expected call
+    and no other; thoughts and text around it do not matter. A level that has searches, whose keywords are free text
+    that can hardly be guessed exactly, is also scored without them.
 
     Raises:
         DataError: an answer to none of these questions, or no answer at all.
@@ -293,12 +283,7 @@ def _scores(rows, by_id):
         verdict, kinds[row["id"]] = judge(completion, sample.calls, sample.tools), answer_kind(completion, sample.tools)
         right += [row["id"]] if verdict.call_ok else []
         reasons[verdict.reason] += 1
-    low, high = share_interval(len(right), len(rows))
-    return {
-        "answered": len(rows), "correct": len(right), "accuracy": len(right) / len(rows), "low": low, "high": high,
-        **form_and_speed(rows), "reasons": dict(reasons), "right": sorted(right),
-        "earned": earned_by(kinds, right),
-    }  # fmt: skip
+    return scores_of(rows, right, kinds, reasons=dict(reasons))
 
 
 def api_bank_table(scores):

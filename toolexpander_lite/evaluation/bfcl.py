@@ -13,11 +13,11 @@ import hashlib
 import importlib
 import importlib.util
 import json
-import random
 import subprocess
 import sys
 import types
 import zipfile
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -27,13 +27,12 @@ import pandas as pd
 
 from ..base.downloads import beside, cache_folder, put_in_place
 from ..base.errors import DataError, RunError
-from ..base.intervals import share_interval
 from ..base.runs import write_json
 from ..data.tool_schemas import TYPES, read_tool
 from ..method.calls import parse_completion
 from ..method.samples import ToolSample
-from .answer_kinds import answer_kind, earned_by, earned_text
-from .answers import answer_samples, check_counts, claim_folder, form_and_speed, read_answers
+from .answer_kinds import answer_kind, earned_text
+from .answers import answer_samples, claim_folder, draw, how_asked, read_answers, scores_of
 
 VERSION = "2026.3.23"
 WHEEL_SHA256 = "3bb6dfa5f0c68ad403c9ec50b00db2bb3b4cc9b38ab1ff33f48fe30d853d3a0a"
@@ -120,8 +119,6 @@ def load_questions(category, limit=None):
         DataError: no such category, a limit below 1, or the package cannot be had (see `find_package`) or read.
     """
     check_categories([category])
-    if limit is not None and limit < 1:
-        raise DataError(f"limit is {limit}; give the number of questions to keep, or None for all")
     data, name = find_package()[0] / "data", f"BFCL_v4_{category}.json"
     entries = _read_lines(data / name, QUESTIONS[category])
     answers = [None] * len(entries)
@@ -129,10 +126,7 @@ def load_questions(category, limit=None):
         rows = _read_lines(data / "possible_answer" / name, QUESTIONS[category])
         found = {row["id"]: row["ground_truth"] for row in rows}
         answers = [found[entry["id"]] for entry in entries]
-    questions = [_question(entry, category, answer) for entry, answer in zip(entries, answers)]
-    if limit is None or limit >= len(questions):
-        return questions
-    return [questions[i] for i in sorted(random.Random(0).sample(range(len(questions)), limit))]
+    return draw([_question(entry, category, answer) for entry, answer in zip(entries, answers)], limit)
 
 
 def check_categories(categories):
@@ -268,9 +262,7 @@ def evaluate_bfcl(
         RunError: `out` holds answers of another model, or under other settings, or is damaged.
     """
     check_categories(categories)
-    settings = {"limit": limit, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
-    check_counts(**settings)
-    settings |= {"invite": True} if invite else {}
+    settings = how_asked(limit, max_new_tokens, batch_size, invite)
     # All of them before the first is asked: a damaged file shows at once, not after hours.
     asked = {category: [q.sample for q in load_questions(category, limit)] for category in categories}
     claim_folder(out, model, name, benchmark="BFCL v4", bfcl_eval=find_package()[1], **settings)
@@ -285,10 +277,8 @@ def evaluate_bfcl(
 def score_bfcl(out):
     """Score whatever answers are below `out` by the official checker -> {category: scores}, in BFCL's order.
 
-    Scores of a category: "answered", "questions" (in the whole category), "correct", "accuracy" of the answered ones,
-    "low" and "high" (95 % interval), "well_formed" and "items_per_second" (see `answers.form_and_speed`), "errors"
-    {BFCL's error type: number}, "right" (ids of the questions answered right), "earned" {kind of answer: ids}: what
-    earned that credit (see `answer_kinds`). Where no call is right, BFCL credits every answer from which none is read.
+    Scores of a category: those of `answers.scores_of`, "questions" (in the whole category) and "errors" {BFCL's error
+    type: number}. Where no call is right, BFCL credits every answer from which none is read.
 
     Raises:
         RunError: no answers there, or a damaged file.
@@ -300,23 +290,16 @@ def score_bfcl(out):
         if not rows:
             continue
         questions = {question.sample.id: question for question in load_questions(category)}
-        errors, correct, kinds = {}, [], {}
+        errors, correct, kinds = Counter(), [], {}
         for row in rows:
             if row["id"] not in questions:
                 raise DataError(f"{result_file(out, category)}: no {category} question is called {row['id']!r}")
             question = questions[row["id"]]
             right, error = check_calls(question, parse_completion(row["result"]).calls)
             kinds[row["id"]] = answer_kind(row.get("completion", row["result"]), question.sample.tools)
-            if right:
-                correct.append(row["id"])
-            else:
-                errors[error] = errors.get(error, 0) + 1
-        low, high = share_interval(len(correct), len(rows))
-        scores[category] = {
-            "answered": len(rows), "questions": len(questions), "correct": len(correct),
-            "accuracy": len(correct) / len(rows), "low": low, "high": high, **form_and_speed(rows), "errors": errors,
-            "right": sorted(correct), "earned": earned_by(kinds, correct),
-        }  # fmt: skip
+            correct += [row["id"]] if right else []
+            errors.update([] if right else [error])
+        scores[category] = scores_of(rows, correct, kinds, questions=len(questions), errors=dict(errors))
     if not scores:
         raise RunError(f"no BFCL answers below {out}")
     return scores
@@ -331,20 +314,14 @@ def bfcl_table(scores):
     rows = []
     for group in ("non_live", "live"):
         members = [c for c in CATEGORIES if _group(c) == group]
-        calls = [c for c in members if "relevance" not in c]
-        run = [c for c in members if c in scores]
-        shown = set(run) | {c for c in members if run and c.endswith("irrelevance")}
-        if run and not set(run) & set(calls):
-            shown.add(calls[0])
-        for category in members:
-            if category in scores:
-                s = scores[category]
-                rows.append({
-                    "category": category, "answered": f"{s['answered']} of {s['questions']}", "correct": s["correct"],
-                    "accuracy": f"{s['accuracy']:.3f}", "95 % interval": f"{s['low']:.3f}-{s['high']:.3f}",
-                    "earned by": earned_text(s.get("earned"), category.endswith("irrelevance")),
-                    "well formed": f"{s['well_formed']:.3f}",
-                })  # fmt: skip
-            elif category in shown:
-                rows.append({"category": category, "answered": "not run"})
+        run, calls = [c for c in members if c in scores], [c for c in members if "relevance" not in c]
+        shown = {*run, *(c for c in members if run and c.endswith("irrelevance"))}
+        shown |= set(calls[:1]) if run and not set(run) & set(calls) else set()
+        for category, s in ((c, scores.get(c)) for c in members if c in shown):
+            rows.append({"category": category, "answered": "not run"} if s is None else {
+                "category": category, "answered": f"{s['answered']} of {s['questions']}", "correct": s["correct"],
+                "accuracy": f"{s['accuracy']:.3f}", "95 % interval": f"{s['low']:.3f}-{s['high']:.3f}",
+                "earned by": earned_text(s.get("earned"), category.endswith("irrelevance")),
+                "well formed": f"{s['well_formed']:.3f}",
+            })  # fmt: skip
     return pd.DataFrame(rows).astype(object).fillna("")

@@ -137,7 +137,7 @@ def map_lines(folder):
         lucky = f"{cell['lucky']:.0f}" if cell["lucky"] >= 10 else f"{cell['lucky']:.2g}"
         rows.append((f"`{cell['base']}`", f"{cell['alone']:.0e}", f"{cell['helped']:.2g}", lucky,
                      *(ended(cell, recipe) for recipe in recipes)))  # fmt: skip
-    return markdown_table(("base", "alone", "with one demonstration", "lucky successes to expect", *recipes), rows)
+    return markdown_table(("base", "zero-shot", "with one demonstration", "lucky successes to expect", *recipes), rows)
 
 
 def map_sentence(folder):

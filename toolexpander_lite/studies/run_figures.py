@@ -224,13 +224,13 @@ def plot_pool(run, hard_families=()):
 
 
 def plot_shots(run, hard_families):
-    """Accuracy per hard family, alone and after one demonstration, at the run's first and last evaluation."""
+    """Accuracy per hard family, zero-shot and with one demonstration, at the run's first and last evaluation."""
     evals = evaluations(read_log(run))
     figure, axes = plt.subplots(1, 2, figsize=(12, 3.4), sharey=True)
     places = np.arange(len(hard_families))
     for axis, (row, scores) in zip(axes, (evals[0], evals[-1])):
         for shift, label, values in (
-            (-0.2, "question alone", scores["families"]),
+            (-0.2, "zero-shot", scores["families"]),
             (0.2, "one demonstration in front", scores["few_shot_families"]),
         ):
             axis.bar(places + shift, [values[n] for n in hard_families], 0.4, label=label)

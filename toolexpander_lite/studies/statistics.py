@@ -268,7 +268,7 @@ def map_table(folder):
     """The runs of a map -> DataFrame, one row per run. Variants are named `<recipe>-<base>`.
 
     Columns: base; recipe; seed; alone and helped, the mean probability of the gold completion on held-out hard
-    questions before training, without and with one demonstration; hard, the accuracy on them (alone) after it;
+    questions before training, without and with one demonstration; hard, the zero-shot accuracy on them after it;
     hard_rollouts, about how many rollouts went to hard families, if all families were asked equally often.
 
     Raises:

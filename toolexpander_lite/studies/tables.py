@@ -5,13 +5,14 @@ is the mean over the last `statistics.END_STEPS` optimizer steps.
 """
 
 import html
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ..base.intervals import mean
-from ..base.runs import evaluations, find_runs, first_at, read_json, read_log, rollouts_to
+from ..base.runs import evaluations, find_runs, first_at, read_json, read_log
 from ..evaluation.accuracy import generate
 from ..method.calls import REASONS, judge, parse_completion
 from ..method.prompts import render_prompt
@@ -51,7 +52,7 @@ def spikes_table(runs):
             "arm": arm, "format rate: worst single batch": min(row["format_rate"] for row in steps),
             "last 20 steps": mean(row["format_rate"] for log in logs for row in log[-20:]),
             "KL: largest single batch": max(row["kl"] for row in steps),
-            "median batch": _median(row["kl"] for row in steps),
+            "median batch": float(np.median([row["kl"] for row in steps])),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -156,18 +157,39 @@ def bonus_only(groups):
     return 1 - float(np.mean([is_silent(group) for group in uniform])) if uniform else np.nan
 
 
+def ends_table(runs, accuracy=0.9):
+    """One row per run -> DataFrame: arm, seed, run, the last evaluation's scores, what it spent until `accuracy`.
+
+    Scores: hard, easy, demonstrated (hard, with one demonstration), bare (hard, not invited), examples. Spent on the
+    way to the evaluation that first shows `accuracy` on the hard families: rollouts, updates, tokens (with those of
+    prompts), seconds. NaN is what a run has not.
+    """
+    rows = []
+    for arm, run in ((arm, run) for arm, folders in runs.items() for run in folders):
+        scores, spent = last_scores(run), defaultdict(lambda: np.nan, first_at(run, accuracy) or {})
+        rows.append({
+            "arm": arm, "seed": int(run.name.removeprefix("seed-")), "run": run, "hard": scores["zero_shot_hard"],
+            "easy": scores["zero_shot_easy"], "demonstrated": scores.get("few_shot_hard", np.nan),
+            "bare": scores.get("uninvited", {}).get("zero_shot_hard", np.nan),
+            "examples": scores.get("examples", np.nan), "rollouts": spent["rollouts"], "updates": spent["step"],
+            "tokens": spent["prompt_tokens"] + spent["completion_tokens"], "seconds": spent["seconds"],
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _by_arm(table, **columns):
+    """A row per arm of `table`, in its order; `columns`: {name: (column, how)}."""
+    return table.groupby("arm", sort=False).agg(**columns).reset_index()
+
+
 def seeds_table(runs):
     """One row per run -> DataFrame: arm, seed, rollouts to 0.9 on the hard families (NaN: never), the rest at the end.
 
     "example rate" is the share of rollouts with a valid example, "hard" and "easy" the last evaluation's accuracies.
     """
-    return pd.DataFrame([
-        {"arm": arm, "seed": int(run.name.removeprefix("seed-")),
-         "rollouts to 0.9": np.nan if (n := rollouts_to(run, 0.9)) is None else n,
-         "example rate": at_the_end(run, "examples/rate"), "hard": scores["zero_shot_hard"],
-         "easy": scores["zero_shot_easy"]}
-        for arm, folders in runs.items() for run in folders for scores in [last_scores(run)]
-    ])  # fmt: skip
+    table = ends_table(runs).rename(columns={"rollouts": "rollouts to 0.9"})
+    table["example rate"] = [at_the_end(run, "examples/rate") for run in table.run]
+    return table[["arm", "seed", "rollouts to 0.9", "example rate", "hard", "easy"]]
 
 
 def contents_table(runs):
@@ -176,69 +198,53 @@ def contents_table(runs):
     "right" and "senseless" are shares of the valid examples (see `ExampleBonus`), "seeds mostly senseless" counts the
     runs with more than half; all three look only at seeds that write examples (rate above WRITES).
     """
-    rows = []
-    for arm, folders in runs.items():
-        writing = [run for run in folders if at_the_end(run, "examples/rate") > WRITES]
-        senseless = [at_the_end(run, "examples/senseless") for run in writing]
-        easy = [last_scores(run)["zero_shot_easy"] for run in folders]
-        rows.append({
-            "arm": arm, "seeds": len(folders), "seeds that write": len(writing),
-            "right": mean(at_the_end(run, "examples/right") for run in writing), "senseless": mean(senseless),
-            "seeds mostly senseless": sum(share > 0.5 for share in senseless),
-            "tokens per rollout": mean(at_the_end(run, "completions/mean_length") for run in folders),
-            "cut at the cap": mean(at_the_end(run, "completions/clipped_ratio") for run in folders),
-            "easy": mean(easy), "easy, worst seed": min(easy),
-        })  # fmt: skip
-    return pd.DataFrame(rows)
+    table = ends_table(runs)
+    for name in ("examples/rate", "examples/right", "examples/senseless", "completions/mean_length",
+                 "completions/clipped_ratio"):  # fmt: skip
+        table[name] = [at_the_end(run, name) for run in table.run]
+    table["writes"] = table["examples/rate"] > WRITES
+    shares = ["examples/right", "examples/senseless"]
+    table[shares] = table[shares].where(table.writes)
+    table["mostly"] = table["examples/senseless"] > 0.5
+    return _by_arm(table, **{
+        "seeds": ("seed", "size"), "seeds that write": ("writes", "sum"), "right": ("examples/right", "mean"),
+        "senseless": ("examples/senseless", "mean"), "seeds mostly senseless": ("mostly", "sum"),
+        "tokens per rollout": ("completions/mean_length", "mean"),
+        "cut at the cap": ("completions/clipped_ratio", "mean"), "easy": ("easy", "mean"),
+        "easy, worst seed": ("easy", "min"),
+    })  # fmt: skip
 
 
 def invitation_table(runs):
     """Hard families at the end, with the invitation and without -> DataFrame, one row per arm, means over seeds."""
-    last = {arm: [last_scores(run) for run in folders] for arm, folders in runs.items()}
-    return pd.DataFrame([
-        {"arm": arm, "invited": mean(e["zero_shot_hard"] for e in scores),
-         "not invited": mean(e["uninvited"]["zero_shot_hard"] for e in scores),
-         "answers with an example, invited": mean(e["examples"] for e in scores)}
-        for arm, scores in last.items()
-    ])  # fmt: skip
+    return _by_arm(ends_table(runs), **{"invited": ("hard", "mean"), "not invited": ("bare", "mean"),
+                                        "answers with an example, invited": ("examples", "mean")})  # fmt: skip
 
 
 def price_table(runs, accuracy=0.9):
     """What an arm spends until `accuracy` on the hard families, and what it ends with -> DataFrame, one row per arm.
 
-    "to ..." columns: medians over the `reached` seeds (NaN if none), up to the evaluation that first shows it; tokens
-    with those of prompts, updates are optimizer steps. The others: means over all seeds at the last evaluation, "worst"
-    beside them; "not invited" is NaN where no prompt invited in training.
+    "to ..." columns: medians over the `reached` seeds (NaN if none), see `ends_table`; updates are optimizer steps. The
+    others: means over all seeds at the last evaluation, "worst" beside them; "not invited" is NaN where no prompt
+    invited in training.
     """
-    rows = []
-    for arm, folders in runs.items():
-        spent = [row for row in (first_at(run, accuracy) for run in folders) if row is not None]
-        scores = [last_scores(run) for run in folders]
-        bare = [e["uninvited"]["zero_shot_hard"] for e in scores if "uninvited" in e]
-        few_shot, easy = ([e[name] for e in scores] for name in ("few_shot_hard", "zero_shot_easy"))
-        rows.append({
-            "arm": arm, "seeds": len(folders), "reached": len(spent),
-            "to: rollouts": _median(row["rollouts"] for row in spent),
-            "to: updates": _median(row["step"] for row in spent),
-            "to: tokens": _median(row["prompt_tokens"] + row["completion_tokens"] for row in spent),
-            "to: seconds": _median(row["seconds"] for row in spent),
-            "hard": mean(e["zero_shot_hard"] for e in scores), "easy": mean(easy), "easy, worst": min(easy),
-            "one demonstration": mean(few_shot), "one demonstration, worst": min(few_shot),
-            "not invited": mean(bare), "not invited, worst": min(bare, default=np.nan),
-        })  # fmt: skip
-    return pd.DataFrame(rows)
+    ends = {"hard": "hard", "easy": "easy", "one demonstration": "demonstrated", "not invited": "bare"}
+    columns = {"seeds": ("seed", "size"), "reached": ("rollouts", "count")}
+    columns |= {f"to: {name}": (name, "median") for name in ("rollouts", "updates", "tokens", "seconds")}
+    for name, column in ends.items():
+        columns |= {name: (column, "mean")} | ({f"{name}, worst": (column, "min")} if name != "hard" else {})
+    return _by_arm(ends_table(runs, accuracy), **columns)
 
 
 def race_lines(runs):
     """Who gets to 0.9 on the hard families, how soon, and where all end -> list of findings, one per arm."""
     lines = []
-    for arm, folders in runs.items():
-        ends = [read_json(run / "summary.json")["zero_shot_hard"] for run in folders]
-        reached = sorted(n for run in folders if (n := rollouts_to(run, 0.9)) is not None)
-        line = f"Found: {arm} (seeds: {len(ends)}): hard families at the end: mean {mean(ends):.2f}, "
-        line += f"worst {min(ends):.2f}; {len(reached)} reach 0.9"
-        if reached:
-            line += f", after {np.median(reached):,.0f} rollouts in the median ({reached[0]:,} to {reached[-1]:,})"
+    for arm, own in ends_table(runs).groupby("arm", sort=False):
+        n, after = own.rollouts.count(), own.rollouts
+        line = f"Found: {arm} (seeds: {len(own)}): hard families at the end: mean {own.hard.mean():.2f}, "
+        line += f"worst {own.hard.min():.2f}; {n} reach 0.9"
+        if n:
+            line += f", after {after.median():,.0f} rollouts in the median ({after.min():,.0f} to {after.max():,.0f})"
         lines.append(line)
     return lines
 
@@ -402,8 +408,3 @@ def runs_table(runs):
                 values = (known.get(name) for name in RUN_COLUMNS)
                 rows.append([str(value).lower() if isinstance(value, bool) else value for value in values])
     return pd.DataFrame(rows, columns=list(RUN_COLUMNS), dtype=object)
-
-
-def _median(values):
-    values = list(values)
-    return float(np.median(values)) if values else np.nan
