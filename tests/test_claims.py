@@ -80,7 +80,7 @@ def test_every_claim_names_arms_of_a_study():
 
 def test_the_commands_of_the_table_make_the_runs_of_both_sides_elsewhere(capsys):
     table = claims_table(REPOSITORY / "assets" / "runs")
-    for row in table.itertuples():
+    for row in table.drop_duplicates("command").itertuples():
         words = shlex.split(row.command)
         assert words[:3] == ["python", "-m", "toolexpander_lite"]
         if words[3] == "study":

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from toolexpander_lite.base.runs import REPOSITORY, load_study
+from toolexpander_lite.studies.claims import MEASURED_BY
 from toolexpander_lite.studies.paper import (
-    MEASURES,
     PAPER,
     Comparison,
     claims_lines,
@@ -43,7 +43,7 @@ def test_the_list_is_the_papers_and_its_arms_can_be_run():
                 assert arm in {arm.variant for arm in read_plan(study).arms}, test
             elif study.startswith("paper-"):
                 assert arm.split("-")[0] in RECIPES, test
-        assert test.value in MEASURES and test.expects in ("gain", "little", "no gain", "often")
+        assert test.value in MEASURED_BY and test.expects in ("gain", "little", "no gain", "often")
 
 
 def test_without_runs_nothing_is_claimed(tmp_path):
@@ -63,7 +63,7 @@ def test_fewer_hard_rows_are_a_gain_and_a_missing_arm_is_said_to_be_missing(tmp_
         assert outcome(tmp_path, Comparison(f"paper-t3/paper_{ours}", f"paper-t3/paper_{theirs}"))["verdict"] == said
     third = [line for line in claims_lines(tmp_path) if "`paper_replace` against `paper_grpo`: rows left hard" in line]
     assert len(third) == 1 and "0.250 against 0.438, gain +0.188 (" in third[0] and "5 seeds | seen |" in third[0]
-    often = [line for line in claims_lines(tmp_path) if "`paper_grpo`: runs that collapsed" in line]
+    often = [line for line in claims_lines(tmp_path) if "`paper_grpo`: share of runs that collapsed" in line]
     assert "0 of 5 runs | not seen" in often[0]
 
 

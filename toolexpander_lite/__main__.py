@@ -70,6 +70,7 @@ QUESTIONS = (
 
 
 def changes(arguments, *names):
+    """{name: value} of the options that were given."""
     return {name: getattr(arguments, name) for name in names if getattr(arguments, name, None) is not None}
 
 
@@ -129,9 +130,7 @@ def print_answered(part, done, total, speed):
 
 @command(
     "one GRPO run, into a run directory",
-    option("--recipe", ONE_OF_RECIPES, default="grpo"),
-    *MODEL_AND_DATA,
-    SEED,
+    option("--recipe", ONE_OF_RECIPES, default="grpo"), *MODEL_AND_DATA, SEED,
     option("--steps", "optimizer steps, instead of the profile's", int),
     option("--eval-every", "optimizer steps between evaluations and checkpoints", int),
     option("--eval-split", "test (default), or validation to choose settings on"),
@@ -153,9 +152,7 @@ def _train(arguments):
 
 @command(
     "look at a run before it is started: prompts, tokens, memory, groups, time",
-    option("--recipe", ONE_OF_RECIPES, default="grpo"),
-    *MODEL_AND_DATA,
-    SEED,
+    option("--recipe", ONE_OF_RECIPES, default="grpo"), *MODEL_AND_DATA, SEED,
     option("--steps", "optimizer steps of the run, instead of the profile's", int),
     option("--trial-steps", "ordinary steps to take", int, default=1),
     option("--out", "run directory to come", default="out"),
@@ -173,10 +170,8 @@ def _preflight(arguments):
 
 @command(
     "count the training rows that are hard: plainly, and with two kinds of demonstrations",
-    option("--recipe", ONE_OF_RECIPES, default="paper_replace"),
-    *MODEL_AND_DATA,
-    SEED,
-    SET,
+    option("--recipe", ONE_OF_RECIPES, default="paper_replace"), *MODEL_AND_DATA,
+    SEED, SET,
     option("--out", "folder for its results; a scan that was cut goes on there", default="out/scan"),
     examples="--profile nano-graded --set demos=2 --set demos_per_tool=1",
 )

@@ -202,17 +202,3 @@ def _hard(model, tokenizer, hard, families, bank, how):
         logprobs = gold_logprobs(model, tokenizer, hard, shown, batch_size, invite)
         result["few_shot_prob_hard"] = logprobs.exp().mean().item()
     return result
-
-
-def difficulty_band(model, tokenizer, samples, bank, count=1):
-    """How hard is each family? {family: {"zero_shot": p, "few_shot": p}}, means of exact gold probabilities.
-
-    The nano world promises zero-shot 3e-6 to 3e-5 and few-shot 0.5 or more on its hard families.
-    """
-    plain = gold_logprobs(model, tokenizer, samples).exp()
-    shown = gold_logprobs(model, tokenizer, samples, choose_demos(samples, bank, count)).exp()
-    band = defaultdict(lambda: {"zero_shot": [], "few_shot": []})
-    for sample, p, q in zip(samples, plain.tolist(), shown.tolist()):
-        band[sample.family]["zero_shot"].append(p)
-        band[sample.family]["few_shot"].append(q)
-    return {name: {k: mean(v) for k, v in d.items()} for name, d in band.items()}

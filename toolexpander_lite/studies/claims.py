@@ -14,7 +14,7 @@ from ..base.intervals import bootstrap_interval, share_interval
 from ..base.runs import find_runs, load_study, read_json
 from .plan import BASELINES, has_plan
 from .runner import reproduce_command
-from .statistics import FEW, LITTLE, ROLLOUTS, effects_table, effects_with_costs
+from .statistics import FEW, HARD_LEFT, HARD_RISES, LITTLE, ROLLOUTS, effects_table, effects_with_costs
 from .study_figures import VERDICT_COLOURS
 
 AGAIN = "out/again"  # where the commands of a table write a second set of runs
@@ -22,6 +22,8 @@ MEASURED_BY = {
     "zero_shot_hard": "accuracy, hard families", "zero_shot": "accuracy, all families",
     ROLLOUTS: "rollouts until 0.9 on the hard families (gain: saved)",
     "collapsed": "share of runs that collapsed", "stalled": "share of runs that stalled",
+    HARD_LEFT: "rows left hard", HARD_RISES: "more hard rows than in the scan before",
+    "task_reward": "reward in training", "examples/rate": "valid examples", "examples/senseless": "senseless examples",
 }  # fmt: skip
 
 
@@ -36,6 +38,7 @@ class Claim:
         value: what is compared, see `statistics.seed_values`.
         expects: "gain", "little" or "no gain", see `statistics.verdict`; "often": `value`, a yes or no, is yes in more
             than `LITTLE` of all runs whose variant is called `ours` or begins with it and "-". Then `theirs` is empty.
+        headline: (what the paper says, what is compared here) of a row of the README's table, () of all others.
     """
 
     text: str
@@ -45,6 +48,7 @@ class Claim:
     theirs: str = ""
     value: str = "zero_shot_hard"
     expects: str = "gain"
+    headline: tuple = ()
 
 
 CLAIMS = tuple(

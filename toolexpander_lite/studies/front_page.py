@@ -17,40 +17,16 @@ CURVES = {  # arm of `nano-ablation`: (in plain words, colour)
 }
 REAL_ARMS = {"base": "as it comes", "warm-start": "after a warm start: 30 supervised steps",
              "grpo": "then plain GRPO", "toolexpander": "then both ideas"}  # fmt: skip
-# (study, ours, theirs, value) of a claim of `claims.CLAIMS`: (what the paper says, what is compared here).
-HEADLINES = {
-    ("nano-baseline", "grpo", "", "stalled"):
-        ("Plain GRPO often gains nothing on weak models (§1)", "runs that end where they began on hard questions"),
-    ("nano-baseline", "grpo", "", "collapsed"):
-        ("Plain GRPO often collapses at 1.5B (§1, T3)", "runs that lose half of their best score"),
-    ("nano-hard-sampling", "hard_sampling_decay", "grpo", "zero_shot_hard"):
-        ("Examples in front of hard questions help (§3.2)", "first idea against plain GRPO"),
-    ("nano-hard-sampling", "hard_sampling_decay", "hard_sampling", "zero_shot_hard"):
-        ("Learning rate decay steadies that (§3.2)", "first idea with decay against without"),
-    ("nano-hard-sampling", "rollouts_32_equal_prompts", "grpo", "zero_shot_hard"):
-        ("32 rollouts in place of 10 help little (§1)", "32 rollouts against 10"),
-    ("nano-hard-sampling", "grpo", "exclude_hard", "zero_shot"):
-        ("Leaving hard questions out hurts (§3.2)", "hard questions kept against left out; all questions"),
-    ("nano-ablation", "set", "grpo", "zero_shot_hard"):
-        ("Examples the model writes itself help (§4, T8)", "second idea against plain GRPO"),
-    ("nano-ablation-hard", "toolexpander", "set", "zero_shot_hard"):
-        ("Both leave fewer hard questions than the second alone (T8)",
-         "both against the second alone, on a harder policy"),
-}  # fmt: skip
 
 
 def verdicts_markdown(runs):
     """What the paper says, what was compared here, the numbers and the verdict -> a Markdown table.
 
     The verdicts are those of `claims.claims_table`. Below it stands what a real model does where no tool fits.
-
-    Raises:
-        KeyError: a row of `HEADLINES` that is no claim of `claims.CLAIMS`.
     """
-    known = {(claim.study, claim.ours, claim.theirs, claim.value): claim for claim in CLAIMS}
-    table = claims_table(runs, [known[key] for key in HEADLINES])
+    told = [claim for claim in CLAIMS if claim.headline]
     lines = ["| the paper | here | result | verdict |", "|---|---|---|---|"]
-    for (says, compared), row in zip(HEADLINES.values(), table.to_dict("records")):
+    for (says, compared), row in zip((c.headline for c in told), claims_table(runs, told).to_dict("records")):
         if row["against"]:
             numbers = f"{row['ours']:.2f} against {row['theirs']:.2f}, {row['seeds']} seeds"
         else:

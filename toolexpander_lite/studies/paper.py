@@ -9,19 +9,14 @@ from pathlib import Path
 
 from ..base.intervals import bootstrap_interval
 from ..base.runs import find_runs, load_study, read_json, read_log
-from .claims import Claim, often
+from .claims import MEASURED_BY, Claim, often
 from .plan import has_plan
-from .statistics import FEWER, HARD_LEFT, HARD_RISES, compare, seed_values
+from .statistics import FEWER, HARD_LEFT, compare, seed_values
 from .texts import markdown_table
 
 FILE = Path(__file__).with_name("paper_claims.toml")
 PAPER = tomllib.loads(FILE.read_text(encoding="utf-8"))
 COUNTS = "hard_rows.json"  # of assets/benchmarks: hard rows without any training
-MEASURES = {
-    HARD_LEFT: "rows left hard", HARD_RISES: "more hard rows than in the scan before", "zero_shot": "held-out accuracy",
-    "collapsed": "runs that collapsed", "task_reward": "reward in training", "examples/rate": "valid examples",
-    "examples/senseless": "senseless examples",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,7 +63,7 @@ def claims_lines(assets):
         said = f"{number}. {claim['text']} ({claim['where']})", claim["theirs"]
         for test in comparisons(claim):
             found = outcome(assets, test)
-            rows.append((*said, f"{_arms(test)}: {MEASURES[test.value]}", _result(test, found), found["verdict"],
+            rows.append((*said, f"{_arms(test)}: {MEASURED_BY[test.value]}", _result(test, found), found["verdict"],
                          _command(test)))  # fmt: skip
             said = "", ""
     return markdown_table(("claim", "the paper", "compared here", "result", "verdict", "command"), rows)

@@ -42,29 +42,6 @@ def reward_cases(sample, cases):
     return pd.DataFrame(rows)
 
 
-def spikes_table(runs):
-    """Single batches beside the usual ones: format rate and KL -> DataFrame, one row per arm over all its seeds."""
-    rows = []
-    for arm, folders in runs.items():
-        logs = [read_log(run)[1:] for run in folders]
-        steps = [row for log in logs for row in log]
-        rows.append({
-            "arm": arm, "format rate: worst single batch": min(row["format_rate"] for row in steps),
-            "last 20 steps": mean(row["format_rate"] for log in logs for row in log[-20:]),
-            "KL: largest single batch": max(row["kl"] for row in steps),
-            "median batch": float(np.median([row["kl"] for row in steps])),
-        })  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def lines_agreeing(run, other):
-    """How many lines of two logs are the same from the start, in what does not hang on the clock -> int"""
-    names = ("reward", "entropy", "kl", "completion_tokens")
-    pairs = list(zip(read_log(run), read_log(other)))
-    parted = (n for n, (a, b) in enumerate(pairs) if any(a.get(name) != b.get(name) for name in names))
-    return next(parted, len(pairs))
-
-
 def arguments_table(samples, answers):
     """Where the arguments of answers come from -> DataFrame of shares, one row per entry of `answers`.
 
@@ -354,34 +331,6 @@ def real_runs_table(runs, studies):
             "reward, first third": mean(rewards[:third]), "reward, last third": mean(rewards[-third:]),
             "cut at the cap": mean(row["completions/clipped_ratio"] for row in batches),
             "answers with an example": mean(row.get("examples/rate", 0) for row in batches),
-        })  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def real_model_table(folder):
-    """The committed SmolLM2 runs below `folder`, from the published model on -> DataFrame, one row per policy.
-
-    Shares of steps ("all-fail groups", "all-pass groups", "cut at the cap") are means over a run's steps.
-    """
-    warm = folder / "warm-start" / "seed-0"
-    scores = read_json(warm / "summary.json")
-    held_out = read_json(warm / "config.json")["held_out_samples"]
-    rows = [{"policy": "as it comes", "held-out rows": "toolrl", "right": hits(scores["zero_shot_before"], held_out)},
-            {"policy": f"after {scores['steps']} warm start steps, full precision", "held-out rows": "toolrl",
-             "right": hits(scores["zero_shot"], held_out)}]  # fmt: skip
-    runs = find_runs(folder)
-    for run in runs["grpo"] + runs["grpo-seal-tools"]:
-        log, config = read_log(run), read_json(run / "config.json")
-        steps, n, source = log[1:], config["held_out_samples"], config["profile"]["data"]
-        shares = [e["zero_shot"] for _, e in evaluations(log)]
-        rows.append({"policy": "the same in 4 bits, with LoRA, before GRPO", "held-out rows": source,
-                     "right": hits(shares[0], n)})  # fmt: skip
-        rows.append({
-            "policy": f"after {steps[-1]['step']} GRPO steps", "held-out rows": source, "right": hits(shares[-1], n),
-            "rollouts": steps[-1]["rollouts"], "seconds per step": round(steps[-1]["seconds"] / len(steps), 1),
-            "all-fail groups": mean(r["groups/all_fail"] for r in steps),
-            "all-pass groups": mean(r["groups/all_pass"] for r in steps),
-            "cut at the cap": mean(r["completions/clipped_ratio"] for r in steps),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
