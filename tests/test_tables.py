@@ -15,14 +15,11 @@ from toolexpander_lite.studies.run_figures import LivePlot, plot_seeds
 from toolexpander_lite.studies.tables import (
     arguments_table,
     before_and_after,
-    bonus_only,
     common_rollouts,
     completions_table,
     contents_table,
     example_rates,
     halfway_table,
-    invitation_table,
-    is_silent,
     leftovers_table,
     price_table,
     profiles_table,
@@ -75,12 +72,6 @@ def test_contents_are_averaged_over_runs_that_write_examples_only(runs):
     assert quiet["seeds that write"] == 0 and math.isnan(quiet["senseless"])
 
 
-def test_invitation_is_compared_at_the_last_evaluation(runs):
-    paid, quiet = invitation_table(runs).to_dict("records")
-    assert (paid["invited"], paid["not invited"]) == (0.5, 0.25)
-    assert (quiet["invited"], quiet["answers with an example, invited"]) == (0.9, 0.0)
-
-
 def test_price_is_what_was_spent_up_to_the_first_evaluation_that_shows_the_accuracy(tmp_path):
     def run(seed, hard, bare=None):
         folder = tmp_path / f"seed-{seed}"
@@ -101,16 +92,6 @@ def test_price_is_what_was_spent_up_to_the_first_evaluation_that_shows_the_accur
     assert (both["to: rollouts"], both["to: updates"], both["to: tokens"], both["to: seconds"]) == (200, 4, 80, 3.0)
     assert (both["hard"], both["easy"], both["easy, worst"]) == pytest.approx((0.55, 0.75, 0.7))
     assert (both["not invited"], both["not invited, worst"], both["one demonstration"]) == (0.4, 0.2, 0.5)
-
-
-def test_groups_that_only_the_bonus_tells_apart():
-    wrong, right = {"rewards": [0.0] * 3}, {"rewards": [1.0] * 3}
-    told = [wrong | {"examples": {"ok": 1, "none": 2}}, right | {"examples": {"ok": 2, "none": 1}}]
-    silent = [wrong | {"examples": {"none": 2, "unclosed": 1}}, right | {"examples": {"ok": 3}}]
-    mixed = {"rewards": [1.0, 0.0, 0.0], "examples": {"ok": 3}}
-    assert [is_silent(group) for group in [*told, *silent, mixed]] == [False, False, True, True, False]
-    assert bonus_only(told + silent + [silent[0], mixed]) == pytest.approx(2 / 5)
-    assert bonus_only(silent) == 0 and math.isnan(bonus_only([mixed]))
 
 
 def test_a_hostile_completion_is_shown_as_text():

@@ -64,7 +64,7 @@ def claims_table(runs, claims=CLAIMS, again=AGAIN):
     command, which makes the row's runs once more below the folder `again`, "" if none is known. Of "often": gain is
     the share of such runs and low, high its Wilson interval, which takes runs of one seed at several rates for
     independent, as they are not; "seen" if it lies above `LITTLE`, "leaning" if the share does. A run that a longer
-    one of its seed and rate goes on from counts as the longer one.
+    one of its base, seed and rate goes on from counts as the longer one.
 
     `runs`: the folder that holds the studies.
     """
@@ -102,8 +102,10 @@ def often(folder, claim):
     if not variants:
         return {}
     study = load_study(folder)
-    study = study[study.variant.isin(variants)]
-    study = study[study.rollouts == study.groupby(["seed", "learning_rate"], dropna=False).rollouts.transform("max")]
+    study = study[study.variant.isin(variants)].copy()
+    study["base"] = [read_json(run / "config.json").get("base_model_hash", "") for run in study.run]
+    one = study.groupby(["base", "seed", "learning_rate"], dropna=False)
+    study = study[study.rollouts == one.rollouts.transform("max")]
     count, share = len(study), study[claim.value].mean()
     low, high = share_interval(int(study[claim.value].sum()), count)
     judged = "seen" if low > LITTLE else "leaning" if share > LITTLE else "not seen"

@@ -116,24 +116,6 @@ def last_scores(run):
     return evaluations(read_log(run))[-1][1]
 
 
-def is_silent(group):
-    """Do all rollouts of a group earn the same, examples counted? Then none has an advantage -> bool
-
-    `group`: a row of rollouts.jsonl of a run that pays every valid example. In runs from before rewards were quantised
-    (see `rewards.quantise`) it was not silent where all were paid: every rollout had the same small advantage.
-    """
-    return len(set(group["rewards"])) == 1 and group["examples"].get("ok", 0) in (0, len(group["rewards"]))
-
-
-def bonus_only(groups):
-    """Of the groups that were all right or all wrong: the share that the bonus alone gave an advantage -> float.
-
-    `groups`: as for `is_silent`. NaN if there is no such group.
-    """
-    uniform = [group for group in groups if len(set(group["rewards"])) == 1]
-    return 1 - float(np.mean([is_silent(group) for group in uniform])) if uniform else np.nan
-
-
 def ends_table(runs, accuracy=0.9):
     """One row per run -> DataFrame: arm, seed, run, the last evaluation's scores, what it spent until `accuracy`.
 
@@ -190,12 +172,6 @@ def contents_table(runs):
         "cut at the cap": ("completions/clipped_ratio", "mean"), "easy": ("easy", "mean"),
         "easy, worst seed": ("easy", "min"),
     })  # fmt: skip
-
-
-def invitation_table(runs):
-    """Hard families at the end, with the invitation and without -> DataFrame, one row per arm, means over seeds."""
-    return _by_arm(ends_table(runs), **{"invited": ("hard", "mean"), "not invited": ("bare", "mean"),
-                                        "answers with an example, invited": ("examples", "mean")})  # fmt: skip
 
 
 def price_table(runs, accuracy=0.9):
