@@ -96,11 +96,13 @@ class RunLog(TrainerCallback):
 
     "seconds" is the time inside steps: sampling, rewards and updates. Evaluations, checkpoints and the rendering of
     prompts, which the loader does before a step begins, are not in it (a few hundredths of a nano step).
+
+    `gold`: tokens of a supervised step, which are counted as completion tokens.
     """
 
-    def __init__(self, path, counts, evaluate_policy, every, progress, pool=None):
+    def __init__(self, path, counts, evaluate_policy, every, progress, pool=None, gold=0):
         self.path, self.counts, self.evaluate_policy, self.pool = path, counts, evaluate_policy, pool
-        self.every, self.progress = every, progress
+        self.every, self.progress, self.gold = every, progress, gold
 
     def write(self, row, model, last=False):
         if self.pool is not None:
@@ -122,6 +124,7 @@ class RunLog(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         self.counts["seconds"] += time.perf_counter() - self.began  # evaluations and checkpoints not counted
+        self.counts["completion_tokens"] += self.gold
 
     def on_log(self, args, state, control, logs=None, model=None, **kwargs):
         if not is_step(logs):
@@ -132,16 +135,6 @@ class RunLog(TrainerCallback):
         metrics = {name: logs[name] for name in LOGGED if name in logs}
         row = {"step": state.global_step, **metrics, **self.counts}
         self.write(row, model, last=state.global_step == state.max_steps)
-
-
-class GoldCount(TrainerCallback):
-    """Counts the gold tokens of a supervised run as completion tokens: `per_step`, the mean of its rows, each step."""
-
-    def __init__(self, counts, per_step):
-        self.counts, self.per_step = counts, per_step
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.counts["completion_tokens"] += self.per_step
 
 
 # How rounds.jsonl writes the states of a `HardSamplePool` or a `baselines.VisitHistory`.

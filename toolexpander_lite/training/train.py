@@ -46,7 +46,7 @@ from ..variants.demonstrations import VariantBank
 from ..variants.recipes import get_recipe
 from ..worlds import graded_world, nano_world
 from .profiles import get_profile, tools_offered
-from .record import GoldCount, RolloutRecorder, RoundLog, RunLog, WeightWatch, command_line, disk_errors, here, rewind
+from .record import RolloutRecorder, RoundLog, RunLog, WeightWatch, command_line, disk_errors, here, rewind
 from .resume import check_contents, check_folder, find_checkpoint, load_pool, what_a_run_holds
 from .rounds import Rounds
 from .splits import in_training_order, load_splits, training_rows
@@ -231,12 +231,11 @@ def run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress
     def score(policy):
         return evaluate(policy, tokenizer, data.held_out, longest, bank, data.hard_families, invite=recipe.asks)
 
-    every = profile.eval_every * updates
-    callbacks = [RunLog(out / "log.jsonl", counts, score, every, progress, parts.pool), WeightWatch()]
+    every, gold = profile.eval_every * updates, 0
     if recipe.supervised:
-        gold = [len(tokenizer(gold_completion(s, think=wants_think(recipe.asks))).input_ids) + 1 for s in data.train]
-        per_step = batch_shape(recipe, profile)[0] * recipe.num_generations
-        callbacks.append(GoldCount(counts, round(per_step * mean(gold))))
+        tokens = [len(tokenizer(gold_completion(s, think=wants_think(recipe.asks))).input_ids) + 1 for s in data.train]
+        gold = round(batch_shape(recipe, profile)[0] * recipe.num_generations * mean(tokens))
+    callbacks = [RunLog(out / "log.jsonl", counts, score, every, progress, parts.pool, gold), WeightWatch()]
     if parts.pool is not None:
         callbacks.append(RoundLog(parts.pool, parts.bank, recipe.round_steps * updates, out, data.train))
     return callbacks
