@@ -17,6 +17,7 @@ Parts, each written as soon as it is done, with its versions, and passed over wh
     passes           scores and gradients of a step of four groups, shuffled, by rows in a pass (`micro_batch`)
     arithmetic       what of a step of Qwen2.5-1.5B in 4 bits fits into 8 GiB, and the GPU profiles; counted
     peers            scores and gradients beside the library prefix-grouper, if it is installed
+    kit              the kit's own tests of training, and its first three notebooks in quick mode
 Stock, ours and stock once more take turns in one process, see `turns.py`; `control` is stock over stock. All run on
 one thread, and seconds are the processor's (in `wall`, the clock's), since other work shares the machine. The learning
 rate is next to nothing, so all draw the same rollouts (in bfloat16 nearly, so there only their lengths are compared).
@@ -26,7 +27,9 @@ import argparse
 import functools
 import importlib.metadata
 import json
+import os
 import random
+import resource
 import statistics
 import subprocess
 import sys
@@ -449,6 +452,33 @@ def arithmetic(prompt=1024, answer=256, group=10, card=8):
     return {**found, "prompt": prompt, "answer": answer, "group": group, "card_GiB": card}
 
 
+KIT = {"tests of training": ["pytest", "-q", "-p", "no:cacheprovider", "tests/test_train.py", "tests/test_train_rounds.py"],
+       "notebooks 01 to 03, quick": ["toolexpander_lite", "notebooks", "--quick", "--only", "01,02,03", "--out", "out"]}
+
+
+def kit():
+    """-> {what: {side: processor seconds}}; two copies of the last commit, in one of which no family is shared."""
+    found = {what: {} for what in KIT}
+    with tempfile.TemporaryDirectory() as folder:
+        for side in SIDES[:2]:
+            place = Path(folder, side)
+            place.mkdir()
+            whole = subprocess.run(["git", "archive", "HEAD"], stdout=subprocess.PIPE, check=True).stdout
+            subprocess.run(["tar", "-x"], input=whole, cwd=place, check=True)
+        with Path(folder, "stock", "toolexpander_lite", "models", "shared_prompt.py").open("a") as file:
+            file.write("\n\nFAMILIES = ()\n")
+        for side in SIDES:
+            place = Path(folder, side.split(",")[0])
+            for what, words in KIT.items():
+                before = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+                environment = {**os.environ, "PYTHONPATH": str(place), "OMP_NUM_THREADS": "1"}
+                done = subprocess.run([sys.executable, "-m", *words], cwd=place, env=environment, capture_output=True)
+                if done.returncode:
+                    raise RuntimeError(f"{what}, {side}: {done.stdout[-2000:].decode()}{done.stderr[-2000:].decode()}")
+                found[what][side] = round(sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - before, 1)
+    return found
+
+
 GROWTH = {"prompt": "tokens of the prompt (group of 10)", "group": "rollouts of a group (prompt of 512 tokens)"}
 
 
@@ -509,6 +539,9 @@ def table(found):
         for name, seconds in part["seconds"].items():
             differs = part["largest_difference"].get(name)
             lines.append(f"| {name} | {seconds:.3f} | {'' if differs is None else f'{differs:.0e}'} |")
+    if part := found.get("kit"):
+        lines += ["", "The kit itself, processor seconds:", "", "| | stock | shared | stock, again |", "|---|---|---|---|"]
+        lines += [f"| {what} | {' | '.join(f'{part[what][side]:.0f}' for side in SIDES)} |" for what in KIT]
     commits = sorted({found[name]["versions"]["git_commit"] for name in found})
     return "\n".join([*lines, "", f"Measured at {', '.join(commits)}; {next(iter(found.values()))['machine']}."])
 
@@ -530,7 +563,7 @@ def figures(found, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="arithmetic,nano,nothing_shared,passes,peers,growth,memory,smol")
+    parser.add_argument("--only", default="arithmetic,nano,nothing_shared,passes,peers,growth,memory,smol,kit")
     parser.add_argument("--quick", action="store_true", help="the same code at tiny sizes; its numbers mean nothing")
     parser.add_argument("--again", action="store_true", help="measure also the parts that --out holds")
     parser.add_argument("--out", type=Path)
@@ -546,7 +579,8 @@ def main():
         before, after = page.read_text().split(MARKS[0])[0], page.read_text().split(MARKS[1])[1]
         page.write_text(f"{before}{MARKS[0]}\n{table(read_json(arguments.figures))}\n{MARKS[1]}{after}")
         return figures(read_json(arguments.figures), arguments.out)
-    parts = {part.__name__: part for part in (arithmetic, nano, nothing_shared, passes, peers, growth, memory, smol)}
+    parts = (arithmetic, nano, nothing_shared, passes, peers, growth, memory, smol, kit)
+    parts = {part.__name__: part for part in parts}
     for name in arguments.only.split(","):
         done = read_json(arguments.out) if arguments.out and arguments.out.exists() else {}
         if name in done and not arguments.again:
