@@ -452,8 +452,10 @@ def arithmetic(prompt=1024, answer=256, group=10, card=8):
     return {**found, "prompt": prompt, "answer": answer, "group": group, "card_GiB": card}
 
 
-KIT = {"tests of training": ["pytest", "-q", "-p", "no:cacheprovider", "tests/test_train.py", "tests/test_train_rounds.py"],
-       "notebooks 01 to 03, quick": ["toolexpander_lite", "notebooks", "--quick", "--only", "01,02,03", "--out", "out"]}
+KIT = {"tests of training": ["pytest", "-q", "-p", "no:cacheprovider", "tests/test_train.py",
+                             "tests/test_train_rounds.py"],
+       "notebooks 01 to 03, quick": ["toolexpander_lite", "notebooks", "--quick", "--only", "01,02,03",
+                                     "--out", "out"]}  # fmt: skip
 
 
 def kit():
@@ -540,7 +542,8 @@ def table(found):
             differs = part["largest_difference"].get(name)
             lines.append(f"| {name} | {seconds:.3f} | {'' if differs is None else f'{differs:.0e}'} |")
     if part := found.get("kit"):
-        lines += ["", "The kit itself, processor seconds:", "", "| | stock | shared | stock, again |", "|---|---|---|---|"]
+        lines += ["", "The kit itself, processor seconds:", ""]
+        lines += ["| | stock | shared | stock, again |", "|---|---|---|---|"]
         lines += [f"| {what} | {' | '.join(f'{part[what][side]:.0f}' for side in SIDES)} |" for what in KIT]
     commits = sorted({found[name]["versions"]["git_commit"] for name in found})
     return "\n".join([*lines, "", f"Measured at {', '.join(commits)}; {next(iter(found.values()))['machine']}."])
