@@ -3,6 +3,7 @@
 import json
 import math
 import shlex
+from functools import lru_cache
 
 import pytest
 from test_studies import fake_run
@@ -78,7 +79,8 @@ def test_every_claim_names_arms_of_a_study():
             assert {claim.ours, claim.theirs} <= known, claim.text
 
 
-def test_the_commands_of_the_table_make_the_runs_of_both_sides_elsewhere(capsys):
+def test_the_commands_of_the_table_make_the_runs_of_both_sides_elsewhere(capsys, monkeypatch):
+    monkeypatch.setattr("toolexpander_lite.studies.runner.read_plan", lru_cache(read_plan))  # each plan once
     table = claims_table(REPOSITORY / "assets" / "runs")
     for row in table.drop_duplicates("command").itertuples():
         words = shlex.split(row.command)
