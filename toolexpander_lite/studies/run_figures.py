@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import ListedColormap
 
-from ..base.runs import evaluations, read_jsonl, read_log
+from ..base.runs import read_jsonl, read_log
 from ..training.record import STATE_LETTERS
 
 # What a pool's states look like, from bad to good.
@@ -27,7 +27,7 @@ REASON_KINDS = {
     "Blues": ("no_call", "missing_call", "extra_call"),
     "Purples": ("unknown_tool", "wrong_name"),
     "Oranges": ("missing_argument", "extra_argument", "wrong_argument", "bad_arguments"),
-    "Greys": ("tool_error", "timeout", "step_limit", "wrong_state", "wrong_answer"),
+    "Greys": ("tool_error", "bad_result", "timeout", "step_limit", "wrong_state", "wrong_answer"),
 }
 REASON_COLOURS = {"ok": "#55a868"} | {
     reason: plt.get_cmap(hue)(shade)
@@ -220,25 +220,6 @@ def plot_pool(run, hard_families=()):
     right.set_xticks(range(1, len(rounds) + 1), [r["step"] for r in rounds])
     right.set(xlabel="step at the round's end", title="each sample (rows), round by round")
     figure.tight_layout()
-    return figure
-
-
-def plot_shots(run, hard_families):
-    """Accuracy per hard family, zero-shot and with one demonstration, at the run's first and last evaluation."""
-    evals = evaluations(read_log(run))
-    figure, axes = plt.subplots(1, 2, figsize=(12, 3.4), sharey=True)
-    places = np.arange(len(hard_families))
-    for axis, (row, scores) in zip(axes, (evals[0], evals[-1])):
-        for shift, label, values in (
-            (-0.2, "zero-shot", scores["families"]),
-            (0.2, "one demonstration in front", scores["few_shot_families"]),
-        ):
-            axis.bar(places + shift, [values[n] for n in hard_families], 0.4, label=label)
-        axis.set_xticks(places, hard_families, rotation=40, ha="right", fontsize=8)
-        axis.set(title=f"step {row['step']}", ylim=(0, 1.03))
-    axes[0].set_ylabel("held-out accuracy")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=2, frameon=False)
-    figure.tight_layout(rect=(0, 0.08, 1, 1))
     return figure
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from ..base.intervals import mean
 from ..base.runs import evaluations, find_runs, first_at, read_json, read_log
 from ..evaluation.accuracy import generate
-from ..method.calls import REASONS, judge, parse_completion
+from ..method.calls import REASONS, judge
 from ..method.prompts import render_prompt
 from ..method.rewards import conjunctive_reward
 from ..training.profiles import PROFILES
@@ -39,35 +39,6 @@ def reward_cases(sample, cases):
         reason = judge(text, sample.calls, sample.tools).reason
         rows.append({"case": case, "reward": conjunctive_reward(**columns)[0], "graded": graded_reward(**columns)[0],
                      "reason": reason, "in words": REASONS[reason]})  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def arguments_table(samples, answers):
-    """Where the arguments of answers come from -> DataFrame of shares, one row per entry of `answers`.
-
-    `answers`: {words: [completion per sample]}; each argument of the first gold call counts once.
-    """
-    rows = {}
-    for words, texts in answers.items():
-        found = dict.fromkeys(("the right code", "a word of the question", "something else"), 0)
-        for sample, text in zip(samples, texts, strict=True):
-            calls = parse_completion(text).calls
-            for name, code in sample.calls[0]["arguments"].items():
-                said = calls[0]["arguments"].get(name) if calls else None
-                asked = isinstance(said, str) and said in sample.messages[-1]["content"]
-                found["the right code" if said == code else [*found][1] if asked else "something else"] += 1
-        rows[words] = {kind: n / sum(found.values()) for kind, n in found.items()}
-    return pd.DataFrame(rows).T
-
-
-def halfway_table(runs, rollouts, ended):
-    """Hard families at the last evaluation within `rollouts` -> DataFrame, one row per arm; `ended`: hint's last."""
-    rows = []
-    for arm, folders in runs.items():
-        scores = [[e["zero_shot_hard"] for row, e in evaluations(read_log(run)) if row["rollouts"] <= rollouts][-1]
-                  for run in folders]  # fmt: skip
-        rows.append({"arm": arm, "seeds": len(scores), "mean": mean(scores), "worst": min(scores),
-                     "as good as hint at its end": mean(scores) >= ended})  # fmt: skip
     return pd.DataFrame(rows)
 
 
