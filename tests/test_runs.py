@@ -11,7 +11,6 @@ from toolexpander_lite.studies.run_figures import (
     REASON_COLOURS,
     curve,
     on_one_grid,
-    plot_families,
     plot_groups,
     plot_training,
     smooth,
@@ -119,8 +118,6 @@ def test_plots_draw_the_numbers_of_the_log(tmp_path):
     mean = [line for line in figure.axes[0].lines if line.get_linewidth() == 2][0]
     assert mean.get_ydata().tolist() == pytest.approx([0.2, 0.4, 0.5])
     assert plot_groups({"grpo": [one, two]}).axes[0].get_title() == "grpo (2 seeds)"
-    image = plot_families({"grpo": [one]}).axes[0].images[0].get_array()
-    assert image.tolist() == [[0.1, 0.3, 0.5], [0.0, 0.0, 0.0]]
 
 
 def test_means_over_seconds_keep_the_last_value_of_a_seed_that_has_ended():

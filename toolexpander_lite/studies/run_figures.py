@@ -96,26 +96,6 @@ def draw_curves(axis, runs, name, x="step", window=1, title=None, colour=None):
     axis.grid(alpha=0.25)
 
 
-def plot_costs(runs, name, costs=("rollouts", "completion_tokens", "prompt_tokens", "seconds"), title=""):
-    """One quantity over several costs of getting there, a panel each: means over seeds, a line style per label."""
-    figure, axes = plt.subplots(2, -(-len(costs) // 2), figsize=(11, 6.4), squeeze=False, sharey=True)
-    for axis, x in zip(axes.flat, costs):
-        for number, (label, folders) in enumerate(runs.items()):
-            curves = [curve(folder, name, x) for folder in folders]
-            grid, table = on_one_grid(curves, x)
-            mean, style = np.nanmean(table, 0), ("-", "--", "-.", ":")[number % 4]
-            axis.plot(grid, mean, color=COLOURS[number % 10], linestyle=style, linewidth=2,
-                      label=_label(label, folders))  # fmt: skip
-        axis.set_xlabel(x.replace("_", " "))
-        axis.grid(alpha=0.25)
-        axis.locator_params(axis="x", nbins=6)
-    for axis in axes[:, 0]:
-        axis.set_ylabel(title)
-    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="lower center", ncols=3, frameon=False, fontsize=9)
-    figure.tight_layout(rect=(0, 0.03 * -(-len(runs) // 3) + 0.02, 1, 1))
-    return figure
-
-
 def plot_training(runs, panels, x="step", columns=3, window=1):
     """A grid of curves; `panels`: {log quantity: title}."""
     rows = -(-len(panels) // columns)
@@ -163,27 +143,6 @@ def plot_groups(runs, columns=3, window=5):
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=3, frameon=False)
     figure.tight_layout(rect=(0, 0.1, 1, 1))
-    return figure
-
-
-def plot_families(run_groups, hard_families=()):
-    """Heat map, families x evaluations: zero-shot accuracy per family, averaged over seeds; one panel per label."""
-    figure, axes = plt.subplots(
-        1, len(run_groups), figsize=(4.4 * len(run_groups) + 1, 3.6), squeeze=False, sharey=True
-    )
-    for axis, (group, folders) in zip(axes[0], run_groups.items()):
-        logs = [[row for row in read_log(f) if "eval" in row] for f in folders]
-        steps = [row["step"] for row in min(logs, key=len)]
-        names = sorted(logs[0][0]["eval"]["families"], key=lambda n: (n in hard_families, n))
-        grid = np.mean(
-            [[[row["eval"]["families"][n] for row in log[: len(steps)]] for n in names] for log in logs], axis=0
-        )
-        image = axis.imshow(grid, vmin=0, vmax=1, aspect="auto", cmap="viridis", interpolation="nearest")
-        axis.set_yticks(range(len(names)), [n + (" (hard)" if n in hard_families else "") for n in names], fontsize=8)
-        ticks = np.unique(np.linspace(0, len(steps) - 1, 5).astype(int))
-        axis.set_xticks(ticks, [steps[t] for t in ticks])
-        axis.set(title=_label(group, folders), xlabel="optimizer step")
-    figure.colorbar(image, ax=list(axes[0]), label="greedy zero-shot accuracy")
     return figure
 
 
