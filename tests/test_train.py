@@ -298,7 +298,7 @@ def test_folder_errors(run, tmp_path):
     with pytest.raises(RunError, match="a run of another kind"):
         train(FOUR, tiny(), 0, tmp_path / "other", resume=True)
     (tmp_path / "other" / "config.json").write_text('{"seed')
-    with pytest.raises(RunError, match="not readable"):
+    with pytest.raises(RunError, match="cannot be read"):
         train(FOUR, tiny(), 0, tmp_path / "other", resume=True)
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot write to"):

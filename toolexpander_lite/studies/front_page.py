@@ -3,8 +3,10 @@
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyBboxPatch
 
-from ..base.runs import find_runs
+from ..base.runs import find_runs, load_study, read_json
+from ..worlds.graded_world import NOISE
 from .claims import CLAIMS, claims_table
+from .paper import PAPER
 from .run_figures import curve, on_one_grid
 from .scoreboard import ABSTAINED, load_scores
 
@@ -15,6 +17,9 @@ CURVES = {  # arm of `nano-ablation`: (in plain words, colour)
     "hard_sampling_decay": ("1: solved examples in\nfront of hard questions", "#4c72b0"),
     "set": ("2: examples that the\nmodel writes itself", "#dd8452"),
 }
+PAPER_ARMS = {"paper_grpo-weak": "plain GRPO", "paper_grpo-weak-300steps": "plain GRPO, three times as long",
+              "paper_replace-weak": "replace", "paper_replace_verified-weak": "replace, verified examples",
+              "paper_add-weak": "add"}  # fmt: skip
 REAL_ARMS = {"base": "as it comes", "warm-start": "after a warm start: 30 supervised steps",
              "grpo": "then plain GRPO", "toolexpander": "then both ideas"}  # fmt: skip
 
@@ -32,7 +37,27 @@ def verdicts_markdown(runs):
         else:
             numbers = f"{row['ours'] * row['seeds']:.0f} of {row['seeds']} runs"
         lines.append(f"| {says} | {compared} | {numbers} | {row['verdict']} |")
-    return "\n".join([*lines, *_abstained(runs / "smol-cpu-arms")])
+    return "\n".join([*lines, *_paper(runs / "paper-t3"), *_abstained(runs / "smol-cpu-arms")])
+
+
+def _paper(study):
+    """What the paper's own recipes leave of the hard questions -> Markdown lines, or []."""
+    if not find_runs(study):
+        return []
+    lines = ["", "With the paper's own settings (recipes `paper_...`), on the weaker policy of the graded nano world:",
+             "", "| | seeds | answers sampled | hard questions left, of all | held-out questions right |",
+             "|---|---|---|---|---|"]  # fmt: skip
+    table, theirs = load_study(study), PAPER["table3"]
+    paper = ", ".join(f"{words} {theirs[arm][1] / theirs['rows']:.0%}"
+                      for arm, words in PAPER_ARMS.items() if arm in theirs)  # fmt: skip
+    for arm, words in PAPER_ARMS.items():
+        if len(runs := table[table.variant == arm]):
+            left = runs.hard_rows_after / [read_json(run / "config.json")["train_samples"] for run in runs.run]
+            shares = f"{left.mean():.0%} | {runs.zero_shot.mean():.0%}"
+            lines.append(f"| {words} | {len(runs)} | {runs.rollouts.mean():,.0f} | {shares} |")
+    return [*lines, "", "Hard: none of 10 answers right. Sampled answers include those of scans and of verification. "
+            f"In {NOISE:.0%} of the training questions the answer on record is wrong, on purpose, and nobody can get them "
+            f"right. Means over seeds. In the paper's Table 3, Qwen2-1.5B: {paper}."]  # fmt: skip
 
 
 def _abstained(study):
