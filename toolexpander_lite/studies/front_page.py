@@ -55,9 +55,10 @@ def _paper(study):
             left = runs.hard_rows_after / [read_json(run / "config.json")["train_samples"] for run in runs.run]
             shares = f"{left.mean():.0%} | {runs.zero_shot.mean():.0%}"
             lines.append(f"| {words} | {len(runs)} | {runs.rollouts.mean():,.0f} | {shares} |")
-    return [*lines, "", "Hard: none of 10 answers right. Sampled answers include those of scans and of verification. "
-            f"In {NOISE:.0%} of the training questions the answer on record is wrong, on purpose, and nobody can get them "
-            f"right. Means over seeds. In the paper's Table 3, Qwen2-1.5B: {paper}."]  # fmt: skip
+    told = ("Hard: none of 10 answers right. Sampled answers include those of scans and of verification. "
+            f"In {NOISE:.0%} of the training questions the answer on record is wrong, on purpose. "
+            f"Means over seeds. In the paper's Table 3, Qwen2-1.5B: {paper}.")  # fmt: skip
+    return [*lines, "", told]
 
 
 def _abstained(study):
