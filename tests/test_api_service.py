@@ -146,7 +146,7 @@ def test_an_answer_that_is_no_json_is_the_tools_fault():
     registry.register(lambda: {1, 2}, {"type": "function", "function": {"name": "sets"}})
     with ToolService(registry, timeout=60) as service:
         result = HttpTools(service.port).execute({"name": "sets", "arguments": {}}, timeout=60)
-    assert result.reason == "tool_error" and "the answer is no JSON" in result.error
+    assert result.reason == "bad_result" and "JSON" in result.error
 
 
 def test_a_service_that_is_gone_comes_back_as_text():

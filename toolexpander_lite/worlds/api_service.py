@@ -27,7 +27,8 @@ logger = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
 MAX_BODY = 4 * MAX_CHARS  # bytes: whatever a readable completion can hold, at 4 bytes of UTF-8 a character
 MAX_ANSWER = 1_000_000  # bytes, our assumption; a longer answer is not read to its end
-STATUS = {"ok": 200, "bad_call": 400, "bad_arguments": 400, "unknown_tool": 404, "tool_error": 422, "timeout": 504}
+STATUS = {"ok": 200, "bad_call": 400, "bad_arguments": 400, "unknown_tool": 404, "tool_error": 422,
+          "bad_result": 502, "timeout": 504}  # fmt: skip
 MAX_NAME = 256  # characters, our assumption: a longer name is no tool's, and the client sends only its beginning
 _PREFIX = "/tools/"
 
@@ -99,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             body = json.dumps(asdict(result), ensure_ascii=False, allow_nan=False).encode("utf-8")
         except (ValueError, TypeError) as error:  # the tool's own fault
-            return self._answer(STATUS["tool_error"], failure("tool_error", f"the answer is no JSON: {error}"))
+            return self._answer(STATUS["bad_result"], failure("bad_result", f"the answer is no JSON: {error}"))
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
