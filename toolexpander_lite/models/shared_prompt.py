@@ -148,7 +148,9 @@ def _decode(decoder, input_ids=None, attention_mask=None, scored=None, **other):
         return out
     hidden = out.last_hidden_state.flatten(0, 1)
     where = plan.where if plan else torch.arange(len(hidden), device=hidden.device).view(input_ids.shape)
-    return Output(hidden[where if scored is None else where[:, :-1][scored][None]])
+    where = where if scored is None else where[:, :-1][scored][None]
+    # Not `hidden[where]`: with several threads its gradient adds up in any order, and no two runs would be alike.
+    return Output(hidden.index_select(0, where.flatten()).unflatten(0, where.shape))
 
 
 def _score_labels(base, args, kwargs):
