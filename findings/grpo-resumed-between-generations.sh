@@ -5,8 +5,8 @@
 #   second generation batch (steps 7 and 8), then takes the third, like a run that was never cut.
 # What happens: the rollouts of the batch are not in the checkpoint, and the trainer counts to four anew from where it
 #   sets in. Step 7 samples the second batch's prompts again, all of them, and uses them for four more steps: prompts whose part had
-#   been used already are trained twice. From there every generation comes two steps later than it would have, and the
-#   run ends without the last prompts. Nothing is said; learning rate and step numbers go on as if nothing had happened.
+#   been used already are trained twice. From there every generation comes two steps later than it would have, and when
+#   the steps are over half of the last batch was sampled and never trained. Nothing is said; learning rate and step numbers go on as if nothing had happened.
 # So: save where a generation ends (`save_steps` a multiple of `steps_per_generation * num_iterations`).
 set -euo pipefail
 folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT
