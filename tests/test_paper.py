@@ -63,8 +63,8 @@ def test_fewer_hard_rows_are_a_gain_and_a_missing_arm_is_said_to_be_missing(tmp_
         assert outcome(tmp_path, Comparison(f"paper-t3/paper_{ours}", f"paper-t3/paper_{theirs}"))["verdict"] == said
     third = [line for line in claims_lines(tmp_path) if "`paper_replace` against `paper_grpo`: rows left hard" in line]
     assert len(third) == 1 and "0.250 against 0.438, gain +0.188 (" in third[0] and "5 seeds | seen |" in third[0]
-    often = [line for line in claims_lines(tmp_path) if "`paper_grpo`: share of runs that collapsed" in line]
-    assert "0 of 5 runs | not seen" in often[0]
+    often = outcome(tmp_path, Comparison("paper-t3/paper_grpo", value="collapsed", expects="often"))
+    assert often["verdict"] == "not seen" and (often["ours"], often["seeds"]) == (0, 5)
 
 
 @pytest.mark.parametrize(
