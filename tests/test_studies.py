@@ -147,7 +147,8 @@ def test_committed_runs_are_what_the_study_says(study):
             assert trained | skipped == json.loads(json.dumps(asdict(wanted))), "the command is not what was trained"
             assert config["learning_rate"] == (wanted.learning_rate or get_profile("nano").learning_rate)
             assert config["seed"] in wanted_arms[variant].seeds
-            assert config["profile"]["steps"] == wanted_arms[variant].options.get("--steps", 120)
+            steps = get_profile(wanted_arms[variant].profile).steps
+            assert config["profile"]["steps"] == wanted_arms[variant].options.get("--steps", steps)
             assert config["profile"]["name"] == wanted_arms[variant].profile
             asked = config["profile"].get("eval_split", "test")
             assert asked == ("validation" if study.endswith("-search") else "test")
