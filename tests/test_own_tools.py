@@ -8,7 +8,8 @@ import pytest
 
 from toolexpander_lite.__main__ import main
 from toolexpander_lite.base.errors import DataError, ModelError
-from toolexpander_lite.data.own_tools import ROWS_DRAWN, load_tools, own_rows, tool_schema
+from toolexpander_lite.data.own_rows import ROWS_DRAWN, own_rows
+from toolexpander_lite.data.own_tools import load_tools, tool_schema
 from toolexpander_lite.data.sources import load_samples
 from toolexpander_lite.evaluation.answers import as_completion
 from toolexpander_lite.evaluation.executed import DONE

@@ -100,7 +100,8 @@ def test_table_3_shows_the_papers_numbers_beside_ours(tmp_path):
         scanned_run(tmp_path, "paper_mine", seed, 60, after, 0.5)
     paper, mine = hard_rows_lines(tmp_path)[2:]
     assert paper == (
-        "| `paper_grpo` | 2 | 17,000 (1,000) | 60.0 | 25.0 (20.0-30.0) | 25.0% of 100 | 0.500 (0.500-0.500) | 0 of 2 | "
+        "| `paper_grpo` | 2 | 0.001 | 17,000 (1,000) | 60.0 | 25.0 (20.0-30.0) | 25.0% of 100 | "
+        "0.500 (0.500-0.500) | 0 of 2 | "
         "17,455, then 12,211 (19.5% of 62,687) |"
     )
     assert mine.endswith("| not given |")

@@ -20,7 +20,7 @@ from ..base.errors import DataError
 from ..base.schemas import SchemaFault, fault
 from ..method.samples import ToolSample, tool_name
 from .formats import hermes_row, openai_row, seal_row, toolace_row, toolrl_row, xlam_row
-from .own_tools import own_row, own_rows
+from .own_rows import own_row, own_rows
 from .row_files import hub_rows, read_rows
 from .tool_schemas import NO_SCHEMA, RowDropped
 

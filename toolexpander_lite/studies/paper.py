@@ -108,13 +108,16 @@ def hard_rows_lines(folder):
         if arm in theirs:
             first, last = theirs[arm]
             paper = f"{first:,}, then {last:,} ({last / theirs['rows']:.1%} of {theirs['rows']:,})"
+        rates = ", ".join(f"{rate:g}" for rate in sorted(set(runs.learning_rate)))
         rows.append((
-            f"`{arm}`", len(runs), f"{runs.rollouts.mean():,.0f} ({sum(scans) / len(scans):,.0f})", f"{before:.1f}",
+            f"`{arm}`", len(runs), rates, f"{runs.rollouts.mean():,.0f} ({sum(scans) / len(scans):,.0f})",
+            f"{before:.1f}",
             f"{after.mean():.1f} ({_interval(after, 1)})", f"{after.mean() / n:.1%} of {n}",
             f"{runs.zero_shot.mean():.3f} ({_interval(runs.zero_shot, 3)})", f"{runs.collapsed.sum()} of {len(runs)}",
             paper,
         ))  # fmt: skip
-    header = ("arm", "seeds", "rollouts (of them scans and verification)", "hard before", "hard after (95 % interval)",
+    header = ("arm", "seeds", "learning rate", "rollouts (of them scans and verification)", "hard before",
+              "hard after (95 % interval)",
               "as a share", "held-out accuracy (95 % interval)", "collapsed", "the paper: before, after")  # fmt: skip
     return markdown_table(header, rows)
 
