@@ -159,7 +159,7 @@ def test_a_limit_draws_the_same_questions_each_time(package):
 
 
 def test_an_unknown_category_is_named_with_the_choices(package, capsys, tmp_path):
-    with pytest.raises(DataError, match="no such BFCL category: simple; choose from simple_python, .*relevance"):
+    with pytest.raises(DataError, match="unknown BFCL category 'simple'; .*choose one of simple_python, .*relevance"):
         load_questions("simple")
     assert main(["bfcl", "--categories", "multiple", "multi_turn_base", "--out", str(tmp_path / "out")]) == 2
     assert "multi_turn_base" in capsys.readouterr().err and not (tmp_path / "out").exists()
@@ -554,7 +554,7 @@ def test_a_result_file_that_the_agreement_cannot_use_is_one_error(agreement, tmp
     other.write_text(json.dumps(row("simple_python_0")) + "\n")
     named = tmp_path / "scores.json"
     named.write_text("{}\n")
-    told = {"missing.json": "no result file", str(named): "no such BFCL category",
+    told = {"missing.json": "no result file", str(named): "unknown BFCL category",
             str(other): "answers 'simple_python_0', which is no question of 'live_parallel'"}  # fmt: skip
     for file, message in told.items():
         monkeypatch.setattr(sys, "argv", ["bfcl_agreement.py", "--results", file, "--out", str(tmp_path / "out.json")])

@@ -205,7 +205,7 @@ def test_truncated_rollouts_are_seen(tmp_path):
 @pytest.mark.parametrize(
     "arguments, error, words",
     [
-        (dict(recipe="gpro"), ValueError, "unknown recipe 'gpro'; choose one of .*grpo"),
+        (dict(recipe="gpro"), ValueError, "unknown recipe 'gpro'; .*choose one of .*grpo"),
         (dict(profile="laptop"), ValueError, "unknown profile 'laptop'; choose one of nano"),
         (dict(seed="0"), ValueError, "seed is '0'; it must be a whole number from 0 to 4294967295"),
         (dict(seed=True), ValueError, "seed is True; it must be"),

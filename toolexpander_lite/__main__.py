@@ -6,7 +6,9 @@ Options stand above the command that takes them. A command checks every name it 
 import argparse
 import contextvars
 import json
+import re
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 
 from .base.errors import KitError, SettingsError
@@ -498,7 +500,11 @@ class _Parser(argparse.ArgumentParser):
     """An error is one line, as those of the kit are."""
 
     def error(self, message):
-        self.exit(2, f"error: {message}; {self.prog} --help lists what there is\n")
+        wrong = re.search(r"invalid choice: '([\w-]+)'|unrecognized arguments: (--[\w-]+)", message)
+        flags = [word for _, _, options, _ in COMMANDS.values() for word, _ in options if word.startswith("--")]
+        near = wrong and get_close_matches(wrong[1] or wrong[2], [*COMMANDS, *flags], 1)
+        meant = f"; did you mean {near[0]}?" if near else ";"
+        self.exit(2, f"error: {message}{meant} {self.prog} --help lists what there is\n")
 
 
 def _parser():

@@ -1,5 +1,7 @@
 """Errors of the user's making. Each message names what is wrong and what to do; the command line shows it alone."""
 
+from difflib import get_close_matches
+
 
 class KitError(Exception):
     """Base of all errors this package raises on purpose."""
@@ -27,3 +29,10 @@ class RunError(KitError, RuntimeError):
 
 class NotebookError(KitError, RuntimeError):
     """A notebook that did not run to its end."""
+
+
+def unknown(what, name, choices):
+    """What is said of a name that is none of `choices` -> "unknown WHAT NAME; did you mean ...; choose one of ..."."""
+    near = get_close_matches(str(name), choices, 1)
+    meant = f"; did you mean {near[0]}?" if near else ";"
+    return f"unknown {what} {name!r}{meant} choose one of {', '.join(choices)}"

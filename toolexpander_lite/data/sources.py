@@ -16,7 +16,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from ..base.downloads import cache_folder, fetch
-from ..base.errors import DataError
+from ..base.errors import DataError, unknown
 from ..base.schemas import SchemaFault, fault
 from ..method.samples import ToolSample, tool_name
 from .formats import hermes_row, openai_row, seal_row, toolace_row, toolrl_row, xlam_row
@@ -138,7 +138,7 @@ def load_samples(source, path=None, limit=None, seed=0, no_call=False):
         DataError: unknown source, file absent or unreadable, address out of reach, or no row survived.
     """
     if source not in SOURCES:
-        raise DataError(f"unknown data source {source!r}; choose one of {', '.join(SOURCES)}")
+        raise DataError(unknown("data source", source, SOURCES))
     if limit is not None and limit < 1:
         raise DataError(f"limit is {limit}; give the number of samples to keep, or None for all")
     spec = SOURCES[source]

@@ -26,7 +26,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..base.downloads import beside, cache_folder, put_in_place
-from ..base.errors import DataError, RunError
+from ..base.errors import DataError, RunError, unknown
 from ..base.runs import write_json
 from ..data.tool_schemas import TYPES, read_tool
 from ..method.calls import parse_completion
@@ -131,12 +131,10 @@ def load_questions(category, limit=None):
 
 def check_categories(categories):
     """Raise `DataError` unless all are in `CATEGORIES`."""
-    unknown = [name for name in categories if name not in CATEGORIES]
-    if unknown:
-        raise DataError(
-            f"no such BFCL category: {', '.join(map(str, unknown))}; choose from {', '.join(CATEGORIES)} "
-            "(multi-turn, agentic, Java and JavaScript ones are not covered)"
-        )
+    for name in categories:
+        if name not in CATEGORIES:
+            covered = "(multi-turn, agentic, Java and JavaScript ones are not covered)"
+            raise DataError(f"{unknown('BFCL category', name, CATEGORIES)} {covered}")
 
 
 def _read_lines(file, count):

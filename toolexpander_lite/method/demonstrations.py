@@ -7,7 +7,7 @@ nowhere else get none (T1: 6,574 of its 62,687). How many per tool is not said.
 from collections import defaultdict
 from dataclasses import replace
 
-from ..base.errors import DataError, SettingsError
+from ..base.errors import DataError, SettingsError, unknown
 from .calls import match_calls
 from .samples import tool_name
 
@@ -31,7 +31,7 @@ class DemoBank:
 
     def __init__(self, samples, source="random", per_tool=2):
         if source not in self.SOURCES:
-            raise SettingsError(f"unknown demonstration source {source!r}; choose one of {', '.join(self.SOURCES)}")
+            raise SettingsError(unknown("demonstration source", source, self.SOURCES))
         self.source, self.per_tool = source, per_tool
         self._by_tool = defaultdict(list)
         for sample in samples:

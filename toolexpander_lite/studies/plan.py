@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from ..base.errors import KitError, SettingsError
+from ..base.errors import KitError, SettingsError, unknown
 from ..base.runs import REPOSITORY, find_runs, load_study, rollouts_to
 from ..base.settings import parse_settings
 from ..training.profiles import get_profile
@@ -103,7 +103,7 @@ def read_plan(study):
         found = [folder / f"{study}.toml" for folder in (PLANS, PLANS / "abandoned")]
         file = next((path for path in found if path.is_file()), None)
         if file is None:
-            raise SettingsError(f"unknown study {study!r}; choose one of {', '.join(plan_names())}, or a .toml file")
+            raise SettingsError(unknown("study", study, plan_names()) + ", or a .toml file")
     try:
         return _plan(file.stem, tomllib.loads(file.read_text(encoding="utf-8")), file.parent)
     except (OSError, ValueError, KitError) as error:

@@ -8,7 +8,7 @@ up to 8192 tokens: section 5.1 and T9) fit no single small GPU.
 from dataclasses import asdict, dataclass, fields, replace
 from math import inf
 
-from ..base.errors import SettingsError
+from ..base.errors import SettingsError, unknown
 from ..base.spelled_defaults import SPELLED_DEFAULTS
 
 OPTIMIZERS = ("adamw_torch_fused", "paged_adamw_8bit")
@@ -164,7 +164,7 @@ def get_profile(name, **changes):
     """
     if not isinstance(name, Profile):
         if name not in PROFILES:
-            raise SettingsError(f"unknown profile {name!r}; choose one of {', '.join(PROFILES)}")
+            raise SettingsError(unknown("profile", name, PROFILES))
         name = PROFILES[name]
     try:
         return replace(name, **changes)

@@ -5,7 +5,7 @@ Numbers that are not the paper's are our assumption, and say so.
 
 from dataclasses import asdict, dataclass, replace
 
-from ..base.errors import SettingsError
+from ..base.errors import SettingsError, unknown
 from ..method.hardness import HARD_WINDOW
 from ..method.recipes import PAPER_RECIPES, PaperRecipe
 from .baselines import REWARDS, RULES
@@ -144,7 +144,7 @@ def get_recipe(name, **changes):
     """
     if not isinstance(name, Recipe):
         if name not in RECIPES:
-            raise SettingsError(f"unknown recipe {name!r}; choose one of {', '.join(RECIPES)}")
+            raise SettingsError(unknown("recipe", name, RECIPES))
         name = RECIPES[name]
     try:
         return replace(name, **changes)

@@ -5,7 +5,7 @@ The kit's first rules, from before the paper's text was read: all our assumption
 
 import numpy as np
 
-from ..base.errors import PoolError
+from ..base.errors import PoolError, unknown
 from ..method.hardness import DEMONSTRATED, HARD_WINDOW, PLAIN, HardSamplePool
 
 RETEST = 2
@@ -37,7 +37,7 @@ class VisitPool(HardSamplePool):
     def __init__(self, sample_ids, window=HARD_WINDOW, retest="after_success", content="", fresh=True):
         super().__init__(sample_ids, window, content)
         if retest not in RETESTS:
-            raise PoolError(f"unknown retest {retest!r}; choose one of {', '.join(RETESTS)}")
+            raise PoolError(unknown("retest", retest, RETESTS))
         self.retest, self.fresh = retest, fresh
         self._rollouts = np.zeros(len(self), np.uint32)  # plain ones since the last decision
         self._correct = np.zeros(len(self), np.uint32)
