@@ -286,7 +286,7 @@ def test_a_limit_ends_the_reading(tmp_path):
 
 
 def test_errors_name_what_is_wrong(tmp_path):
-    with pytest.raises(DataError, match="unknown data source 'toolr'; did you mean toolrl.? choose one of toolrl, seal-tools, toolace"):
+    with pytest.raises(DataError, match="unknown data source 'toolr'; .*choose one of toolrl, seal-tools"):
         load_samples("toolr")
     with pytest.raises(DataError, match="no file .*absent.json"):
         load_samples("toolrl", tmp_path / "absent.json")
