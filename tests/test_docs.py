@@ -17,7 +17,7 @@ from toolexpander_lite.training.profiles import Profile, get_profile
 from toolexpander_lite.variants.recipes import Recipe, get_recipe
 from toolexpander_lite.worlds.nano_world import FAMILIES, make_sample, right_call
 
-PAGES = [REPOSITORY / "README.md", REPOSITORY / "benchmarks" / "README.md", *sorted(REPOSITORY.glob("docs/*.md")),
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "benchmarks" / "README.md", *sorted(REPOSITORY.glob("docs/**/*.md")),
          *sorted(REPOSITORY.glob("toolexpander_lite/*/README.md"))]  # fmt: skip
 NOTEBOOKS = sorted(REPOSITORY.glob("notebooks/[0-9]*.ipynb"))
 COMMAND = re.compile(r"python -m toolexpander_lite ([a-z][^\n`\"#<]*)")
@@ -70,6 +70,13 @@ def test_every_link_leads_somewhere(path):
 @pytest.mark.parametrize("path", sorted(REPOSITORY.glob("docs/*.md")), ids=name)
 def test_every_page_can_be_found(path):
     assert f"(docs/{path.name})" in text_of(REPOSITORY / "README.md")
+
+
+def test_every_study_has_a_page_that_can_be_found():
+    pages = {path.stem for path in REPOSITORY.glob("docs/studies/*.md")}
+    results = text_of(REPOSITORY / "docs" / "results.md")
+    assert {study for study in re.findall(r"\(studies/([\w-]+)\.md\)", results)} == pages
+    assert all(f"`{name}`" in text_of(REPOSITORY / "docs" / "studies" / f"{name}.md").splitlines()[0] for name in pages)
 
 
 def test_what_is_said_not_to_be_run_is_not_run():

@@ -1,21 +1,32 @@
 """The paper's claims and its Table 3 beside made-up runs whose answers are known by hand."""
 
 import json
+import re
+import shlex
+from functools import lru_cache
 
+import matplotlib.pyplot as plt
 import pytest
+from test_studies import fake_run
 
+from toolexpander_lite.__main__ import main
 from toolexpander_lite.base.runs import REPOSITORY, load_study
-from toolexpander_lite.studies.claims import MEASURED_BY
 from toolexpander_lite.studies.paper import (
+    MEASURED_BY,
     PAPER,
     Comparison,
     claims_lines,
+    claims_table,
+    comparison_lines,
     comparisons,
     hard_rows_lines,
     outcome,
+    plan_comparisons,
+    theirs_left,
 )
-from toolexpander_lite.studies.plan import has_plan, read_plan
-from toolexpander_lite.studies.statistics import HARD_RISES, seed_values
+from toolexpander_lite.studies.plan import has_plan, plan_names, read_plan
+from toolexpander_lite.studies.statistics import HARD_RISES, ROLLOUTS, seed_values
+from toolexpander_lite.studies.study_figures import plot_claim
 from toolexpander_lite.variants.recipes import RECIPES
 
 NO_RUNS = "not run yet"
@@ -38,7 +49,7 @@ def scanned_run(study, arm, seed, before, after, accuracy=0.5, rounds=(), **summ
 def test_the_list_is_the_papers_and_its_arms_can_be_run():
     assert len(PAPER["claims"]) == 15 and all(claim["tests"] for claim in PAPER["claims"])
     for test in [test for claim in PAPER["claims"] for test in comparisons(claim)]:
-        for study, _, arm in (name.partition("/") for name in (test.ours, test.theirs) if name):
+        for study, arm, *_ in (name.split("/") for name in (test.ours, test.theirs) if name):
             if has_plan(study):
                 assert arm in {arm.variant for arm in read_plan(study).arms}, test
             elif study.startswith("paper-"):
@@ -49,7 +60,8 @@ def test_the_list_is_the_papers_and_its_arms_can_be_run():
 def test_without_runs_nothing_is_claimed(tmp_path):
     lines = claims_lines(tmp_path)[2:]
     assert len(lines) == sum(len(claim["tests"]) for claim in PAPER["claims"])
-    assert all(f"|  | {NO_RUNS} |" in line for line in lines)
+    assert all(f"|  |  | {NO_RUNS} |" in line for line in lines)
+    assert all(plot_claim(tmp_path, claim) is None for claim in PAPER["claims"])
 
 
 def test_fewer_hard_rows_are_a_gain_and_a_missing_arm_is_said_to_be_missing(tmp_path):
@@ -62,7 +74,8 @@ def test_fewer_hard_rows_are_a_gain_and_a_missing_arm_is_said_to_be_missing(tmp_
     for ours, theirs, said in (("grpo", "replace", "reversed"), ("add", "grpo", NO_RUNS)):
         assert outcome(tmp_path, Comparison(f"paper-t3/paper_{ours}", f"paper-t3/paper_{theirs}"))["verdict"] == said
     third = [line for line in claims_lines(tmp_path) if "`paper_replace` against `paper_grpo`: rows left hard" in line]
-    assert len(third) == 1 and "0.250 against 0.438, gain +0.188 (" in third[0] and "5 seeds | seen |" in third[0]
+    assert len(third) == 1 and "0.250 against 0.438, gain +0.188 (" in third[0]
+    assert "5 seeds | 0.001 | seen |" in third[0]
     often = outcome(tmp_path, Comparison("paper-t3/paper_grpo", value="collapsed", expects="often"))
     assert often["verdict"] == "not seen" and (often["ours"], often["seeds"]) == (0, 5)
 
@@ -111,3 +124,136 @@ def test_table_3_shows_the_papers_numbers_beside_ours(tmp_path):
 def test_the_page_has_every_claim():
     page = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8")
     assert all(f"| {n}. {claim['text']} ({claim['where']}) |" in page for n, claim in enumerate(PAPER["claims"], 1))
+
+
+def test_near_the_wrong_gold_calls_there_is_nothing_left_to_win(tmp_path):
+    """8 of 100 rows have one: of the 52 others that are hard at first, 2 and 1 are left, or 5 and 1."""
+    for seed in range(5):
+        for arm, after in (("few", 9), ("fewer", 10), ("more", 13)):
+            scanned_run(tmp_path / "runs" / "s", arm, seed, 60, after)
+    assert outcome(tmp_path, Comparison("s/few", "s/fewer"))["verdict"] == "could not be tested here"
+    assert outcome(tmp_path, Comparison("s/few", "s/more"))["verdict"] == "seen"
+
+
+def test_a_swing_has_no_floor(tmp_path):
+    for seed in range(5):
+        scanned_run(tmp_path / "runs" / "s", "steady", seed, 40, 20, rounds=(40, 20))
+        scanned_run(tmp_path / "runs" / "s", "swings", seed, 40, 22, rounds=(40, 20))
+    found = outcome(tmp_path, Comparison("s/steady", "s/swings", HARD_RISES))
+    assert found["gain"] == pytest.approx(0.01) and found["verdict"] == "seen"
+
+
+def test_an_arm_is_compared_with_itself_before_training(tmp_path):
+    for seed in range(5):
+        run = scanned_run(tmp_path / "runs" / "s", "paper_sft", seed, 40, 20, accuracy=0.2)
+        rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        rows[0]["eval"] = {"zero_shot": 0.7}
+        (run / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = outcome(tmp_path, Comparison("s/paper_sft/start", "s/paper_sft", "zero_shot"))
+    assert (found["ours"], found["theirs"], found["verdict"]) == (pytest.approx(0.7), pytest.approx(0.2), "seen")
+
+
+def test_rates_stand_beside_a_comparison_whose_sides_differ_in_them(tmp_path):
+    for seed in range(3):
+        for arm, rate in (("with", 1e-3), ("without", 6e-4)):
+            fake_run(tmp_path / "runs" / "study" / arm, seed, 0.5, rate=rate)
+    found = outcome(tmp_path, Comparison("study/with", "study/without", "zero_shot_hard"))
+    assert found["rates"] == "0.001 against 0.0006"
+    assert outcome(tmp_path, Comparison("study/with", "study/with", "zero_shot_hard"))["rates"] == "0.001"
+
+
+def collapsing(folder, variant, outcomes, rollouts=1):
+    for seed, collapsed in enumerate(outcomes):
+        file = fake_run(folder / variant, seed, 0.0) / "summary.json"
+        told = json.loads(file.read_text())
+        file.write_text(json.dumps(told | {"collapsed": collapsed, "rollouts": rollouts * told["rollouts"]}))
+
+
+@pytest.mark.parametrize(
+    "outcomes, said",
+    [
+        ([True] * 4 + [False], "seen"),
+        ([True] + [False] * 5, "leaning"),  # 1 of 6 is above 0.1, its interval is not
+        ([False] * 5, "not seen"),
+        ([True] * 2, "too few seeds"),
+    ],
+)
+def test_how_often_counts_the_runs_of_all_rates(tmp_path, outcomes, said):
+    study = tmp_path / "runs" / "study"
+    collapsing(study, "grpo-lr1e-3", outcomes[:2])
+    collapsing(study, "grpo-lr2e-3", outcomes[2:])
+    collapsing(study, "grpo_like", [True] * 9)  # another arm
+    found = outcome(tmp_path, Comparison("study/grpo", value="collapsed", expects="often"))
+    assert (found["verdict"], found["seeds"], found["ours"]) == (said, len(outcomes), sum(outcomes) / len(outcomes))
+    assert found["low"] <= found["ours"] <= found["high"]
+
+
+def test_a_run_and_its_continuation_count_once(tmp_path):
+    collapsing(tmp_path / "runs" / "study", "grpo-lr1e-3", [False] * 3)
+    collapsing(tmp_path / "runs" / "study", "grpo-lr1e-3-long", [True] * 3, rollouts=5)
+    found = outcome(tmp_path, Comparison("study/grpo", value="collapsed", expects="often"))
+    assert (found["seeds"], found["ours"]) == (3, 1.0)
+
+
+@pytest.mark.parametrize("name", plan_names())
+def test_what_a_plan_asks_is_asked_of_its_arms(name, tmp_path):
+    plan = read_plan(name)
+    arms = {arm.variant for arm in plan.arms}
+    for test in plan_comparisons(plan):
+        sides = [side.removeprefix(f"{name}/") for side in (test.ours, test.theirs) if side]
+        if test.expects == "often":
+            assert any(f"{arm}-".startswith(f"{sides[0]}-") for arm in arms)
+        else:
+            assert set(sides) <= arms, test
+        assert test.asks and test.value in MEASURED_BY and test.claim <= len(PAPER["claims"])
+    assert all(f"|  |  | {NO_RUNS} |" in line for line in comparison_lines(tmp_path, plan)[2:])
+
+
+def test_rollouts_are_told_as_whole_numbers(tmp_path):
+    plan = read_plan("nano-examples")
+    for seed in range(3):
+        for arm, reached in (("exemplify", 3200), ("invitation", 8000)):
+            folder = tmp_path / "runs" / plan.name / f"nano-rare-{arm}"
+            fake_run(folder, seed, 1.0, curve=[(0, 0.0), (reached, 0.95)])
+    lines = [line for line in comparison_lines(tmp_path, plan) if MEASURED_BY[ROLLOUTS] in line]
+    (line,) = [line for line in lines if "rare-exemplify" in line]
+    assert "3,200 against 8,000, gain +4,800 (+4,800 to +4,800), 3 seeds | 0.001 | leaning |" in line
+
+
+def test_the_commands_make_the_runs_of_both_sides_elsewhere(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("toolexpander_lite.studies.runner.read_plan", lru_cache(read_plan))  # each plan once
+    commands = claims_table(tmp_path).command
+    for command in sorted(set(re.findall(r"`python -m toolexpander_lite ([^`]+)`", " ".join(commands)))):
+        words = shlex.split(command)
+        assert main([*words, "--dry-run"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        outs = [line.split("--out ")[-1] for line in lines if "--out" in line]
+        waiting = {line.split()[1] for line in lines if line.startswith("# ")}  # for a search of their rate
+        assert all(out.startswith(f"out/again/{words[1]}/") for out in outs)
+        assert {out.split("/")[3] for out in outs} | waiting == set(words[3].split(",")), command
+
+
+def test_a_claim_is_drawn_with_every_seed_and_the_papers_number(tmp_path):
+    study = tmp_path / "runs" / "paper-t3"
+    for seed, (grpo, replace) in enumerate([(40, 20), (50, 30), (45, 30)]):
+        scanned_run(study, "paper_grpo", seed, 60, grpo)
+        scanned_run(study, "paper_replace", seed, 60, replace)
+    figure = plot_claim(tmp_path, PAPER["claims"][2])
+    left, accuracy = figure.axes
+    dots = [list(line.get_xdata()) for line in left.lines if line.get_marker() == "o"]
+    assert dots == [[0.2, 0.3, 0.3], [0.4, 0.5, 0.45]]
+    diamonds = [float(line.get_xdata()[0]) for line in left.lines if line.get_marker() == "D"]
+    assert diamonds == pytest.approx([10458 / 62687, 12211 / 62687])
+    assert [label.get_text() for label in left.get_yticklabels()] == ["replace, rate 0.001 (3)", "grpo, rate 0.001 (3)"]
+    assert "accuracy" in accuracy.get_xlabel()
+    plt.close(figure)
+    assert theirs_left("hard_rows.json/nano-graded-weak/hard_raw") == 45362 / 62687
+    assert theirs_left("paper-roads/paper_sft") is None
+
+
+def test_swings_are_drawn_scan_by_scan(tmp_path):
+    for seed in range(2):
+        scanned_run(tmp_path / "runs" / "paper-t3", "paper_replace-weak", seed, 40, 20, rounds=(40, 30 + seed))
+    figure = plot_claim(tmp_path, PAPER["claims"][8])
+    assert [list(line.get_ydata()) for line in figure.axes[0].lines] == [[40, 30, 20], [40, 31, 20], [40, 30.5, 20]]
+    plt.close(figure)

@@ -48,11 +48,13 @@ def test_readme_results_and_runs_csv_follow_from_the_committed_logs(tmp_path):
     head, tail = README.split(BEGIN)[0], README.split(END)[1]
     (tmp_path / "README.md").write_text(f"{head}{BEGIN}\nan old table\n{END}{tail}", encoding="utf-8")
     written = rebuild(tmp_path)
-    for page in ("README.md", "docs/results.md", "assets/runs.csv"):
+    pages = [name.relative_to(REPOSITORY) for name in (REPOSITORY / "docs" / "studies").glob("*.md")]
+    assert len(pages) > 10
+    for page in ("README.md", "docs/results.md", "assets/runs.csv", *pages):
         assert (tmp_path / page).read_bytes() == (REPOSITORY / page).read_bytes(), f"{page}: run `report`"
     assert all(path.stat().st_size > 5000 for path in written if path.suffix == ".png")
-    pages = [README, *(page.read_text(encoding="utf-8") for page in (REPOSITORY / "docs").glob("*.md"))]
-    for name in re.findall(r"\]\((?:\.\./)?(assets/figures/[^)]+)\)", "\n".join(pages)):
+    pages = [README, *(page.read_text(encoding="utf-8") for page in (REPOSITORY / "docs").glob("**/*.md"))]
+    for name in re.findall(r"\]\((?:\.\./)*(assets/figures/[^)]+)\)", "\n".join(pages)):
         by_hand = name.startswith("assets/figures/shared-prompt-")  # by benchmarks/shared_prompt.py
         assert (REPOSITORY / name).exists() and (by_hand or (tmp_path / name).exists())
 

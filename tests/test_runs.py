@@ -1,5 +1,6 @@
 import json
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -15,7 +16,7 @@ from toolexpander_lite.studies.run_figures import (
     plot_training,
     smooth,
 )
-from toolexpander_lite.studies.study_figures import plot_race
+from toolexpander_lite.studies.study_figures import draw_race
 from toolexpander_lite.training.resume import LEFT_BY_A_RUN, check_folder
 
 
@@ -136,7 +137,8 @@ def test_race_has_a_dot_where_a_seed_arrives_and_a_cross_past_the_end_where_it_n
     fast = write_run(tmp_path / "a" / "seed-0", [0.0, 0.9, 0.2])  # the first time counts
     slow = write_run(tmp_path / "a" / "seed-1", [0.0, 0.1, 0.95])
     never = write_run(tmp_path / "b" / "seed-0", [0.0, 0.1, 0.8])
-    axis = plot_race({"a": [fast, slow], "b": [never]}).axes[0]
+    axis = plt.figure().subplots()
+    draw_race(axis, {"a": [fast, slow], "b": [never]})
     marks = {line.get_marker(): list(line.get_xdata()) for line in axis.lines if len(line.get_xdata())}
     assert marks["o"] == [10, 20]
     assert len(marks["x"]) == 1 and marks["x"][0] > 20

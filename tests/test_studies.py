@@ -17,10 +17,9 @@ from toolexpander_lite.base.settings import parse_settings
 from toolexpander_lite.studies import runner as studies
 from toolexpander_lite.studies.plan import PLANS, chosen_rates, plan_names, read_plan, search_table
 from toolexpander_lite.studies.report import time_to
-from toolexpander_lite.studies.runner import reproduce_command, study_plan
+from toolexpander_lite.studies.runner import study_plan
 from toolexpander_lite.studies.statistics import arms_table
 from toolexpander_lite.training.profiles import get_profile
-from toolexpander_lite.training.resume import check_folder
 from toolexpander_lite.variants.recipes import Recipe, get_recipe
 
 RUNS = REPOSITORY / "assets" / "runs"
@@ -300,37 +299,6 @@ def test_only_takes_whole_names_or_beginnings(tmp_path, capsys):
     assert chosen("set-") == ["set-a", "set-b"] and chosen("grpo, set-b,") == ["set-b", "grpo"]
     assert main(["study", mine, "--only", "sett", "--dry-run"]) == 2
     assert "no variant of mine is called 'sett'" in capsys.readouterr().err
-
-
-def test_status_counts_runs_and_hours(monkeypatch, tmp_path):
-    mine = plan_file(tmp_path, 'recipe = "grpo"\n[arms]\na = { seeds = 2 }\nb = { seeds = 1 }\n')
-    new = plan_file(tmp_path, 'recipe = "grpo"\nseeds = 1\nsteps = 600\n[arms]\na = {}\n', "new")
-    monkeypatch.setattr(studies, "REPOSITORY", tmp_path)
-    assert math.isnan(studies.study_status([new]).hours_to_run[0]), "nothing to guess from"
-    for folder, seconds in (("mine", 720), ("nano-hard-sampling", 360)):
-        run = fake_run(tmp_path / "assets" / "runs" / folder / "a", 0, 0.5)
-        summary = read_json(run / "summary.json")
-        (run / "summary.json").write_text(json.dumps(summary | {"seconds": seconds, "steps": 120}))
-    mine, new = studies.study_status([mine, new]).itertuples()
-    assert (mine.study, new.study) == ("mine", "new")
-    assert (mine.arms, mine.planned, mine.there, mine.hours_there) == (2, 3, 1, 0.2)
-    assert mine.hours_to_run == pytest.approx(2 * 0.2)
-    assert (new.there, new.hours_there) == (0, 0) and new.hours_to_run == pytest.approx(5 * 0.1), "five times the steps"
-
-
-def test_a_row_on_record_is_reproduced_in_a_folder_of_its_own(tmp_path):
-    for study in sorted(path.name for path in RUNS.iterdir()):
-        for variant, runs in find_runs(RUNS / study).items():
-            command = reproduce_command(RUNS / study, variant, tmp_path)
-            words = shlex.split(command)[3:]
-            if words[0] != "train":
-                continue
-            arguments = _parser().parse_args(words)
-            assert arguments.out == f"{tmp_path}/{study}/{variant}/{runs[0].name}" and not arguments.resume
-            check_folder(arguments.out, {}, resume=False)  # raises where a run lies already
-    assert "--out out/again/nano-baseline/" in reproduce_command(RUNS / "nano-baseline", "grpo-lr1e-3")
-    with pytest.raises(RunError, match="no complete run of 'nobody'"):
-        reproduce_command(RUNS / "nano-baseline", "nobody")
 
 
 def test_a_plan_of_ones_own_reads_as_it_says(tmp_path):

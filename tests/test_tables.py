@@ -14,14 +14,12 @@ from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.studies.run_figures import LivePlot, plot_seeds
 from toolexpander_lite.studies.tables import (
     before_and_after,
-    common_rollouts,
     completions_table,
     contents_table,
     example_rates,
     leftovers_table,
     price_table,
     profiles_table,
-    race_lines,
     real_runs_table,
     reward_cases,
     seeds_table,
@@ -115,27 +113,6 @@ def logged(folder, rows, config=None, summary=None):
     (folder / "config.json").write_text(json.dumps(config or {}))
     (folder / "summary.json").write_text(json.dumps(summary or {}))
     return folder
-
-
-def test_a_race_counts_those_who_arrive_and_where_all_end(runs):
-    for folder, end in zip([*runs["paid"], *runs["quiet"]], (1.0, 0.0, 0.9)):
-        (folder / "summary.json").write_text(json.dumps({"zero_shot_hard": end}))
-    assert race_lines(runs) == [
-        "Found: paid (seeds: 2): hard families at the end: mean 0.50, worst 0.00; 1 reach 0.9, after 10 rollouts in "
-        "the median (10 to 10)",
-        "Found: quiet (seeds: 1): hard families at the end: mean 0.90, worst 0.90; 1 reach 0.9, after 20 rollouts in "
-        "the median (20 to 20)",
-    ]
-    assert race_lines({"slow": runs["paid"][1:]})[0].endswith("worst 0.00; 0 reach 0.9")
-
-
-def test_runs_are_the_same_until_a_gradient_differs(tmp_path):
-    def run(name, norms):
-        steps = [{"rollouts": 160 * (n + 1), "grad_norm": norm} for n, norm in enumerate(norms)]
-        return logged(tmp_path / name, [{"rollouts": 0}, *steps])
-
-    one, other, third = run("a", [0.5, 0.25, 1.0]), run("b", [0.5, 0.25, 2.0]), run("c", [9.0])
-    assert (common_rollouts(one, other), common_rollouts(one, third), common_rollouts(one, one)) == (320, 0, 480)
 
 
 def test_what_a_run_leaves_behind_is_read_from_its_last_look(tmp_path, monkeypatch):

@@ -1,12 +1,11 @@
-"""The README's first screen and its verdicts: a drawing of the idea, three curves, eight claims; nothing typed in."""
+"""The README's first screen and its verdicts: a drawing of the idea, three curves, some claims; nothing typed in."""
 
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyBboxPatch
 
 from ..base.runs import find_runs, load_study, read_json
 from ..worlds.graded_world import NOISE
-from .claims import CLAIMS, claims_table
-from .paper import PAPER
+from .paper import PAPER, comparisons, outcome
 from .run_figures import curve, on_one_grid
 from .scoreboard import ABSTAINED, load_scores
 
@@ -27,16 +26,17 @@ REAL_ARMS = {"base": "as it comes", "warm-start": "after a warm start: 30 superv
 def verdicts_markdown(runs):
     """What the paper says, what was compared here, the numbers and the verdict -> a Markdown table.
 
-    The verdicts are those of `claims.claims_table`. Below it stands what a real model does where no tool fits.
+    Of the claims with a `headline` the first test; below it what its own recipes leave hard, and a real model.
     """
-    told = [claim for claim in CLAIMS if claim.headline]
     lines = ["| the paper | here | result | verdict |", "|---|---|---|---|"]
-    for (says, compared), row in zip((c.headline for c in told), claims_table(runs, told).to_dict("records")):
-        if row["against"]:
-            numbers = f"{row['ours']:.2f} against {row['theirs']:.2f}, {row['seeds']} seeds"
-        else:
-            numbers = f"{row['ours'] * row['seeds']:.0f} of {row['seeds']} runs"
-        lines.append(f"| {says} | {compared} | {numbers} | {row['verdict']} |")
+    for claim in (claim for claim in PAPER["claims"] if "headline" in claim):
+        test = comparisons(claim)[0]
+        found, numbers = outcome(runs.parent, test), ""
+        if found.get("seeds") and test.theirs:
+            numbers = f"{found['ours']:.1%} against {found['theirs']:.1%}, {found['seeds']} seeds"
+        elif found.get("seeds"):
+            numbers = f"{found['ours'] * found['seeds']:.0f} of {found['seeds']} runs"
+        lines.append(f"| {' | '.join(claim['headline'])} | {numbers} | {found['verdict']} |")
     return "\n".join([*lines, *_paper(runs / "paper-t3"), *_abstained(runs / "smol-cpu-arms")])
 
 

@@ -1,4 +1,4 @@
-"""The paper's claims and its Table 3 beside our runs, from paper_claims.toml and the logs -> Markdown lines.
+"""The paper's claims and its Table 3 beside our runs, from paper_claims.toml and the logs; how a comparison is judged.
 
 What has not been run is said to be so: a study, an arm or a whole claim may be missing.
 """
@@ -7,26 +7,39 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..base.intervals import bootstrap_interval
-from ..base.runs import find_runs, load_study, read_json, read_log
-from .claims import MEASURED_BY, Claim, often
+import pandas as pd
+
+from ..base.intervals import bootstrap_interval, share_interval
+from ..base.runs import evaluations, find_runs, load_study, read_json, read_log
+from ..worlds.graded_world import NOISE
 from .plan import has_plan
-from .statistics import FEWER, HARD_LEFT, compare, seed_values
+from .statistics import FEW, FEWER, HARD_LEFT, HARD_RISES, LITTLE, ROLLOUTS, compare, seed_values
 from .texts import markdown_table
 
 FILE = Path(__file__).with_name("paper_claims.toml")
 PAPER = tomllib.loads(FILE.read_text(encoding="utf-8"))
 COUNTS = "hard_rows.json"  # of assets/benchmarks: hard rows without any training
+NOT_RUN = "not run yet"
+AGAIN = "out/again"  # where the commands of a table write a second set of runs
+MEASURED_BY = {
+    "zero_shot_hard": "accuracy, hard families", "zero_shot": "held-out accuracy",
+    ROLLOUTS: "rollouts until 0.9 on the hard families (gain: saved)",
+    "collapsed": "share of runs that collapsed", "stalled": "share of runs that stalled",
+    HARD_LEFT: "rows left hard", HARD_RISES: "more hard rows than in the scan before",
+    "task_reward": "reward in training", "examples/rate": "valid examples", "examples/senseless": "senseless examples",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What tests a claim: two arms, STUDY/ARM each; paper_claims.toml explains the fields."""
+    """What tests a claim: two arms, STUDY/ARM each; paper_claims.toml and plans/README.md explain the fields."""
 
     ours: str
     theirs: str = ""
     value: str = HARD_LEFT
     expects: str = "gain"
+    asks: str = ""
+    claim: int = 0
 
 
 def comparisons(claim):
@@ -34,67 +47,164 @@ def comparisons(claim):
     return [Comparison(**test) for test in claim["tests"]]
 
 
+def plan_comparisons(plan):
+    """The tests of a study's own plan, between its own arms -> [`Comparison`]."""
+    fields = ({"value": "zero_shot_hard"} | test for test in plan.tests)
+    return [Comparison(**f | {side: f"{plan.name}/{f[side]}" for side in ("ours", "theirs") if side in f})
+            for f in fields]  # fmt: skip
+
+
 def outcome(assets, test):
-    """A comparison -> a row of `statistics.compare`; of one that has not been run {"verdict": "not run yet"}."""
+    """A comparison -> a row of `statistics.compare` with `rates`; of one not run {"verdict": `NOT_RUN`, "rates": ""}.
+
+    Rows left hard are judged as a share of what can be won: of those hard before training that have no wrong gold call
+    (`NOISE`). Where both sides leave hardly any of these, or all, the claim could not be tested.
+    """
+    assets, nothing = Path(assets), {"verdict": NOT_RUN, "rates": ""}
     if test.expects == "often":
-        study, arm = test.ours.split("/")
-        found = often(Path(assets) / "runs" / study, Claim("", "", study, arm, value=test.value, expects="often"))
-        return {"verdict": "not run yet"} | found
-    sides = [_by_seed(Path(assets), arm, test.value) for arm in (test.ours, test.theirs)]
-    return compare(*sides, test.value in FEWER, test.expects)
+        return nothing | often(assets, test)
+    ours, theirs = (arm_runs(assets, name) for name in (test.ours, test.theirs))
+    if ours is None or theirs is None:
+        return nothing
+    most, floor = [1.0, 1.0], {HARD_LEFT: NOISE, HARD_RISES: None}.get(test.value, 0.0)
+    if test.value == ROLLOUTS:
+        most = [runs.rollouts.mean() for runs in (ours, theirs)]
+    if test.value == HARD_LEFT:
+        before = (seed_values(runs.assign(hard_rows_after=runs.hard_rows_before), HARD_LEFT) for runs in (ours, theirs))
+        most = [sum(shares.values()) / len(shares) - NOISE for shares in before]
+    values = (seed_values(runs, test.value) for runs in (ours, theirs))
+    rates = (f"{runs.learning_rate.iloc[0]:g}" for runs in (ours, theirs) if "learning_rate" in runs)
+    return compare(*values, test.value in FEWER, test.expects, most, floor) | {"rates": _against(rates)}
 
 
-def _by_seed(assets, name, value):
-    """{seed: value} of an arm; of one without runs {}."""
-    study, *rest = name.split("/")
+def _against(names):
+    return " against ".join(dict.fromkeys(names))
+
+
+def arm_runs(assets, name):
+    """The runs of STUDY/ARM -> rows of `load_study`, or None; /start after it: the same before training.
+
+    Of hard_rows.json/POLICY/COUNT a row per seed, the count as `hard_rows_after` of its `train_rows`.
+    """
+    study, arm, *start = name.split("/")
     if study == COUNTS:
-        file, (policy, count) = assets / "benchmarks" / COUNTS, rest
-        found = read_json(file).get(policy, {}) if file.exists() else {}
-        return {seed: run[count] / run["rows"] for seed, run in found.items()}
+        file = assets / "benchmarks" / COUNTS
+        found = read_json(file).get(arm, {}) if file.exists() else {}
+        rows = [{"seed": seed, "hard_rows_before": counts["hard_raw"], "hard_rows_after": counts[start[0]],
+                 "train_rows": counts["rows"], "run": file} for seed, counts in found.items()]  # fmt: skip
+        return pd.DataFrame(rows) if rows else None
     folder = assets / "runs" / study
-    runs = load_study(folder) if find_runs(folder) else None
-    return {} if runs is None else seed_values(runs[runs.variant == rest[0]], value)
+    runs = load_study(folder) if arm in find_runs(folder) else None
+    if start and runs is not None:
+        runs = runs.assign(zero_shot=[evaluations(read_log(run))[0][1]["zero_shot"] for run in runs.run])
+    return None if runs is None else runs[runs.variant == arm]
+
+
+def often(assets, test):
+    """The same for `expects="often"`: in which share of an arm's runs is `value` so?
+
+    All runs count whose variant is called so or begins with the name and "-"; one that a longer one of its base, seed
+    and rate goes on from counts as the longer one. "seen" if Wilson's interval of the share lies above `LITTLE`,
+    "leaning" if the share does. Runs of one seed at several rates are taken for independent, as they are not.
+    """
+    study, arm = test.ours.split("/")
+    folder = Path(assets) / "runs" / study
+    variants = [name for name in find_runs(folder) if f"{name}-".startswith(f"{arm}-")]
+    if not variants:
+        return {}
+    study = load_study(folder)
+    study = study[study.variant.isin(variants)].copy()
+    study["base"] = [read_json(run / "config.json").get("base_model_hash", "") for run in study.run]
+    one = study.groupby(["base", "seed", "learning_rate"], dropna=False)
+    study = study[study.rollouts == one.rollouts.transform("max")]
+    count, share = len(study), study[test.value].mean()
+    low, high = share_interval(int(study[test.value].sum()), count)
+    judged = "seen" if low > LITTLE else "leaning" if share > LITTLE else "not seen"
+    return {"rates": ", ".join(f"{rate:g}" for rate in sorted(set(study.learning_rate))), "seeds": count,
+            "ours": share, "gain": share, "low": low, "high": high,
+            "verdict": "too few seeds" if count < FEW else judged}  # fmt: skip
+
+
+def claims_table(assets):
+    """Every test of every claim -> DataFrame: number, claim, where, theirs, compared, measured, result, rates, seeds,
+    verdict, command.
+
+    `theirs`: what the paper reports; `compared`, `result`, `rates`: our two sides, in words.
+    """
+    rows = []
+    for number, claim in enumerate(PAPER["claims"], start=1):
+        for test in comparisons(claim):
+            found = outcome(assets, test)
+            rows.append({
+                "number": number, "claim": claim["text"], "where": claim["where"], "theirs": claim["theirs"],
+                "compared": _arms(test), "measured": MEASURED_BY[test.value], "result": result(test, found),
+                "rates": found["rates"], "seeds": found.get("seeds", 0), "verdict": found["verdict"],
+                "command": command(test),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def claims_lines(assets):
     """Every claim of the paper, what it reports and what our runs say -> lines of a Markdown table."""
+    rows, last = [], None
+    for row in claims_table(assets).itertuples():
+        said = ("", "") if row.number == last else (f"{row.number}. {row.claim} ({row.where})", row.theirs)
+        rows.append((*said, f"{row.compared}: {row.measured}", row.result, row.rates, row.verdict, row.command))
+        last = row.number
+    header = ("claim", "the paper", "compared here", "result", "learning rates", "verdict", "command")
+    return markdown_table(header, rows)
+
+
+def comparison_lines(assets, plan):
+    """What a study's own plan asks of its arms, and the verdicts -> lines of a Markdown table, or []."""
     rows = []
-    for number, claim in enumerate(PAPER["claims"], start=1):
-        said = f"{number}. {claim['text']} ({claim['where']})", claim["theirs"]
-        for test in comparisons(claim):
-            found = outcome(assets, test)
-            rows.append((*said, f"{_arms(test)}: {MEASURED_BY[test.value]}", _result(test, found), found["verdict"],
-                         _command(test)))  # fmt: skip
-            said = "", ""
-    return markdown_table(("claim", "the paper", "compared here", "result", "verdict", "command"), rows)
+    for test in plan_comparisons(plan):
+        found = outcome(assets, test)
+        about = f"claim {test.claim}" if test.claim else ""
+        rows.append((test.asks, about, f"{_arms(test)}: {MEASURED_BY[test.value]}", result(test, found),
+                     found["rates"], found["verdict"]))  # fmt: skip
+    header = ("asked", "of the paper", "compared", "result", "learning rates", "verdict")
+    return markdown_table(header, rows) if rows else []
+
+
+def theirs_left(name):
+    """The share of rows that the paper leaves hard in what STUDY/ARM stands for (T2, T3) -> number, or None."""
+    for table, arm in (("table2", name.partition("/")[2]), ("table3", name.removeprefix("paper-t3/"))):
+        if arm in PAPER[table]:
+            counts = PAPER[table][arm]
+            return (counts[-1] if isinstance(counts, list) else counts) / PAPER["table3"]["rows"]
+    return None
 
 
 def _arms(test):
     """Which arms a test compares."""
-    return " against ".join(f"`{name.partition('/')[2]}`" for name in (test.ours, test.theirs) if name)
+    return _against(f"`{name.partition('/')[2]}`" for name in (test.ours, test.theirs) if name)
 
 
-def _result(test, found):
+def result(test, found):
+    """The numbers of an `outcome` in words -> str."""
     if not found.get("seeds"):
         return ""
-    interval = "" if found["low"] != found["low"] else f" ({found['low']:+.3f} to {found['high']:+.3f})"
     if test.expects == "often":
         return f"{found['ours'] * found['seeds']:.0f} of {found['seeds']} runs"
-    gain = f"gain {found['gain']:+.3f}{interval}"
-    return f"{found['ours']:.3f} against {found['theirs']:.3f}, {gain}, {found['seeds']} seeds"
+    digits = ",.0f" if test.value == ROLLOUTS else ".3f"
+    low, high, gain = (format(found[name], f"+{digits}") for name in ("low", "high", "gain"))
+    interval = "" if found["low"] != found["low"] else f" ({low} to {high})"
+    ours, theirs = (format(found[name], digits) for name in ("ours", "theirs"))
+    return f"{ours} against {theirs}, gain {gain}{interval}, {found['seeds']} seeds"
 
 
-def _command(test):
+def command(test):
     """The commands that make a test's runs once more."""
     if test.ours.startswith(COUNTS):
         return "`python benchmarks/hard_rows.py --out out/hard_rows.json`"
     arms = {}
-    for study, _, arm in (name.partition("/") for name in (test.ours, test.theirs) if name):
+    for study, arm, *_ in (name.split("/") for name in (test.ours, test.theirs) if name):
         arms.setdefault(study, []).append(arm)
     if not all(map(has_plan, arms)):
         return "no plan yet"
-    again = "`python -m toolexpander_lite study {} --only {} --runs out/again`"
-    return ", ".join(again.format(study, ",".join(names)) for study, names in arms.items())
+    again = "`python -m toolexpander_lite study {} --only {} --runs " + AGAIN + "`"
+    return ", ".join(again.format(study, ",".join(dict.fromkeys(names))) for study, names in arms.items())
 
 
 def hard_rows_lines(folder):

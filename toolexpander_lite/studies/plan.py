@@ -25,7 +25,8 @@ BASELINES = ("exclude_hard", "rollouts_32", "difficulty_filter", "greso", "icl_s
 # What an arm may say, and what a plan may say for all its arms; the options go to the train command in this order.
 OPTIONS = ("learning_rate", "model", "steps", "eval_every", "eval_split")
 ARM_KEYS = {*OPTIONS, "recipe", "set", "seeds", "profile", "search", "rate_of", "base"} - {"model"}
-PLAN_KEYS = ARM_KEYS | {"title", "about", "main", "words", "arms", "bases", "base_folder", "rates", "name", "compare"}
+PLAN_KEYS = ARM_KEYS | {"title", "about", "words", "tests", "arms", "bases", "base_folder", "rates", "name", "compare"}
+TEST_KEYS = {"ours", "theirs", "value", "expects", "claim", "asks"}
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,9 @@ class Plan:
 
     Attributes:
         name: of the study and its folder: the file's own, without .toml.
-        title, about: heading and words of its table in docs/results.md; "" for a study that has none there.
-        main, words: a sentence and {arm: what it is} for a table of the main arms there; "" and {} without one.
+        title, about: heading and words of its page in docs/studies; without a title it has none.
+        words: {arm: what it is} of those that matter most.
+        tests: what its arms are compared for, dicts with `TEST_KEYS`, see `paper.Comparison`.
         arms: tuple of `Arm`.
         rates: learning rates as text, where each arm is run at each of them (a search).
         compare: [(field, title, [(value as text, study, variant), ...]), ...] of arms that differ in one field.
@@ -75,16 +77,16 @@ class Plan:
     name: str
     title: str
     about: str
-    main: str
     words: dict
+    tests: list
     arms: tuple
     rates: tuple
     compare: list
 
 
-def plan_names():
-    """Names of the kit's studies -> list of str; those whose plan is abandoned are not among them."""
-    return sorted(file.stem for file in PLANS.glob("*.toml"))
+def plan_names(abandoned=False):
+    """Names of the kit's studies -> list of str; with those whose plan is abandoned only if asked for."""
+    return sorted(file.stem for file in PLANS.glob("**/*.toml" if abandoned else "*.toml"))
 
 
 def has_plan(study):
@@ -141,8 +143,11 @@ def _plan(name, plan, folder):
         ])
         for part in plan.get("compare", [])
     ]  # fmt: skip
-    texts = (plan.get(key, "") for key in ("title", "about", "main"))
-    return Plan(name, *texts, plan.get("words", {}), tuple(arms), rates, compare)
+    tests = plan.get("tests", [])
+    for test in tests:
+        _refuse(set(test) - TEST_KEYS, "is no key of a test", TEST_KEYS)
+    texts = (plan.get(key, "") for key in ("title", "about"))
+    return Plan(name, *texts, plan.get("words", {}), tests, tuple(arms), rates, compare)
 
 
 def _arm(variant, name, values, plan, searches, folder):

@@ -1,4 +1,4 @@
-"""Rebuilds from the committed logs what README, docs/results.md and assets/ say; nothing in them is typed in.
+"""Rebuilds from the committed logs what README, docs/results.md, docs/studies and assets/ say; nothing is typed in.
 
 A function whose name ends in `_lines` gives Markdown lines, list items or a table; [] while there is nothing to tell.
 """
@@ -8,35 +8,36 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from ..base.runs import REPOSITORY, evaluations, find_runs, has_file, has_seeds, read_json, read_jsonl, read_log
+from ..base.collapse import collapse_mechanism
+from ..base.runs import REPOSITORY, evaluations, find_runs, has_file, load_study, read_json, read_jsonl, read_log
 from .front_page import plot_curves, plot_idea, verdicts_markdown
-from .paper import claims_lines, hard_rows_lines
-from .plan import read_plan
+from .notebooks import alt_text
+from .paper import claims_lines, comparison_lines, hard_rows_lines
+from .plan import chosen_rates, plan_names, read_plan
 from .scoreboard import scoreboard_lines
 from .statistics import arms_table, map_cells, map_table, study_table
-from .study_figures import KEY_SEEDS, docs_figures
-from .tables import runs_table
+from .study_figures import docs_figures
+from .tables import contents_table, leftovers_table, price_table, runs_table
 from .texts import TEXTS, markdown_table, say
 
-CHAPTERS = (  # studies with a table in docs/results.md; heading and words are in their plans
-    "paper-t3", "paper-roads", "nano-hard-sampling", "nano-map", "nano-examples", "nano-ablation", "nano-hard-first",
-    "nano-ablation-hard", "nano-ablation-long", "nano-sensitivity",
-)  # fmt: skip
 BEGIN, END = "<!-- results: made by `python -m toolexpander_lite report` -->", "<!-- end of results -->"
 
 
 def rebuild(repository=REPOSITORY):
-    """Rewrite README.md's results, docs/results.md, assets/runs.csv and assets/figures/*.png -> the files written."""
+    """Rewrite README.md's results, docs/results.md, docs/studies, assets/runs.csv, assets/figures -> files written."""
     repository = Path(repository)
     runs, figures = repository / "assets" / "runs", repository / "assets" / "figures"
-    figures.mkdir(exist_ok=True)
-    written = []
+    pages = repository / "docs" / "studies"
+    for folder in (figures, pages):
+        folder.mkdir(parents=True, exist_ok=True)
+    written, shown = [], {}
     with plt.rc_context({"figure.max_open_warning": 0}):  # each is closed below, once it is written
         drawn = docs_figures(runs)
-        drawn |= {"idea": plot_idea(), "three-curves": plot_curves(runs / "nano-ablation")}
-    for name, figure in drawn.items():
+        drawn[""] = {"idea": plot_idea(), "three-curves": plot_curves(runs / "nano-ablation")}
+    for study, name, figure in ((s, name, figure) for s, own in drawn.items() for name, figure in own.items()):
         figure.savefig(figures / f"{name}.png", dpi=110, metadata={"Software": None})
         plt.close(figure)
+        shown.setdefault(study, []).append((name, alt_text(figure)))
         written.append(figures / f"{name}.png")
     readme = repository / "README.md"
     text = readme.read_text(encoding="utf-8")
@@ -45,16 +46,40 @@ def rebuild(repository=REPOSITORY):
     table = repository / "assets" / "runs.csv"
     runs_table(runs).to_csv(table, index=False, lineterminator="\n")
     results = repository / "docs" / "results.md"
-    results.parent.mkdir(exist_ok=True)
     results.write_text(results_markdown(repository / "assets"), encoding="utf-8", newline="\n")
+    for plan in studies(runs):
+        written.append(pages / f"{plan.name}.md")
+        page = study_markdown(repository / "assets", plan, shown.get(plan.name, ()))
+        written[-1].write_text(page, encoding="utf-8", newline="\n")
     return [*written, readme, table, results]
 
 
+def studies(runs):
+    """Plans of the studies with a page -> [`Plan`], the paper's first."""
+    plans = [read_plan(name) for name in plan_names(abandoned=True)]
+    return sorted((p for p in plans if p.title and find_runs(runs / p.name)), key=lambda p: p.name[:4] != "pape")
+
+
+def study_markdown(assets, plan, figures):
+    """docs/studies/NAME.md: what the study is, its arms, its pictures, its comparisons, its command.
+
+    `figures`: (name, alt text) each.
+    """
+    folder, more = assets / "runs" / plan.name, MORE.get(plan.name, lambda folder: [])
+    lines = TABLES.get(plan.name)
+    if lines is None and plan.name.endswith("-search") and plan.rates:
+        lines = search_lines
+    elif lines is None:
+        lines = hard_rows_lines if "hard_rows_after" in load_study(folder) else arms_lines
+    return TEXTS.get_template("study.md.j2").render(
+        plan=plan, table="\n".join(lines(folder)), figures=figures, tests="\n".join(comparison_lines(assets, plan)),
+        more="\n".join([*collapsed_lines(folder), *more(folder)]).strip(),
+    )  # fmt: skip
+
+
 def results_markdown(assets):
-    """docs/results.md: every arm of every study with a table of its own, the real model, the benchmarks."""
+    """docs/results.md: the paper's claims, all studies with a page of their own, the real model, the benchmarks."""
     runs, benchmarks = Path(assets) / "runs", Path(assets) / "benchmarks"
-    plans = [plan for plan in map(read_plan, CHAPTERS) if find_runs(runs / plan.name)]
-    main = [plan for plan in plans if plan.words and has_seeds(runs / plan.name, plan.words, KEY_SEEDS)]
     real = [
         warm_start_line(runs / "smol-cpu-arms"), *first_runs_lines(runs / "smol"),
         *demonstration_lines(runs / "smol-cpu-arms"), *reading_lines(benchmarks),
@@ -62,15 +87,13 @@ def results_markdown(assets):
         resume_line(benchmarks), *precision_lines(benchmarks), *speed_lines(benchmarks),
     ]  # fmt: skip
     return TEXTS.get_template("results.md.j2").render(
-        claims="\n".join(claims_lines(assets)), main=[(plan, main_table(plan, runs / plan.name)) for plan in main],
-        map=map_sentence(runs / "nano-map"), baseline=baseline_table(runs / "nano-baseline"), real=real,
-        chapters=[(plan, "\n".join(TABLES.get(plan.name, arms_lines)(runs / plan.name))) for plan in plans],
-        equal_rewards=equal_rewards_lines(benchmarks, runs),
+        claims="\n".join(claims_lines(assets)), real=real,
+        studies=[(plan, [len(seeds) for seeds in find_runs(runs / plan.name).values()]) for plan in studies(runs)],
     )  # fmt: skip
 
 
-def baseline_table(folder):
-    """Vanilla GRPO at each rate and length, what failed in how many seeds -> Markdown."""
+def baseline_lines(folder):
+    """Vanilla GRPO at each rate and length, what failed in how many seeds -> lines of a Markdown table."""
     header = ("variant", "steps", "rollouts", "easy (worst seed)", "hard (best seed)",
               "hard, one demonstration (worst seed)", "stalled", "collapsed", "demonstrations lost")  # fmt: skip
     rows = [
@@ -79,20 +102,7 @@ def baseline_table(folder):
          *(f"{count} of {row.seeds}" for count in (row.stalled, row.collapsed, row.lost)))
         for row in study_table(folder).itertuples()
     ]  # fmt: skip
-    return "\n".join(markdown_table(header, rows))
-
-
-def main_table(plan, folder):
-    """The arms of a study that matter most, in words -> Markdown."""
-    arms = arms_table(folder).set_index("variant").to_dict("index")
-    header = ("arm", "in words", "seeds", "hard families at the end (95 % interval)", "seeds at 0.95",
-              "median rollouts to 0.9 (of the seeds that got there, if not all)")  # fmt: skip
-    rows = [
-        (f"`{name}`", meaning, row["seeds"], f"{row['hard']:.2f} ({row['low']:.2f}-{row['high']:.2f})",
-         f"{row['solved']} of {row['seeds']}", time_to(row))
-        for name, meaning in plan.words.items() for row in [arms[name]]
-    ]  # fmt: skip
-    return "\n".join(markdown_table(header, rows))
+    return markdown_table(header, rows)
 
 
 def time_to(row):
@@ -105,18 +115,20 @@ def time_to(row):
 
 def arms_lines(folder):
     """The arms of a study as a Markdown table, best first."""
-    table = arms_table(folder)
+    table, words = arms_table(folder), read_plan(folder.name).words
     invited = bool(table.uninvited.notna().any())
-    header = ("arm", "seeds", "learning rate", "rollouts", "hard, mean (95 % interval)", "worst seed", "seeds at 0.95",
-              "rollouts to 0.9", "easy", "hard, one demonstration", *["hard, not invited"] * invited)  # fmt: skip
+    header = ("arm", *["in words"] * bool(words), "seeds", "learning rate", "rollouts", "hard, mean (95 % interval)",
+              "worst seed", "seeds at 0.95", "rollouts to 0.9", "stalled", "collapsed", "easy",
+              "hard, one demonstration", *["hard, not invited"] * invited)  # fmt: skip
     rows = []
     for row in table.to_dict("records"):
         uninvited = "" if pd.isna(row["uninvited"]) else f"{row['uninvited']:.2f}"
         interval = f"{row['low']:.2f}-{row['high']:.2f}" if row["seeds"] > 1 else "one seed"
         rows.append((
-            f"`{row['variant']}`", row["seeds"], f"{row['learning_rate']:.0e}", f"{row['rollouts']:,}",
-            f"{row['hard']:.2f} ({interval})", f"{row['worst']:.2f}", row["solved"], time_to(row),
-            f"{row['easy']:.2f}", f"{row['few_shot']:.2f}", *[uninvited] * invited,
+            f"`{row['variant']}`", *[words.get(row["variant"], "")] * bool(words), row["seeds"],
+            f"{row['learning_rate']:.0e}", f"{row['rollouts']:,}", f"{row['hard']:.2f} ({interval})",
+            f"{row['worst']:.2f}", row["solved"], time_to(row), row["stalled"], row["collapsed"], f"{row['easy']:.2f}",
+            f"{row['few_shot']:.2f}", *[uninvited] * invited,
         ))  # fmt: skip
     return markdown_table(header, rows)
 
@@ -140,10 +152,57 @@ def map_lines(folder):
     return markdown_table(("base", "zero-shot", "with one demonstration", "lucky successes to expect", *recipes), rows)
 
 
+def search_lines(folder):
+    """A search of learning rates -> lines of a Markdown table, an arm per row, the chosen rate in bold."""
+    plan, study = read_plan(folder.name), load_study(folder)
+    chosen = chosen_rates(folder, plan)
+    arms, rates = study.variant.str.rsplit("-lr", n=1).str[0], sorted(set(study.learning_rate))
+    rows = []
+    for arm, runs in study.groupby(arms):
+        cells = []
+        for rate in rates:
+            found = runs[runs.learning_rate == rate].zero_shot
+            bold = "**" * (f"{rate:g}" == chosen.get(arm))
+            cells.append(f"{bold}{found.mean():.3f}{bold} ({len(found)})" if len(found) else "")
+        rows.append((f"`{arm}`", *cells))
+    return markdown_table(("arm; accuracy on validation questions (seeds)", *(f"{rate:g}" for rate in rates)), rows)
+
+
+def collapsed_lines(folder):
+    """What the collapsed runs of a study fail of -> Markdown list items."""
+    study = load_study(folder)
+    failed = [(run, *collapse_mechanism(run)) for run in study.run[study.collapsed.eq(True)]]
+    return [f"- `{run.parent.name}`, {run.name}, collapsed: `{reason}` in {rise:.0%} more answers than at its peak"
+            for run, reason, rise in failed]  # fmt: skip
+
+
+def frame_lines(table):
+    """A DataFrame as lines of a Markdown table below an empty line: two decimals, none from ten on."""
+
+    def show(value):
+        if not isinstance(value, float):
+            return str(value)
+        return "" if value != value else f"{value:,.0f}" if value >= 10 else f"{value:.2f}"
+
+    return ["", *markdown_table(table.columns, [[show(cell) for cell in row] for row in table.itertuples(index=False)])]
+
+
+def leftovers_lines(folder):
+    """What else is left by the runs whose settings nano-sensitivity compares, means over seeds -> Markdown lines."""
+    table = leftovers_table(folder.name, folder.parent)
+    means = table.drop(columns="seed").groupby(["field", "value"], sort=False).mean().reset_index()
+    return frame_lines(means)
+
+
+def examples_and_price_lines(folder):
+    """What arms spend until 0.9 on the hard families, and the examples at the end of those that write any -> lines."""
+    runs = find_runs(folder)
+    contents = contents_table(runs)
+    return [*frame_lines(price_table(runs)), *frame_lines(contents[contents["seeds that write"] > 0])]
+
+
 def map_sentence(folder):
-    """What the map says, as a Markdown list item; "" before its first run."""
-    if not find_runs(folder):
-        return ""
+    """What the map says, as a Markdown list item."""
     cells = map_cells(map_table(folder))
     seeds = " to ".join(dict.fromkeys((str(cells.seeds.min()), str(cells.seeds.max()))))
     solved = {recipe: (cells[recipe] >= 0.9).sum() for recipe in ("grpo", "hard_sampling")}
@@ -181,7 +240,13 @@ def demonstration_lines(folder):
     return [say("demonstrations", folder.name, len(runs), *shares)]
 
 
-TABLES = {"nano-map": map_lines, "paper-t3": hard_rows_lines, "paper-roads": hard_rows_lines}  # instead of `arms_lines`
+TABLES = {"nano-map": map_lines, "nano-baseline": baseline_lines, "nano-rare-search": arms_lines}
+MORE = {  # below the tables of a study
+    "nano-map": lambda folder: [map_sentence(folder)], "nano-sensitivity": leftovers_lines,
+    "nano-hard-sampling": lambda folder: frame_lines(price_table(find_runs(folder))),
+    "nano-ablation": examples_and_price_lines, "nano-ablation-hard": examples_and_price_lines,
+    "nano-ablation-long-silent": lambda folder: equal_rewards_lines(folder.parents[1] / "benchmarks", folder.parent),
+}  # fmt: skip
 
 
 def equal_rewards_lines(benchmarks, runs):

@@ -1,7 +1,6 @@
 """Make the runs of a study that are not there yet, or all of them once more in another folder.
 
-`run_study` goes on where an interrupted study stopped; `study_plan` lists every run with its command, `study_status`
-what is there and what it would take. `reproduce_command` is the command of one run on record, with a new place for it.
+`run_study` goes on where an interrupted study stopped; `study_plan` lists every run with its command.
 """
 
 import os
@@ -15,8 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..base.errors import RunError, SettingsError
-from ..base.runs import REPOSITORY, find_runs, has_file, load_study, read_json
-from ..training.profiles import get_profile
+from ..base.runs import REPOSITORY, has_file, read_json
 from .plan import RUNS, read_plan
 
 # One thread a run. And glibc keeps freed memory, instead of handing each large tensor back and faulting it in again,
@@ -55,45 +53,6 @@ def study_plan(study, only="", runs=RUNS):
             rows.append({"variant": arm.variant, "seed": seed, "arm": arm, "words": words, "complete": complete,
                          "command": command})  # fmt: skip
     return pd.DataFrame(rows, columns=["variant", "seed", "arm", "words", "complete", "command"])
-
-
-def study_status(names, runs=RUNS):
-    """How far each study is -> DataFrame: study, arms, planned, there (numbers of runs), hours_there, hours_to_run.
-
-    Hours are training seconds / 3600 of one process with one thread, on the machine that made the runs. `hours_to_run`
-    is an estimate: the missing runs' steps at the study's own seconds per step, or at those of `nano-hard-sampling`
-    while it has none; NaN where neither has a run.
-    """
-    folder, rows = REPOSITORY / runs, []
-    for name in names:
-        plan, name = study_plan(name, runs=runs), Path(name).stem
-        own, like = (load_study(folder / n) if find_runs(folder / n) else None for n in (name, "nano-hard-sampling"))
-        timed = own if own is not None else like
-        per_step = float("nan") if timed is None else (timed.seconds / timed.steps).mean()
-        missing = sum(arm.options.get("--steps", get_profile(arm.profile).steps) for arm in plan.arm[~plan.complete])
-        rows.append({
-            "study": name, "arms": plan.variant.nunique(), "planned": len(plan), "there": int(plan.complete.sum()),
-            "hours_there": 0.0 if own is None else own.seconds.sum() / 3600, "hours_to_run": missing * per_step / 3600,
-        })  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def reproduce_command(folder, variant, out="out/again"):
-    """The command that made a variant's first run, as its config.json has it, but writing below `out` -> str.
-
-    Other seeds differ in --seed and in the end of --out. `folder`: of the study.
-
-    Raises:
-        RunError: the variant has no complete run there.
-    """
-    variants = find_runs(folder)
-    if variant not in variants:
-        raise RunError(f"no complete run of {variant!r} below {folder}; it has {', '.join(variants) or 'no runs'}")
-    run = variants[variant][0]
-    words = shlex.split(read_json(run / "config.json")["command"])
-    words = [word for word in words if word != "--resume"]  # of a run that was cut; the new one starts afresh
-    words[words.index("--out") + 1] = "/".join([str(out), *run.parts[-3:]])
-    return shlex.join(words)
 
 
 def run_study(study, workers=1, only="", progress=print, runs=RUNS):

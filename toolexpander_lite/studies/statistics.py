@@ -64,7 +64,7 @@ def _value(row, value):
         return at_the_end(row.run, value)
     if value not in (HARD_LEFT, HARD_RISES):
         return getattr(row, value, np.nan)
-    rows = read_json(row.run / "config.json")["train_samples"]
+    rows = getattr(row, "train_rows", None) or read_json(row.run / "config.json")["train_samples"]
     if value == HARD_LEFT:
         return getattr(row, "hard_rows_after", np.nan) / rows
     return np.diff(hard_counts(row.run)).clip(min=0).mean() / rows
@@ -83,7 +83,7 @@ def verdict(differences, ours, theirs, expects="gain"):
 
     Args:
         differences: one per seed, above 0 where they speak for the part.
-        ours, theirs: the means of the two sides, as shares of what is possible.
+        ours, theirs: the means of the two sides, as shares of what is possible; None where nothing bounds them.
         expects: "gain"; "little" for a claim of hardly any difference: there "above 0" reads "nearer than `LITTLE` to
             0", and "below 0" reads "farther away"; "no gain": "less than `LITTLE` above 0", and "more".
     """
@@ -92,7 +92,7 @@ def verdict(differences, ours, theirs, expects="gain"):
         return "not run yet"
     if len(differences) < FEW:
         return "too few seeds"
-    if max(ours, theirs) <= EDGE or min(ours, theirs) >= 1 - EDGE:
+    if ours is not None and (max(ours, theirs) <= EDGE or min(ours, theirs) >= 1 - EDGE):
         return "could not be tested here"
     low, high = bootstrap_interval(differences)
     pro, contra, speaks_for, speaks_against = differences > 0, differences < 0, low > 0, high < 0
@@ -109,19 +109,21 @@ def verdict(differences, ours, theirs, expects="gain"):
     return ("seen" if sure else "leaning") if speaks_for else ("reversed" if sure else "leaning against")
 
 
-def compare(ours, theirs, fewer=False, expects="gain", most=(1.0, 1.0)):
+def compare(ours, theirs, fewer=False, expects="gain", most=(1.0, 1.0), floor=0.0):
     """Two sides, {seed: value} each -> a row of `effects_table` without its variant; seeds of one side do not count.
 
-    `fewer`: less is better; `most`: what would be all of it, of each side; `expects`: see `verdict`.
+    `fewer`: less is better; `most`: what would be all of it, of each side; `floor`: what always remains, None: there is
+    neither floor nor ceiling; `expects`: see `verdict`.
     """
     common = sorted(set(ours) & set(theirs))
     sides = [np.array([side[seed] for seed in common], float) for side in (ours, theirs)]
     differences = sides[1] - sides[0] if fewer else sides[0] - sides[1]
     one, other = (float(side.mean()) if common else np.nan for side in sides)
     low, high = bootstrap_interval(differences)
+    shares = (None, None) if floor is None else ((one - floor) / most[0], (other - floor) / most[1])
     return {
         "seeds": len(common), "ours": one, "theirs": other, "gain": float(differences.mean()) if common else np.nan,
-        "low": low, "high": high, "verdict": verdict(differences, one / most[0], other / most[1], expects),
+        "low": low, "high": high, "verdict": verdict(differences, *shares, expects),
         "differences": tuple(differences.tolist()),
     }  # fmt: skip
 
@@ -158,36 +160,14 @@ def effects_table(folder, baseline, variants=None, value="zero_shot_hard", expec
     return table.sort_values("gain", ascending=False, kind="stable").reset_index(drop=True)
 
 
-def effects_with_costs(folder, panels):
-    """The rows of forest plots, each with its price -> DataFrame.
-
-    Columns: arm, against; seeds, ours, theirs, gain, low, high, verdict, see `effects_table`; tokens, what a run of the
-    arm spends on prompts and answers, as a multiple of the other side's, means over the seeds both have. A baseline or
-    variant without runs is left out.
-
-    `panels`: (baseline, [variant, ...]) each.
-    """
-    study, rows = load_study(folder), []
-    spent = (study.prompt_tokens + study.completion_tokens).groupby([study.variant, study.seed]).first()
-    for baseline, variants in panels:
-        table = effects_table(folder, baseline, variants) if baseline in spent.index else pd.DataFrame()
-        for row in table.itertuples(index=False):
-            both = pd.concat([spent[row.variant], spent[baseline]], axis=1, join="inner").mean()
-            rows.append({
-                "arm": row.variant, "against": baseline, **row._asdict(), "tokens": both.iloc[0] / both.iloc[1],
-            })  # fmt: skip
-    columns = ["arm", "against", "seeds", "ours", "theirs", "gain", "low", "high", "verdict", "tokens"]
-    return pd.DataFrame(rows, columns=columns)
-
-
 def arms_table(folder, baseline="grpo"):
     """One row per variant of a study of arms, best first -> DataFrame.
 
     `hard` is the mean of the seeds' last zero-shot accuracies on the hard families, `low` and `high` its 95 % bootstrap
     interval, `worst` the worst seed, `solved` the number of seeds at 0.95 or more. `to_0.9` is the median of the
     rollouts until 0.9 over the `reached` seeds that got there. `uninvited`: the hard families without the invitation
-    that the arm trains with (NaN if it has none). `gain` (with `gain_low`, `gain_high`) is the mean paired
-    difference to the baseline, seed by seed. Costs are means over seeds.
+    that the arm trains with (NaN if it has none). `stalled`, `collapsed`: numbers of seeds. `gain` (with `gain_low`,
+    `gain_high`) is the mean paired difference to the baseline, seed by seed. Costs are means over seeds.
     """
     study = load_study(folder)
     base = study[study.variant == baseline].set_index("seed")["zero_shot_hard"].to_dict()
@@ -208,7 +188,8 @@ def arms_table(folder, baseline="grpo"):
             "easy": runs.zero_shot_easy.mean(), "hard": runs.zero_shot_hard.mean(), "low": low, "high": high,
             "worst": runs.zero_shot_hard.min(), "solved": int((runs.zero_shot_hard >= 0.95).sum()),
             "few_shot": sum(few_shot) / len(few_shot), "to_0.9": pd.Series(reached, dtype=float).median(),
-            "reached": len(reached), "uninvited": pd.Series(uninvited, dtype=float).mean(),
+            "reached": len(reached), "stalled": int(runs.stalled.sum()),
+            "collapsed": int(runs.collapsed.sum()), "uninvited": pd.Series(uninvited, dtype=float).mean(),
             "gain": gain, "gain_low": gain_low, "gain_high": gain_high,
         })  # fmt: skip
     return pd.DataFrame(rows).sort_values(["hard", "variant"], ascending=[False, True]).reset_index(drop=True)
@@ -237,31 +218,6 @@ def study_table(folder):
         .sort_values(["steps", "learning_rate"])
         .reset_index()
     )  # fmt: skip
-
-
-def endings_table(folder, window=20):
-    """How the runs of each variant ended -> DataFrame: what failed, and what the last steps looked like.
-
-    Columns: variant, learning_rate, steps, seeds; stalled, collapsed (see `runs`), lost (the same rule for accuracy
-    with one demonstration): numbers of seeds; entropy (nats per token), format, length (tokens) and uniform (share of
-    groups that are all right or all wrong; a bonus or the KL term may still move them): means over the last `window`
-    batches and the seeds.
-    """
-    rows = []
-    for (variant, rate, steps), runs in load_study(folder).groupby(["variant", "learning_rate", "steps"]):
-        logs = [read_log(run) for run in runs["run"]]
-        few_shot = [[e["few_shot_hard"] for _, e in evaluations(log) if "few_shot_hard" in e] for log in logs]
-        # A batch's second update logs nothing of its rollouts.
-        last = pd.concat([pd.DataFrame([r for r in log if "format_rate" in r][-window:]) for log in logs])
-        rows.append({
-            "variant": variant, "learning_rate": rate, "steps": steps, "seeds": len(runs),
-            "stalled": int(runs.stalled.sum()), "collapsed": int(runs.collapsed.sum()),
-            "lost": sum(has_collapsed(scores) for scores in few_shot if scores),
-            "entropy": last["entropy"].mean(), "format": last["format_rate"].mean(),
-            "length": last["completions/mean_length"].mean(),
-            "uniform": (last["groups/all_fail"] + last["groups/all_pass"]).mean(),
-        })  # fmt: skip
-    return pd.DataFrame(rows)
 
 
 def map_table(folder):

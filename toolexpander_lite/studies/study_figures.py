@@ -7,67 +7,122 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.lines import Line2D
 
 from ..base.intervals import bootstrap_interval
 from ..base.runs import find_runs, has_seeds, load_study, read_log, rollouts_to
-from .plan import IDEAS, chosen_rates, read_plan, search_table
-from .run_figures import curve, draw_curves, plot_groups, plot_seeds
-from .statistics import EDGE, map_cells, map_table, sensitivity_table
+from .paper import MEASURED_BY, arm_runs, comparisons, theirs_left
+from .plan import IDEAS, chosen_rates, plan_names, read_plan, search_table
+from .run_figures import COLOURS, curve, draw_curves, plot_groups, plot_seeds
+from .statistics import EDGE, HARD_LEFT, HARD_RISES, hard_counts, map_cells, map_table, seed_values, sensitivity_table
 
 VERDICT_COLOURS = {
     "seen": "#2a8c4a", "leaning": "#8fce9f", "not seen": "#777777", "leaning against": "#e7a3a5", "reversed": "#c44e52",
     "could not be tested here": "#bbbbbb", "too few seeds": "#bbbbbb",
-}  # fmt: skip
-# A verdict on a difference without taking sides: in a picture of parts taken away, a part that helps lies below 0.
-IN_WORDS = {
-    "seen": "above 0", "leaning": "above 0, not surely", "not seen": "0 not ruled out",
-    "leaning against": "below 0, not surely", "reversed": "below 0",
 }  # fmt: skip
 # The arms of the first picture: baselines that move, some that do not, hard sampling with and without its parts.
 ARMS = (
     "grpo", "rollouts_32", "exclude_hard", "difficulty_filter", "greso", "icl_seeding", "lr_decay", "hint",
     "hard_sampling", "hard_sampling_decay", "hard_sampling-kl0.01", "hard_sampling-kl0", "hard_sampling-kl0-no-retest",
 )  # fmt: skip
+OVER_TIME = (HARD_RISES, "collapsed")  # drawn as they went in `plot_claim`
 KEY_SEEDS = 5  # a picture or a table of the docs waits until each of its arms has so many
 
 
-def plot_arms(table, value, title):
-    """Every seed a dot, the mean a bar with its 95 % bootstrap interval; one line per arm, best on top.
+def plot_arms(table, value, title, xlabel="accuracy"):
+    """Every seed a dot, the mean a bar with its 95 % bootstrap interval; one line per arm, the highest on top.
 
     `table`: DataFrame with columns "variant" and `value`, one row per run.
     """
-    order = table.groupby("variant")[value].mean().sort_values(kind="stable").index
+    order = table.groupby("variant")[value].mean().sort_values(ascending=False, kind="stable").index
     figure, axis = plt.subplots(figsize=(8.5, 0.34 * len(order) + 1.2))
-    for place, variant in enumerate(order):
-        values = table[table.variant == variant][value].to_numpy(float)
+    draw_arms(axis, {f"{v} ({(table.variant == v).sum()} seeds)": table[table.variant == v][value] for v in order})
+    figure.suptitle(title, fontsize=11)
+    axis.set(xlabel=xlabel, xlim=(-0.03, 1.03))
+    figure.tight_layout()
+    return figure
+
+
+def draw_arms(axis, arms, marks=()):
+    """{label: values, one per seed} on a matplotlib axis, the first on top. `marks`: {label: value} of diamonds."""
+    for place, (label, values) in enumerate(arms.items()):
+        values = np.asarray(values, float)
         low, high = bootstrap_interval(values)
         axis.plot([low, high], [place, place], color="#4c72b0", linewidth=6, alpha=0.35, solid_capstyle="butt")
         axis.plot([values.mean()] * 2, [place - 0.32, place + 0.32], color="#4c72b0", linewidth=2.5)
         jitter = np.linspace(-0.22, 0.22, len(values)) if len(values) > 1 else [0]
-        axis.plot(values, place + np.array(jitter), "o", color="#222222", markersize=3.5, alpha=0.7)
-    axis.set_yticks(range(len(order)), [f"{v} ({(table.variant == v).sum()} seeds)" for v in order], fontsize=9)
-    figure.suptitle(title, fontsize=11)
-    axis.set_xlabel("accuracy")
-    axis.set_xlim(-0.03, 1.03)
+        axis.plot(values, place - np.array(jitter), "o", color="#222222", markersize=3.5, alpha=0.7)
+        if label in marks:
+            axis.plot(marks[label], place, "D", markersize=8, color="#dd8452", markerfacecolor="none",
+                      label=None if label != next(iter(marks)) else "the paper")  # fmt: skip
+    axis.set_yticks(range(len(arms)), arms, fontsize=9)
+    axis.set_ylim(len(arms) - 0.5, -0.5)
     axis.grid(axis="x", alpha=0.25)
+
+
+def plot_claim(assets, claim):
+    """The runs that test a claim of the paper -> figure, a panel per measure; None without runs.
+
+    A line per arm, a dot per seed, a bar at the mean with its 95 % interval; diamonds are the paper's. For the swing of
+    the hard count that count is drawn scan by scan, for collapse the accuracy over training.
+
+    `claim`: an entry of `PAPER["claims"]`.
+    """
+    panels = {}
+    for test in comparisons(claim):
+        for name in filter(None, (test.ours, test.theirs)):
+            if (runs := arm_runs(Path(assets), name)) is not None:
+                panels.setdefault(test.value, {})[name] = runs
+    if not panels:
+        return None
+    heights = [2.4 if value in OVER_TIME else 0.3 * len(arms) + 0.5 for value, arms in panels.items()]
+    figure, axes = plt.subplots(len(panels), 1, figsize=(8.5, sum(heights) + 0.5 * len(panels)), squeeze=False,
+                                height_ratios=heights)  # fmt: skip
+    for axis, (value, arms) in zip(axes.flat, panels.items()):
+        if value == HARD_RISES:
+            _draw_scans(axis, arms)
+        elif value == "collapsed":
+            draw_curves(axis, {_short(name): list(runs.run) for name, runs in arms.items()}, "eval/zero_shot",
+                        "rollouts", title=" ")  # fmt: skip
+            axis.set(ylabel="held-out accuracy", ylim=(-0.03, 1.03))
+        else:
+            found = {name: list(seed_values(runs, value).values()) for name, runs in arms.items()}
+            labels = {name: f"{_short(name)}{_rate(runs)} ({len(found[name])})" for name, runs in arms.items()}
+            theirs = {labels[name]: theirs_left(name) for name in arms if value == HARD_LEFT and theirs_left(name)}
+            draw_arms(axis, {labels[name]: values for name, values in found.items()}, theirs)
+            axis.set_xlabel(f"{MEASURED_BY[value]}{', share of all' * (value == HARD_LEFT)}")
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    figure.suptitle(claim["where"], fontsize=10)
     figure.tight_layout()
     return figure
 
 
-def plot_race(runs, accuracy=0.9):
+def _draw_scans(axis, arms):
+    """Hard rows in each scan: thin lines for seeds, thick ones for the mean of an arm."""
+    for colour, (name, runs) in zip(COLOURS, arms.items()):
+        counts = [hard_counts(run) for run in runs.run]
+        for seed in counts:
+            axis.plot(seed, color=colour, alpha=0.25, linewidth=0.8)
+        axis.plot(np.mean(counts, 0), "o-", color=colour, linewidth=2, markersize=4,
+                  label=f"{_short(name)} ({len(counts)} seeds)")  # fmt: skip
+    axis.set(xlabel="scan", ylabel="hard rows", yscale="log")
+    axis.grid(alpha=0.25)
+
+
+def _short(name):
+    """STUDY/ARM without the study and what all arms share."""
+    return name.partition("/")[2].replace("paper_", "").replace("nano-", "").replace("/hard_", ": ")
+
+
+def _rate(runs):
+    return f", rate {runs.learning_rate.iloc[0]:g}" if "learning_rate" in runs else ""
+
+
+def draw_race(axis, runs, accuracy=0.9):
     """Who gets there first? Rollouts until `accuracy` on the hard families, a dot per seed; a cross: never.
 
     Dots that would lie on one another are set apart upwards.
     """
-    figure, axis = plt.subplots(figsize=(8.5, 0.42 * len(runs) + 1))
-    draw_race(axis, runs, accuracy)
-    figure.tight_layout()
-    return figure
-
-
-def draw_race(axis, runs, accuracy=0.9):
-    """`plot_race` on a matplotlib axis."""
     spent = {label: [rollouts_to(run, accuracy) for run in folders] for label, folders in runs.items()}
     most = max(read_log(run)[-1]["rollouts"] for folders in runs.values() for run in folders)
     for place, seeds in enumerate(reversed(spent.values())):
@@ -87,48 +142,6 @@ def draw_race(axis, runs, accuracy=0.9):
 def _spread(count):
     """Where `count` equal marks go above and below the middle of their row; a single one stays there."""
     return np.linspace(-0.35, 0.35, count) if count > 1 else np.zeros(count)
-
-
-def plot_effects(tables, xlabel="paired difference in hard-family accuracy, held out"):
-    """Forest plot: every seed's difference a small dot, their mean a large one, the 95 % interval a bar.
-
-    `tables`: {title: table of `effects_table`}, a panel each. The colour is the verdict, in the words of `IN_WORDS`; a
-    hollow mean has none.
-    """
-    heights = [max(1, len(table)) for table in tables.values()]
-    figure, axes = plt.subplots(
-        len(tables), 1, figsize=(8.5, 0.36 * sum(heights) + 1.1 * len(tables) + 0.4), squeeze=False, sharex=True,
-        height_ratios=heights,
-    )  # fmt: skip
-    shown = set()
-    for axis, (title, table) in zip(axes[:, 0], tables.items()):
-        places = np.arange(len(table))[::-1]
-        for place, row in zip(places, table.itertuples()):
-            colour = VERDICT_COLOURS[row.verdict]
-            shown.add(row.verdict)
-            axis.axhline(place - 0.5, color="#eeeeee", linewidth=0.8, zorder=0)
-            axis.plot([row.low, row.high], [place, place], color=colour, linewidth=7, alpha=0.4, solid_capstyle="butt")
-            axis.plot(row.gain, place, "o", color=colour, markersize=8, markerfacecolor=_fill(row.verdict))
-            spread = place + (np.linspace(-0.25, 0.25, row.seeds) if row.seeds > 1 else np.zeros(1))
-            axis.plot(row.differences, spread, ".", color="#222222", markersize=4)
-        axis.axvline(0, color="black", linewidth=0.8)
-        axis.set_yticks(places, [f"{r.variant} ({r.seeds})" for r in table.itertuples()], fontsize=8)
-        axis.set_ylim(-0.7, max(1, len(table)) - 0.3)
-        axis.set_title(title, fontsize=10, loc="left")
-        axis.grid(axis="x", alpha=0.25)
-    axes[-1, 0].set_xlabel(xlabel)
-    handles = [
-        Line2D([], [], marker="o", linestyle="", color=VERDICT_COLOURS[name], markerfacecolor=_fill(name),
-               label=IN_WORDS.get(name, name))
-        for name in VERDICT_COLOURS if name in shown
-    ]  # fmt: skip
-    figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False, fontsize=8)
-    figure.tight_layout(rect=(0, (0.25 + 0.2 * (len(handles) > 4)) / figure.get_figheight(), 1, 1))
-    return figure
-
-
-def _fill(found):
-    return "white" if found in ("too few seeds", "could not be tested here") else VERDICT_COLOURS[found]
 
 
 def plot_panels(runs, baseline, x="rollouts", columns=3):
@@ -268,48 +281,74 @@ def plot_search(folder):
 
 
 def assumption_figures(runs):
-    """One small figure per assumption that has runs -> {name: matplotlib figure}, for the README.
+    """{study: {name: matplotlib figure}}, one figure per assumption that has runs, and per search of learning rates.
 
-    Names: `assumption-<field>` from `nano-hard-sampling`, `assumption-set-<field>` from `nano-sensitivity`, and
-    `assumption-learning_rate` and `assumption-ablation-learning_rate` from the two learning rate searches. {} without
-    runs.
+    Names: `assumption-<field>` from `nano-hard-sampling`, `assumption-set-<field>` from `nano-sensitivity`.
     """
-    figures = {}
-    prefixes = {"nano-hard-sampling": "assumption", "nano-sensitivity": "assumption-set"}
+    figures, prefixes = {}, {"nano-hard-sampling": "assumption", "nano-sensitivity": "assumption-set"}
     for (study, field), part in sensitivity_table(runs).groupby(["study", "field"], sort=False):
-        figures[f"{prefixes[study]}-{field}"] = plot_sensitivity(part)
-    for prefix, study in (("assumption", "nano-lr-search"), ("assumption-ablation", "nano-ablation-search")):
-        folder = Path(runs) / study
-        if find_runs(folder) and len(search_table(folder)):
-            figures[f"{prefix}-learning_rate"] = plot_search(folder)
+        figures.setdefault(study, {})[f"{prefixes[study]}-{field}"] = plot_sensitivity(part)
+    prefixes = {"nano-lr-search": "assumption", "nano-ablation-search": "assumption-ablation"}
+    for name in plan_names():
+        folder = Path(runs) / name
+        if name.endswith("-search") and read_plan(name).rates and find_runs(folder) and len(search_table(folder)):
+            figures[name] = {f"{prefixes.get(name, name)}-learning_rate": plot_search(folder)}
     return figures
 
 
 def docs_figures(runs):
-    """{name: matplotlib figure}; those of studies without runs are left out."""
-    runs = Path(runs)
-    figures = assumption_figures(runs)
-    baseline = find_runs(runs / "nano-baseline")["grpo-lr1e-3-600steps"]
-    figures["readme-accuracy"] = plot_stall(baseline)
-    figures["readme-groups"] = plot_groups({"vanilla GRPO": baseline})
-    arms = find_runs(runs / "nano-hard-sampling")
-    figures["readme-hard-sampling"] = plot_panels({name: arms[name] for name in ARMS}, "grpo")
-    if find_runs(runs / "nano-map"):
-        figures["readme-map"] = plot_map(map_table(runs / "nano-map"))
-    rules = {
-        name: find_runs(runs / "nano-examples")[f"nano-rare-{name}"]
-        for name in ("invitation", "exemplify_unscaled", "exemplify_gated", "exemplify")
-    }
-    panels = {
-        "examples/rate": "rollouts with an\nexample of their own",
-        "eval/zero_shot_hard": "hard families,\nheld out",
-    }
-    figures["readme-examples"] = plot_seeds(rules, panels, window=5)
-    bases = {runs / "nano-ablation": "nano-invited", runs / "nano-ablation-hard": "a harder policy"}
-    bases = {folder: title for folder, title in bases.items() if has_seeds(folder, IDEAS, KEY_SEEDS)}
-    if bases:
-        figures["readme-together"] = plot_together(bases)
+    """{study: {name: matplotlib figure}} for docs/: assumptions, the nano world, `study-<name>` for what has none."""
+    runs, figures = Path(runs), assumption_figures(runs)
+    for name in plan_names(abandoned=True):
+        drawn = figures.setdefault(name, {})
+        if name in NANO_WORLD and find_runs(runs / name):
+            drawn |= NANO_WORLD[name](runs / name)
+        elif not drawn and find_runs(runs / name):
+            drawn[f"study-{name}"] = plot_ends(runs / name)
     return figures
+
+
+def plot_ends(folder):
+    """Where the arms of a study end: rows left hard if it scans, else accuracy on the hard families, or on all."""
+    study = load_study(folder)
+    scans = "hard_rows_after" in study
+    value = HARD_LEFT if scans else "zero_shot_hard" if "zero_shot_hard" in study else "zero_shot"
+    table = study.assign(**{value: [seed_values(study[study.run == run], value).popitem()[1] for run in study.run]})
+    figure = plot_arms(table, value, folder.name, "rows left hard, share of all" if scans else "accuracy at the end")
+    if scans:
+        figure.axes[0].set_xlim(0, 1.1 * table[value].max())
+    return figure
+
+
+def _baseline_figures(folder):
+    longest = find_runs(folder)["grpo-lr1e-3-600steps"]
+    return {"readme-accuracy": plot_stall(longest), "readme-groups": plot_groups({"vanilla GRPO": longest})}
+
+
+def _examples_figures(folder):
+    rules = {name: find_runs(folder)[f"nano-rare-{name}"]
+             for name in ("invitation", "exemplify_unscaled", "exemplify_gated", "exemplify")}  # fmt: skip
+    panels = {"examples/rate": "rollouts with an\nexample of their own",
+              "eval/zero_shot_hard": "hard families,\nheld out"}  # fmt: skip
+    return {"readme-examples": plot_seeds(rules, panels, window=5)}
+
+
+def _together_figures(folder):
+    bases = {folder: "nano-invited", folder.with_name("nano-ablation-hard"): "a harder policy"}
+    bases = {study: title for study, title in bases.items() if has_seeds(study, IDEAS, KEY_SEEDS)}
+    return {"readme-together": plot_together(bases)} if bases else {}
+
+
+def _hard_sampling_figures(folder):
+    arms = find_runs(folder)
+    return {"readme-hard-sampling": plot_panels({name: arms[name] for name in ARMS}, "grpo")}
+
+
+NANO_WORLD = {
+    "nano-baseline": _baseline_figures, "nano-hard-sampling": _hard_sampling_figures,
+    "nano-examples": _examples_figures, "nano-ablation": _together_figures,
+    "nano-map": lambda folder: {"readme-map": plot_map(map_table(folder))},
+}  # fmt: skip
 
 
 def plot_together(bases):

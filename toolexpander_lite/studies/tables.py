@@ -160,29 +160,6 @@ def price_table(runs, accuracy=0.9):
     return _by_arm(ends_table(runs, accuracy), **columns)
 
 
-def race_lines(runs):
-    """Who gets to 0.9 on the hard families, how soon, and where all end -> list of findings, one per arm."""
-    lines = []
-    for arm, own in ends_table(runs).groupby("arm", sort=False):
-        n, after = own.rollouts.count(), own.rollouts
-        line = f"Found: {arm} (seeds: {len(own)}): hard families at the end: mean {own.hard.mean():.2f}, "
-        line += f"worst {own.hard.min():.2f}; {n} reach 0.9"
-        if n:
-            line += f", after {after.median():,.0f} rollouts in the median ({after.min():,.0f} to {after.max():,.0f})"
-        lines.append(line)
-    return lines
-
-
-def common_rollouts(one, other):
-    """The rollouts for which two runs are the same, judged by the gradient of every update -> int."""
-    equal = 0
-    for a, b in zip(read_log(one)[1:], read_log(other)[1:]):
-        if a["grad_norm"] != b["grad_norm"]:
-            break
-        equal = a["rollouts"]
-    return equal
-
-
 def leftovers_table(study, runs):
     """What else the runs leave behind whose settings a study compares -> DataFrame, one row per run and value.
 
