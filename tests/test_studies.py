@@ -209,7 +209,7 @@ def test_study_makes_what_is_missing_keeps_logs_only_and_reports_a_failure(monke
         studies.run_study(mine, progress=told.append)
     run = tmp_path / "assets" / "runs" / "mine" / "works" / "seed-0"
     assert {p.name for p in run.iterdir()} == {"config.json", "log.jsonl", "summary.json"}
-    assert "  works seed 0: zero-shot 0.500, 2 s" in told
+    assert "  works seed 0: zero-shot 0.500, 2 s; 1 to go, about 0 min" in told
     assert "  fails seed 0 FAILED: error: no split nowhere" in told
     assert main(["pack", str(run.parents[1])]) == 0 and not run.exists()
     studies.run_study(mine, only="works", progress=told.append)

@@ -164,8 +164,10 @@ def _preflight(arguments):
     recipe, profile = get_recipe(arguments.recipe), chosen_profile(arguments, "steps")
     from .training.preflight import preflight
 
-    report = preflight(profile, recipe, arguments.seed, arguments.out, arguments.trial_steps)
-    print(report)
+    def show(check):
+        print(check, flush=True)
+
+    report = preflight(profile, recipe, arguments.seed, arguments.out, arguments.trial_steps, show)
     if report.refused:
         raise SettingsError(f"the preflight refuses this run: {', '.join(check.name for check in report.refused)}")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ..base.downloads import cache_folder, fetch
 from ..base.errors import DataError, unknown
+from ..base.progress import bar
 from ..base.schemas import SchemaFault, fault
 from ..method.samples import ToolSample, tool_name
 from .formats import hermes_row, openai_row, seal_row, toolace_row, toolrl_row, xlam_row
@@ -155,7 +156,7 @@ def load_samples(source, path=None, limit=None, seed=0, no_call=False):
     if source == "own":
         rows, no_call = own_rows(file), True  # who writes a row without a call means it
     samples, dropped = [], Counter()
-    for index, row in enumerate(rows):
+    for index, row in enumerate(bar(rows, f"rows of {source}")):
         # One generator per row: its distractors do not depend on the rows before it.
         extra = (catalogue, random.Random(f"{seed}-{index}")) if source == "seal-tools" else ()
         try:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from ..base.intervals import mean
+from ..base.progress import bar
 from ..method.calls import judge, whole_answers
 from ..method.prompts import gold_completion, render_prompt, style_of, wants_think
 from ..method.self_examples import EXAMPLES_NEEDED
@@ -43,7 +44,7 @@ def generate(model, tokenizer, prompts, max_new_tokens, temperature=0.0, batch_s
     options = {"do_sample": False} if temperature == 0 else {"do_sample": True, "temperature": temperature, "top_k": 0}
     completions = []
     with _inference(model):
-        for start in range(0, len(prompts), batch_size):
+        for start in bar(range(0, len(prompts), batch_size), "answers, in batches"):
             batch = tokenizer(
                 prompts[start : start + batch_size], return_tensors="pt", padding=True, padding_side="left",
                 add_special_tokens=False, return_token_type_ids=False,

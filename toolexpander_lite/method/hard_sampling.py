@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from ..base.errors import PoolError
 from ..base.processes import gather, processes
+from ..base.progress import bar
 from ..base.runs import append_jsonl, read_jsonl, write_jsonl
 from .calls import judge, whole_answer, whole_answers
 from .demonstrations import offering
@@ -67,7 +68,7 @@ def count_right(ask, rows, rollouts, seed, note, file=None, think=True, chunk=CH
     if rank == 0 and known.keys() - whole:  # a chunk that was cut while it was written
         kept = [line for line in logged if not note.items() <= line.items() or line["sample_id"] in whole]
         write_jsonl(file, kept)
-    for start, part in parts.items():
+    for start, part in bar(parts.items(), f"{note.get('kind', 'scan')}, {CHUNK} rows at a time"):
         if part[0][0].id in whole:
             continue
         began, mine = time.perf_counter(), part[rank::world]

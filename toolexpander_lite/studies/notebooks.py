@@ -12,6 +12,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from ..base.errors import NotebookError
+from ..base.progress import bar
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 QUICK_SWITCH = "TOOLEXPANDER_QUICK"  # "1": training cells take a few steps instead of a full nano run
@@ -92,8 +93,10 @@ def run_notebook(path, out, quick=False, timeout=1800):
     copies.mkdir(parents=True, exist_ok=True)
     figures.mkdir(parents=True, exist_ok=True)
     client = NotebookClient(
-        notebook, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
-    )
+        notebook, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}},
+        on_cell_executed=lambda **_: cells.update(),
+    )  # fmt: skip
+    cells = bar(desc=f"cells of {path.name}", total=sum(cell.cell_type == "code" for cell in notebook.cells))
     began = time.perf_counter()
     environment = {**os.environ, QUICK_SWITCH: "1" if quick else "0", "TOOLEXPANDER_OUT": str(out.resolve())}
     try:
@@ -102,6 +105,7 @@ def run_notebook(path, out, quick=False, timeout=1800):
         text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()  # without the colours of a traceback
         raise NotebookError(f"{path.name} failed: {text[-1500:]}") from error
     finally:
+        cells.close()
         nbformat.write(notebook, copies / path.name)
     return time.perf_counter() - began, list(found_lines(notebook)), _save_figures(notebook, figures, path.stem)
 

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -86,10 +87,11 @@ def run_study(study, workers=1, only="", progress=print, runs=RUNS):
         progress(f"  {model} {result}")
         return not made.returncode
 
+    began, done = time.perf_counter(), []
+
     def run(row):
         out = REPOSITORY / row.words[-1]
-        began = ["--resume"] if (out / "config.json").exists() else []
-        made = call([*row.words, *began])
+        made = call([*row.words, *(["--resume"] if (out / "config.json").exists() else [])])
         if made.returncode:
             progress(f"  {row.variant} seed {row.seed} FAILED: {_last_line(made.stderr)}")
             return False
@@ -97,8 +99,11 @@ def run_study(study, workers=1, only="", progress=print, runs=RUNS):
             shutil.rmtree(out / name, ignore_errors=True)
         (out / "rollouts.jsonl").unlink(missing_ok=True)
         summary = read_json(out / "summary.json")
+        done.append(row)
+        left = (time.perf_counter() - began) / len(done) * (len(waiting) - len(done)) / 60
         progress(
-            f"  {row.variant} seed {row.seed}: zero-shot {summary['zero_shot']:.3f}, {summary['wall_seconds']:.0f} s"
+            f"  {row.variant} seed {row.seed}: zero-shot {summary['zero_shot']:.3f}, {summary['wall_seconds']:.0f} s; "
+            f"{len(waiting) - len(done)} to go, about {left:.0f} min"
         )
         return True
 

@@ -16,6 +16,7 @@ import torch
 from transformers import set_seed
 
 from ..base.errors import KitError, SettingsError
+from ..base.progress import bar
 from ..base.settings import check_seed
 from ..method.prompts import SYSTEM_PROMPT, gold_completion, render_prompt
 from ..models.hardware import describe_hardware
@@ -243,7 +244,7 @@ def check_hours(seconds, profile):
     return judged("time", found, mend, warn=hours > SESSION_HOURS)
 
 
-def preflight(profile="nano", recipe="grpo", seed=0, out="out", steps=1):
+def preflight(profile="nano", recipe="grpo", seed=0, out="out", steps=1, progress=None):
     """Look at a run before it is started -> `Preflight`.
 
     Takes `steps` + 1 steps' time; what is slow is left out once something was refused. Nothing is written to `out`.
@@ -251,6 +252,7 @@ def preflight(profile="nano", recipe="grpo", seed=0, out="out", steps=1):
     Args:
         profile, recipe, seed, out: as for `train.train`.
         steps: ordinary steps to sample groups from, `prompts_per_step` groups each.
+        progress: called with each `Check` as it ends.
 
     Raises:
         SettingsError: unknown recipe or profile, an impossible seed, or less than one step.
@@ -258,10 +260,23 @@ def preflight(profile="nano", recipe="grpo", seed=0, out="out", steps=1):
     check_seed(seed)
     if steps < 1:
         raise SettingsError(f"a preflight takes 1 ordinary step or more, not {steps}; see --trial-steps")
-    recipe, profile, hardware = get_recipe(recipe), get_profile(profile), describe_hardware()
-    checks = [check_four_bit(profile, hardware.device)]
-    if checks[0].status == "refuse":
-        return Preflight(checks)
+    checks, ahead = [], _checks(get_recipe(recipe), get_profile(profile), seed, out, steps)
+    while True:
+        try:
+            checks.append(next(ahead))
+        except StopIteration as ended:
+            return Preflight(checks, seconds_per_step=ended.value)
+        if progress:
+            progress(checks[-1])
+
+
+def _checks(recipe, profile, seed, out, steps):
+    """The checks as they end; what the generator returns in the end is `Preflight.seconds_per_step`."""
+    hardware = describe_hardware()
+    first = check_four_bit(profile, hardware.device)
+    yield first
+    if first.status == "refuse":
+        return None
     try:
         set_seed(seed)
         grpo_config(recipe, profile, seed, Path(out), hardware)
@@ -269,25 +284,32 @@ def preflight(profile="nano", recipe="grpo", seed=0, out="out", steps=1):
         samples = load_splits(profile, seed, tokenizer).train
         check_fit(recipe, profile, model, tokenizer, samples)
     except KitError as error:
-        return Preflight([*checks, Check("model and data", "refuse", str(error))])
+        yield Check("model and data", "refuse", str(error))
+        return None
     instruction = "" if closed_vocabulary(tokenizer) else SYSTEM_PROMPT
-    checks += [check_prompts(samples, tokenizer, instruction, recipe.asks), check_tokens(model, tokenizer),
-               check_room(samples, tokenizer, recipe, profile), check_visits(samples, recipe, profile),
-               check_disk(model, out, profile)]  # fmt: skip
-    if Preflight(checks).refused:
-        return Preflight(checks)
+    quick = [check_prompts(samples, tokenizer, instruction, recipe.asks), check_tokens(model, tokenizer),
+             check_room(samples, tokenizer, recipe, profile), check_visits(samples, recipe, profile),
+             check_disk(model, out, profile)]  # fmt: skip
+    yield from quick
+    if Preflight(quick).refused:
+        return None
     try:
-        worst = measure_steps(model, tokenizer, samples, recipe, profile, 1, longest=True, seed=seed)
-        usual = measure_steps(model, tokenizer, samples, recipe, profile, steps, seed=seed)
+        worst, usual = (
+            measure_steps(model, tokenizer, samples, recipe, profile, number, longest=longest, seed=seed)
+            for number, longest in bar([(1, True), (steps, False)], "trial steps, the longest prompts first")
+        )
     except torch.OutOfMemoryError:
-        return Preflight([*checks, check_memory(None, profile, hardware)])
+        yield check_memory(None, profile, hardware)
+        return None
     except RuntimeError as error:
         if "probability tensor" not in str(error) and "device-side assert" not in str(error):
             raise
-        return Preflight([*checks, check_numbers([{"loss": math.nan}], profile)])  # torch could not sample from it
+        yield check_numbers([{"loss": math.nan}], profile)  # torch could not sample from it
+        return None
     log = usual["log"]
-    return Preflight([
-        *checks, check_memory(worst, profile, hardware), check_numbers(worst["log"] + log, profile),
-        check_stopping(log, profile), check_groups(log, batch_shape(recipe, profile)[0]),
-        check_hours(usual["seconds"], profile),
-    ], seconds_per_step=min(usual["seconds"]))  # fmt: skip
+    yield check_memory(worst, profile, hardware)
+    yield check_numbers(worst["log"] + log, profile)
+    yield check_stopping(log, profile)
+    yield check_groups(log, batch_shape(recipe, profile)[0])
+    yield check_hours(usual["seconds"], profile)
+    return min(usual["seconds"])
