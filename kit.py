@@ -3,12 +3,18 @@
 
     python3 kit.py reproduce    run the notebooks on this machine; copies and figures go to out/
     python3 kit.py test         run the tests
+    python3 kit.py publish --repository https://github.com/OWNER/NAME
+                                put that address into notebooks and README: links that open in Colab and Kaggle
+    python3 kit.py publish --check
+                                say which of them have no address yet
 
-Both make the virtual environment .venv on first use (some minutes of downloads) and reuse it afterwards.
+The first two make the virtual environment .venv on first use (some minutes of downloads) and reuse it afterwards.
 """
 
 import hashlib
+import json
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -50,12 +56,12 @@ def set_up():
 
 
 def set_up_notebook(folder=HERE):
-    """The first cell of every notebook: on Colab the packages, everywhere quiet libraries and pictures with alt text.
+    """The first cell of every notebook: on Colab and Kaggle the packages, everywhere quiet libraries, alt text.
 
-    Colab keeps its own torch and its own Jupyter. Packages that are there already are not asked for again, so that a
+    Both keep their own torch and their own Jupyter. Packages that are there already are not asked for again, so that a
     second run of the cell is quick.
     """
-    if "google.colab" in sys.modules:
+    if "google.colab" in sys.modules or "KAGGLE_KERNEL_RUN_TYPE" in os.environ:
         stamp = folder / "installed-on-colab.txt"
         lines = (folder / "requirements.txt").read_text().splitlines()
         wanted = [line for line in lines if line and not line.startswith(("#", "torch", "jupyterlab"))]
@@ -71,8 +77,55 @@ def set_up_notebook(folder=HERE):
     describe_pictures()
 
 
+ADDRESS = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+?(?=(\.git)?/?$)")
+BLANK, BADGES = 'REPOSITORY = ""', "[![Open in Colab]"
+LICENCE = "[![Apache 2.0](https://img.shields.io/badge/licence-Apache_2.0-blue)](LICENSE)"
+
+
+def badges(repository, path):
+    """Links that open a notebook of a GitHub repository in Colab and on Kaggle -> Markdown, one line."""
+    page = f"{repository}/blob/main/{path}"
+    colab = f"https://colab.research.google.com/{page.removeprefix('https://').replace('.com', '', 1)}"
+    return (
+        f"{BADGES}(https://colab.research.google.com/assets/colab-badge.svg)]({colab}) [![Open in Kaggle]"
+        f"(https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src={page})"
+    )
+
+
+def publish(repository, folder=HERE):
+    """Put the address of the kit's repository into notebooks and README; another one replaces it.
+
+    The line below the title gets the links (it was empty, so that nothing moves), the set-up cell the address.
+    """
+    address = ADDRESS.match(repository)
+    if not address:
+        sys.exit(f"error: {repository!r} is no address of the form https://github.com/OWNER/NAME")
+    for path in sorted(folder.glob("notebooks/*.ipynb")):
+        notebook, links = json.loads(path.read_text(encoding="utf-8")), badges(address[0], f"notebooks/{path.name}")
+        notebook["cells"][0]["source"][1] = f"{links}\n"
+        for cell in notebook["cells"]:
+            if cell["source"] and cell["source"][0].startswith("REPOSITORY = "):
+                cell["source"][0] = re.sub('"[^"]*"', f'"{address[0]}"', cell["source"][0], count=1)
+        path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    readme = (folder / "README.md").read_text(encoding="utf-8").splitlines(keepends=True)
+    readme[1] = f"{badges(address[0], 'notebooks/00_start_here.ipynb')} {LICENCE}\n"
+    (folder / "README.md").write_text("".join(readme), encoding="utf-8")
+
+
+def without_address(folder=HERE):
+    """Notebooks and README that `publish` has not filled in -> list of their names."""
+    files = [folder / "README.md", *sorted(folder.glob("notebooks/*.ipynb"))]
+    texts = {file.name: file.read_text(encoding="utf-8").replace("\\", "") for file in files}
+    return [name for name, text in texts.items() if BLANK in text or BADGES not in text]
+
+
 def main():
     command = sys.argv[1] if len(sys.argv) > 1 else ""
+    if command == "publish" and sys.argv[2:] == ["--check"]:
+        blank = without_address()
+        sys.exit(f"no address yet: {', '.join(blank)}" if blank else 0)
+    if command == "publish" and len(sys.argv) == 4 and sys.argv[2] == "--repository":
+        return publish(sys.argv[3])
     if command not in ("reproduce", "test"):
         sys.exit(__doc__.strip())
     if sys.version_info < (3, 11):
