@@ -106,10 +106,11 @@ def gold_logprobs(model, tokenizer, samples, demos=None, batch_size=64, invite=F
             longest = max(map(len, rows))
             ids = torch.tensor([r + [tokenizer.pad_token_id] * (longest - len(r)) for r in rows], device=model.device)
             mask = torch.tensor([[1] * len(r) + [0] * (longest - len(r)) for r in rows], device=model.device)
-            logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
-            logps = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
+            begin = min(len(row) - answer for row, answer in zip(rows, answers))  # no score is wanted before
+            logits = model(input_ids=ids, attention_mask=mask, logits_to_keep=longest - begin + 1).logits
+            logps = logits[:, :-1].float().log_softmax(-1).gather(-1, ids[:, begin:, None])[..., 0]
             for row, tokens, answer in zip(logps, rows, answers):
-                result.append(row[len(tokens) - 1 - answer : len(tokens) - 1].sum())
+                result.append(row[len(tokens) - answer - begin : len(tokens) - begin].sum())
     return torch.stack(result).cpu()
 
 

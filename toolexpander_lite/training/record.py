@@ -28,6 +28,7 @@ LOGGED = (
     "completions/mean_length", "completions/clipped_ratio", "clip_ratio/low_mean", "clip_ratio/high_mean",
     "format_rate", "task_reward", "groups/all_fail", "groups/all_pass",
     "examples/rate", "examples/tried", "examples/right", "examples/senseless",
+    "executed/tool_faults", "distil/rows", "distil/loss",
 )  # fmt: skip
 SERVED = ("sample_id", "served", "scheduled", "fallback")  # columns that say what a place of a batch was filled with
 
@@ -48,7 +49,11 @@ class RolloutRecorder:
         counts: {"rollouts", "completion_tokens"}, cumulative, shared with the log.
         examples, needed: also tell what became of self-written examples, by `self_examples.judge_examples`.
         think: as in `rewards.judge_all`.
+
+    `also`: function (sample_id, served, completion_ids, rewards) that hears of each batch, or None.
     """
+
+    also = None
 
     def __init__(self, reward, num_generations, path, counts, examples=False, needed=0, think=True):
         self.reward, self.num_generations, self.path, self.counts = reward, num_generations, path, counts
@@ -88,6 +93,8 @@ class RolloutRecorder:
                 told = example_reasons(prompts[group], completions[group], tools[group], self.needed)
                 lines[-1]["examples"] = told
         append_jsonl(self.path, *lines)
+        if self.also:
+            self.also(columns["sample_id"], columns["served"], completion_ids, rewards)
         return rewards
 
 

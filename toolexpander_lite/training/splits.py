@@ -3,7 +3,7 @@
 import logging
 import random
 from collections import Counter, defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..base.chat import holds_turn_marker
 from ..base.errors import DataError, SettingsError
@@ -13,6 +13,7 @@ from ..method.samples import tool_name, training_columns
 from ..models.templates import round_trip
 from ..worlds.graded_world import graded_samples
 from ..worlds.nano_world import HARD_FAMILIES, nano_samples
+from ..worlds.request_world import request_tasks
 from .profiles import tools_offered
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ class Splits:
     rows left out.
 
     `set_aside`: training rows kept for a warm start, the same for all seeds, none of them in `train`.
+    `unseen`: held-out samples whose tools no training row has. `tasks`: {sample id: task}, where calls are executed.
     """
 
     train: list
@@ -36,6 +38,8 @@ class Splits:
     hard_families: tuple
     left_out: dict
     set_aside: list = ()
+    unseen: list = ()
+    tasks: dict = field(default_factory=dict)
 
 
 def load_splits(profile, seed, tokenizer):
@@ -47,10 +51,10 @@ def load_splits(profile, seed, tokenizer):
         SettingsError: no-call rows asked of data that cannot have them.
     """
     mixed = bool(profile.no_call_rows or profile.no_call_eval_rows)
-    if profile.data in WORLDS:
+    if profile.data in (*WORLDS, "requests"):
         if mixed:
-            raise SettingsError("no_call_rows and no_call_eval_rows are for data sets; the nano world has no such rows")
-        return _world_splits(profile, seed)
+            raise SettingsError("no_call_rows and no_call_eval_rows are for data sets; the kit's worlds have none")
+        return _request_splits(profile, seed, tokenizer) if profile.data == "requests" else _world_splits(profile, seed)
     report = load_samples(profile.data, path=profile.data_path, no_call=mixed)
     if mixed and not any(sample.calls for sample in report.samples):
         raise SettingsError(f"all rows of {profile.data!r} are no-call rows already; leave no_call_rows out")
@@ -100,6 +104,25 @@ def _world_splits(profile, seed):
             validation[sample.family].append(sample)
     held_out = [s for samples in validation.values() for s in samples[: profile.eval_prompts]]
     return Splits(train_samples, held_out, hard, {})
+
+
+def _request_splits(profile, seed, tokenizer):
+    """Of `request_world`. Validation requests are further ones in the words and of the names of training, so that
+    nothing of the test is seen when settings are chosen."""
+    drawn = {"train": request_tasks("train", profile.train_prompts, seed)}
+    if profile.eval_split == "test":
+        drawn |= {name: request_tasks(name, profile.eval_prompts) for name in ("test", "unseen")}
+    else:
+        more = request_tasks("train", profile.train_prompts + profile.eval_prompts, seed)
+        drawn |= {"test": [task for task in more if task not in drawn["train"]]}
+    rows, left_out = {"unseen": []}, Counter()
+    for name, tasks in drawn.items():
+        answers = [len(tokenizer(gold_completion(task.sample)).input_ids) for task in tasks]
+        rows[name] = [task for task, tokens in zip(tasks, answers) if tokens < profile.max_completion_length]
+        left_out["answer_too_long"] += len(tasks) - len(rows[name])
+    tasks = {task.sample.id: task for found in rows.values() for task in found}
+    rows = {name: [task.sample for task in found] for name, found in rows.items()}
+    return Splits(rows["train"], rows["test"], (), dict(+left_out), unseen=rows["unseen"], tasks=tasks)
 
 
 def _fitting(report, profile, tokenizer, mixed):

@@ -33,6 +33,7 @@ from ..base.settings import check_seed
 from ..base.spelled_defaults import spelled_defaults
 from ..data.own_tools import pack_tools
 from ..evaluation.accuracy import evaluate
+from ..evaluation.executed import ExecutedReward, evaluate_requests
 from ..method.hardness import HARD_WINDOW
 from ..method.prompts import gold_completion, wants_think
 from ..method.samples import training_columns
@@ -45,6 +46,7 @@ from ..variants.assemble import assemble
 from ..variants.demonstrations import VariantBank
 from ..variants.recipes import get_recipe
 from ..worlds import graded_world, nano_world
+from .distil import Distiller
 from .profiles import get_profile, tools_offered
 from .record import RolloutRecorder, RoundLog, RunLog, WeightWatch, command_line, disk_errors, here, rewind
 from .resume import check_contents, check_folder, find_checkpoint, load_pool, what_a_run_holds
@@ -100,7 +102,7 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         data = load_splits(profile, seed, tokenizer)
         check_fit(recipe, profile, model, tokenizer, data.train)
         identity |= {"base_model_hash": model_hash(model), "holds": what_a_run_holds(profile, data, tokenizer)}
-        parts = recipe_parts(recipe, profile, seed, data.train, tokenizer)
+        parts = recipe_parts(recipe, profile, seed, data.train, tokenizer, tasks=data.tasks)
         if checkpoint:
             check_contents(out, identity["holds"], identity["base_model_hash"], profile.model)
             load_pool(parts, checkpoint)
@@ -109,9 +111,14 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         write_config(out, identity, arguments, data, parts, checkpoint)
         rules = recipe.invite, recipe.examples_needed, wants_think(recipe.asks)
         reward = RolloutRecorder(parts.reward, recipe.num_generations, out / "rollouts.jsonl", counts, *rules)
+        distil = []
+        if recipe.distil_weight:
+            how = recipe.distil_weight, recipe.distil_per_group, recipe.asks, pick_dtype(profile.dtype)
+            distil = [Distiller(data.train, tokenizer, *how)]
+            reward.also = distil[0].take
 
         def make_trainer(arguments, rows):
-            callbacks = run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress)
+            callbacks = distil + run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress)
             rewards = [reward, *parts.bonuses]
             return stock_trainer(recipe, profile, model, tokenizer, arguments, rows, rewards, callbacks)
 
@@ -173,10 +180,11 @@ def check_fit(recipe, profile, model, tokenizer, samples):
     check_invitation(tokenizer, recipe.asks)
 
 
-def recipe_parts(recipe, profile, seed, samples, tokenizer, bank=None):
-    """`variants.assemble` for a run, with the profile's lengths -> `Parts`."""
+def recipe_parts(recipe, profile, seed, samples, tokenizer, bank=None, tasks=None):
+    """`variants.assemble` for a run, with the profile's lengths -> `Parts`. `tasks`: what calls are executed on."""
     longest = profile.max_prompt_tokens + profile.demo_room
-    return assemble(recipe, samples, tokenizer, longest, seed, ANSWERS.get(profile.data), bank)
+    reward = ExecutedReward(tasks, wants_think(recipe.asks)) if tasks and recipe.reward == "conjunctive" else None
+    return assemble(recipe, samples, tokenizer, longest, seed, ANSWERS.get(profile.data), bank, reward)
 
 
 def rows_to_train_on(recipe, profile, seed, samples, tokenizer, server=None):
@@ -229,6 +237,8 @@ def run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress
     bank = VariantBank(data.train) if data.hard_families else None
 
     def score(policy):
+        if data.tasks:
+            return evaluate_requests(policy, tokenizer, data, longest, recipe.asks)
         return evaluate(policy, tokenizer, data.held_out, longest, bank, data.hard_families, invite=recipe.asks)
 
     every, gold = profile.eval_every * updates, 0

@@ -12,9 +12,11 @@ from .self_examples import OneExampleBonus
 from .visit_pool import VisitPool
 
 
-def assemble(recipe, samples, tokenizer, max_prompt_tokens, seed=0, answer=None, bank=None):
+def assemble(recipe, samples, tokenizer, max_prompt_tokens, seed=0, answer=None, bank=None,
+             reward=None):  # fmt: skip
     """A recipe (`recipes.Recipe`) and the samples to train on -> `method.assemble.Parts`; arguments as there."""
-    own = {"reward": REWARDS[recipe.reward] if wants_think(recipe.asks) else native_reward, "bonuses": []}
+    reward = reward or (REWARDS[recipe.reward] if wants_think(recipe.asks) else native_reward)
+    own = {"reward": reward, "bonuses": []}
     gate = own["reward"] if recipe.gated_bonus else None
     if recipe.invite:
         own["bonuses"] = [OneExampleBonus(recipe.example_bonus, gate, recipe.strict_examples, answer)]

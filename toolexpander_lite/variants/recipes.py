@@ -4,6 +4,7 @@ Numbers that are not the paper's are our assumption, and say so.
 """
 
 from dataclasses import asdict, dataclass, replace
+from math import inf
 
 from ..base.errors import SettingsError, unknown
 from ..method.hardness import HARD_WINDOW
@@ -31,6 +32,9 @@ class Recipe(PaperRecipe):
         gated_bonus: pay the bonus only where the task reward is right (the paper).
         examples_needed: 0 is the rule of one example, see `self_examples.judge_example`.
         strict_examples: pay only for an example that shares no argument with the answer (our assumption).
+        distil_weight: of the second loss of context distillation (see `training.distil`); 0 is none (our assumption:
+            0.5).
+        distil_per_group: right answers of a group that enter it at most (our assumption: 3).
         Others as in `method.recipes.PaperRecipe`.
     """
 
@@ -49,6 +53,8 @@ class Recipe(PaperRecipe):
     invite: bool = False
     gated_bonus: bool = False
     strict_examples: bool = False
+    distil_weight: float = 0.0
+    distil_per_group: int = 3
 
     CHOICES = PaperRecipe.CHOICES | {
         "reward": tuple(REWARDS), "hard_samples": ("keep", "scan", "demonstrate", *RULES), "retest": RETESTS,
@@ -84,6 +90,10 @@ class Recipe(PaperRecipe):
             "hard_samples='scan'": by_round or not does_something or self.num_generations >= HARD_WINDOW,
             "a round's demonstrations are fixed at its start, and own solutions come later; use another demo_source":
                 not (by_round and self.demo_source == "own"),
+            "only answers to prompts with demonstrations are distilled: set hard_samples, or distil_weight=0":
+                does_something or not self.distil_weight,
+            f"distil_weight is {self.distil_weight} and distil_per_group {self.distil_per_group}; they must be finite "
+            "and at least 0 and 1": 0 <= self.distil_weight < inf and self.distil_per_group >= 1,
             "invite adds to the prompts of prompt_style='think' alone": not self.invite or self.prompt_style == "think",
         }  # fmt: skip
 
@@ -96,6 +106,9 @@ SET = {"beta": 0.0, **CLIP_HIGHER, **EXEMPLIFY}
 # `baselines`; "section", "T": the paper's.
 _RECIPES = (
     *(Recipe.of(r) for r in PAPER_RECIPES),
+    *(replace(Recipe.of(r), name="context_distillation", distil_weight=0.5, about="paper_replace, and what the policy "
+              "got right with demonstrations is also learnt under the plain prompt")
+      for r in PAPER_RECIPES if r.name == "paper_replace"),
     Recipe("grpo", "vanilla GRPO: KL 0.04, clip 0.2 on both sides, constant learning rate, groups of 10"),
     Recipe("hard_sampling", "grpo, and hard samples are served with a demonstration and re-tested (first reading)",
            hard_samples="demonstrate"),

@@ -35,6 +35,7 @@ class Task:
         turns: gold calls, one list per turn; only a chain has more than one turn.
         goal: the state after a right solution, in the form of `World.state` (for a question the initial one).
         answer: for a question, what the last call must return; else None.
+        start: the state it begins with, where that is not the seed's own.
     """
 
     sample: ToolSample
@@ -43,6 +44,7 @@ class Task:
     turns: list
     goal: dict
     answer: dict | None
+    start: dict | None = None
 
 
 def _call(name, **arguments):

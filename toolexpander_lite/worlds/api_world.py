@@ -94,13 +94,13 @@ class World:
     `tools` is the `ToolRegistry` through which calls are run; only the offered tools are in it.
     """
 
-    def __init__(self, seed=0, offered=TOOL_NAMES):
-        """`seed`: of `initial_state`. `offered`: names of tools; others count as unknown."""
+    def __init__(self, seed=0, offered=TOOL_NAMES, state=None):
+        """`seed`: of `initial_state`, unless a `state` is given. `offered`: names of tools; others are unknown."""
         # Calls run in worker threads, over HTTP several at a time: the lock lets one in, not SQLite's own check.
         self._database = sqlite3.connect(":memory:", check_same_thread=False)
         self._lock = threading.Lock()
         self._database.executescript(_TABLES)
-        state = initial_state(seed)
+        state = state or initial_state(seed)
         with self._database as database:
             database.executemany("INSERT INTO accounts VALUES (?, ?)", state["accounts"].items())
             database.executemany("INSERT INTO events VALUES (?, ?, ?)", [(k, *v) for k, v in state["events"].items()])

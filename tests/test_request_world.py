@@ -1,0 +1,94 @@
+"""Requests that are executed: what is held out is new, the gold calls bring about the goal, and rewards say so."""
+
+import json
+import re
+
+import pytest
+
+from toolexpander_lite.evaluation.executed import ExecutedReward, run_episodes, solver
+from toolexpander_lite.method.prompts import gold_completion
+from toolexpander_lite.method.samples import tool_name
+from toolexpander_lite.worlds.api_tasks import FAMILIES
+from toolexpander_lite.worlds.api_world import DAYS, TOOL_NAMES, UNITS, World
+from toolexpander_lite.worlds.request_world import (
+    HELD_OUT_WORDINGS,
+    NAMES,
+    SPLITS,
+    TRAINED_TOOLS,
+    UNSEEN_TOOLS,
+    request_tasks,
+)  # fmt: skip
+
+TRAIN, TEST, UNSEEN = (request_tasks(split, 6, seed=1) for split in SPLITS)
+
+
+def open_values(tasks):
+    """Values of the gold calls that no schema lists and no clock does."""
+    calls = [call for task in tasks for call in task.sample.calls]
+    pairs = [(k, v) for call in calls for k, v in call["arguments"].items() if k != "hour"]
+    return {v for _, v in pairs if v not in (*DAYS, *UNITS)}
+
+
+@pytest.mark.parametrize("tasks", [TRAIN, TEST, UNSEEN], ids=SPLITS)
+def test_the_gold_calls_of_every_task_bring_about_its_goal_and_no_call_does_not(tasks):
+    gold = run_episodes(solver(tasks, lambda task: task.turns), tasks)
+    assert {episode.reason for episode in gold} == {"ok"}
+    idle = run_episodes(lambda chats: ["<think>no</think>"] * len(chats), tasks)
+    assert {episode.reason for episode in idle} == {"no_call"}
+
+
+def test_held_out_requests_share_no_value_and_no_wording_with_training_ones():
+    assert len({t.sample.id for t in (*TRAIN, *TEST, *UNSEEN)}) == len(TRAIN) + len(TEST) + len(UNSEEN)
+    assert len(TRAIN) == len(TEST) == 14 * 6 and len(UNSEEN) == 3 * 6
+    many = request_tasks("train", 12, seed=5)
+    for held_out in (TEST, UNSEEN):
+        assert not open_values(held_out) & open_values((*TRAIN, *many))
+    for kind in NAMES["train"]:
+        assert not set(NAMES["train"][kind]) & set(NAMES["test"][kind])
+    for family, (_, templates, _) in FAMILIES.items():
+        plain = [re.sub(r"{\w+}", "", text) for text in (*templates, *HELD_OUT_WORDINGS.get(family, ()))]
+        assert len(set(plain)) == len(plain)
+
+
+def test_unseen_tools_are_neither_called_nor_on_offer_in_training_nor_beside_other_held_out_tools():
+    assert set(UNSEEN_TOOLS) | set(TRAINED_TOOLS) == set(TOOL_NAMES) and len(UNSEEN_TOOLS) == 3
+    for tasks in (TRAIN, TEST):
+        assert not {tool_name(tool) for task in tasks for tool in task.sample.tools} & set(UNSEEN_TOOLS)
+    assert {task.sample.family for task in UNSEEN} == set(UNSEEN_TOOLS)
+    for task in (*TRAIN, *TEST, *UNSEEN):
+        assert len(task.sample.tools) == 2
+
+
+def test_the_same_request_has_the_same_task_and_seeds_differ():
+    assert request_tasks("train", 3, 7) == request_tasks("train", 3, 7)
+    assert {t.sample.id for t in request_tasks("train", 3, 7)} != {t.sample.id for t in request_tasks("train", 3, 8)}
+
+
+def rewards_of(task, *texts, log_metric=None, think=True):
+    n, sample = len(texts), task.sample
+    columns = {"calls": [json.dumps(sample.calls)] * n, "tools": [json.dumps(sample.tools)] * n}
+    reward = ExecutedReward({sample.id: task}, think)
+    return reward(["?"] * n, list(texts), sample_id=[sample.id] * n, log_metric=log_metric, **columns)
+
+
+def test_a_reward_is_one_for_the_right_state_in_the_right_format():
+    task = next(t for t in TRAIN if t.sample.family == "deposit_money")
+    [call] = task.sample.calls
+    gold = gold_completion(task.sample)
+    more = gold.replace(str(call["arguments"]["amount"]), str(call["arguments"]["amount"] + 1))
+    assert rewards_of(task, gold, more, gold + " done", gold + gold.split("\n", 1)[1], "", "<tool_call>" * 9) == [
+        1, 0, 0, 0, 0, 0]  # fmt: skip
+    plain = gold_completion(task.sample, think=False)
+    assert rewards_of(task, plain) == [0] and rewards_of(task, plain, think=False) == [1]
+    halves = [dict(call, arguments={**call["arguments"], "amount": call["arguments"]["amount"] // 2})] * 2
+    twice = "<think>in two</think>" + "".join(f"<tool_call>{json.dumps(half)}</tool_call>" for half in halves)
+    assert rewards_of(task, twice) == [1], "what counts is what the account holds"
+
+
+def test_a_tool_at_fault_is_counted_and_the_calls_are_compared_instead(monkeypatch):
+    task = next(t for t in TRAIN if t.sample.family == "deposit_money")
+    gold, logged = gold_completion(task.sample), {}
+    wrong = gold.replace("deposit_money", "transfer_money")
+    monkeypatch.setattr(World, "deposit_money", lambda self, **arguments: {1, 2})  # no JSON
+    assert rewards_of(task, gold, wrong, log_metric=logged.__setitem__) == [1, 0]
+    assert logged["executed/tool_faults"] == 0.5

@@ -1,0 +1,75 @@
+"""Context distillation: what the policy got right *with* demonstrations, it also learns under the *plain* prompt.
+
+GRPO on prompts with demonstrations teaches to use them; nothing trains the plain prompt, and the policy leans on its
+examples (the paper's section 3.2 says so of few-shot-only training). Here each step has a second loss: the mean
+negative log-likelihood, per token, of the policy's own verified answers of that step, with the plain prompt in front.
+No gold text enters. After Snell et al., arXiv 2209.15189; ours is the use inside GRPO.
+
+It is a callback: transformers lets it add to the gradients before the optimizer's step, so there is one trainer, one
+optimizer and one checkpoint.
+"""
+
+import torch
+from transformers import TrainerCallback
+
+from ..method.prompts import render_prompt
+from .warm_start import IGNORED
+
+
+class Distiller(TrainerCallback):
+    """Adds the second loss to each step. `take` hears of the rollouts; `record.RolloutRecorder` calls it.
+
+    The gradients are added after those of GRPO have been clipped, and are not clipped themselves. "distil/rows" and
+    "distil/loss" of a step are logged.
+
+    Args:
+        samples: `ToolSample`s of all rows.
+        tokenizer: renders and reads prompts.
+        weight, per_group, invite: see `variants.recipes.Recipe`: distil_weight, distil_per_group, asks.
+        dtype: of the arithmetic, "float32", "bfloat16" or "float16".
+    """
+
+    def __init__(self, samples, tokenizer, weight, per_group, invite, dtype="float32"):
+        self.samples, self.tokenizer, self.invite = {s.id: s for s in samples}, tokenizer, invite
+        self.weight, self.per_group, self.dtype = weight, per_group, dtype
+        self.rows, self.logged = [], {}
+
+    def take(self, sample_id, served, completion_ids, rewards):
+        """A batch of rollouts, whole groups: keep different right answers, up to `per_group` of a row."""
+        kept = {}
+        for id, mode, ids, reward in zip(sample_id, served, completion_ids, rewards):
+            if mode == "demonstrated" and reward is not None and reward >= 1:
+                kept.setdefault(id, {})[tuple(ids)] = None
+        self.rows = [(id, list(ids)) for id, found in kept.items() for ids in list(found)[: self.per_group]]
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        """What transformers calls when a step's gradients are there and the optimizer has not yet moved."""
+        self.logged = {"distil/rows": len(self.rows)}
+        if self.rows:
+            loss = self.loss(model)
+            (self.weight * loss).backward()
+            self.logged["distil/loss"] = loss.item()
+
+    def loss(self, model):
+        """Mean over the answers of their negative log-likelihood per token, in nats, under the plain prompt."""
+        prompts = [render_prompt(self.samples[id], self.tokenizer, invite=self.invite) for id, _ in self.rows]
+        prompts = self.tokenizer(prompts, add_special_tokens=False).input_ids
+        answers, pad = [answer for _, answer in self.rows], self.tokenizer.pad_token_id
+        # As in the trainer, prompts end at one column, so that what rows share is found (`models.shared_prompt`).
+        front, back = max(map(len, prompts)), max(map(len, answers))
+        ids, mask, labels = (torch.tensor(rows, device=model.device) for rows in zip(*(
+            ([pad] * (front - len(p)) + p + a + [pad] * (back - len(a)),
+             [0] * (front - len(p)) + [1] * (len(p) + len(a)) + [0] * (back - len(a)),
+             a + [IGNORED] * (back - len(a)))
+            for p, a in zip(prompts, answers)
+        )))  # fmt: skip
+        with torch.autocast(model.device.type, getattr(torch, self.dtype), enabled=self.dtype != "float32"):
+            logits = model(input_ids=ids, attention_mask=mask, logits_to_keep=back + 1).logits[:, :-1].float()
+        told = labels != IGNORED
+        logprobs = logits.log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
+        return -((logprobs * told).sum(1) / told.sum(1)).mean()
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        """Before the run's own log, which reads the same dict."""
+        if "loss" in logs:
+            logs.update(self.logged)
