@@ -45,9 +45,9 @@ class Profile:
             of the rows set aside for a warm start: those of the file itself, then some made of the rows whose place
             they take, by offering only other rows' tools (`splits.with_no_call_rows`).
         no_call_eval_rows: the same among the held-out prompts; 0 leaves them as they are.
-        train_prompts: distinct training prompts (in the kit's worlds: per family). A sample is known as hard when it comes
-            round again, so a run should serve each several times: `steps` x `prompts_per_step` is 4 to 10 times as
-            many.
+        train_prompts: distinct training prompts (in the kit's worlds: per family). A sample is known as hard when it
+            comes round again, so a run should serve each several times: `steps` x `prompts_per_step` is 4 to 10 times
+            as many.
         steps: optimizer steps of a full run.
         eval_every: optimizer steps between evaluations.
         eval_prompts: held-out prompts in an evaluation (in the kit's worlds: per family).
