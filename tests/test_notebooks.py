@@ -29,7 +29,7 @@ def notebook(folder, name, *cells):
 
 
 LIVE_STEPS = {"01": 100, "02": 60, "03": 120}
-SOLVED = ("00", "01", "02", "03", "07")  # below each exercise of these, the solution is a block of code
+SOLVED = ("00", "01", "02", "03", "04", "07")  # below each exercise of these, the solution is a block of code
 BLANK = re.compile(r"^( *)(?:return|\w[\w, ]* =) \.\.\..*$", re.MULTILINE)
 
 
@@ -62,7 +62,7 @@ def test_notebook_runs_in_quick_mode(path, tmp_path):
     assert findings, "a notebook prints what it found"
     if path.stem[:2] == "04":  # trains nothing: what its committed copy says has to follow from the committed logs
         told = set(found_lines(nbformat.read(path, as_version=4)))
-        assert len(told) > 50 and told <= set(findings), f"not what the logs say: {sorted(told - set(findings))}"
+        assert len(told) > 20 and told <= set(findings), f"not what the logs say: {sorted(told - set(findings))}"
     copy = nbformat.read(tmp_path / "notebooks" / path.name, as_version=4)
     code = [c for c in copy.cells if c.cell_type == "code"]
     assert all(c.execution_count for c in code)
@@ -138,7 +138,7 @@ def test_a_picture_is_described_by_what_it_shows():
     plt.close("all")
 
 
-@pytest.mark.parametrize("number", ["01", "02", "03"])
+@pytest.mark.parametrize("number", ["01", "02", "03", "04"])
 def test_a_notebook_of_the_paper_is_short_and_sets_exercises(number):
     (path,) = (p for p in ALL if p.stem.startswith(number))
     cells = nbformat.read(path, as_version=4).cells

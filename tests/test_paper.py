@@ -241,10 +241,10 @@ def test_a_claim_is_drawn_with_every_seed_and_the_papers_number(tmp_path):
     figure = plot_claim(tmp_path, PAPER["claims"][2])
     left, accuracy = figure.axes
     dots = [list(line.get_xdata()) for line in left.lines if line.get_marker() == "o"]
-    assert dots == [[0.2, 0.3, 0.3], [0.4, 0.5, 0.45]]
+    assert dots == [[0.4, 0.5, 0.45], [0.2, 0.3, 0.3]]
     diamonds = [float(line.get_xdata()[0]) for line in left.lines if line.get_marker() == "D"]
-    assert diamonds == pytest.approx([10458 / 62687, 12211 / 62687])
-    assert [label.get_text() for label in left.get_yticklabels()] == ["replace, rate 0.001 (3)", "grpo, rate 0.001 (3)"]
+    assert diamonds == pytest.approx([12211 / 62687, 10458 / 62687])
+    assert [label.get_text() for label in left.get_yticklabels()] == ["grpo, rate 0.001 (3)", "replace, rate 0.001 (3)"]
     assert "accuracy" in accuracy.get_xlabel()
     plt.close(figure)
     assert theirs_left("hard_rows.json/nano-graded-weak/hard_raw") == 45362 / 62687
@@ -254,6 +254,9 @@ def test_a_claim_is_drawn_with_every_seed_and_the_papers_number(tmp_path):
 def test_swings_are_drawn_scan_by_scan(tmp_path):
     for seed in range(2):
         scanned_run(tmp_path / "runs" / "paper-t3", "paper_replace-weak", seed, 40, 20, rounds=(40, 30 + seed))
+        assert plot_claim(tmp_path, PAPER["claims"][8]) is None, "one side only"
+    scanned_run(tmp_path / "runs" / "paper-roads", "paper_replace-decay1.0", 0, 40, 25, rounds=(40, 35))
     figure = plot_claim(tmp_path, PAPER["claims"][8])
-    assert [list(line.get_ydata()) for line in figure.axes[0].lines] == [[40, 30, 20], [40, 31, 20], [40, 30.5, 20]]
+    lines = [list(line.get_ydata()) for line in figure.axes[0].lines]
+    assert lines == [[40, 35, 25], [40, 35, 25], [40, 30, 20], [40, 31, 20], [40, 30.5, 20]]
     plt.close(figure)

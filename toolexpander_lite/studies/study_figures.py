@@ -10,6 +10,7 @@ import numpy as np
 
 from ..base.intervals import bootstrap_interval
 from ..base.runs import find_runs, has_seeds, load_study, read_log, rollouts_to
+from ..worlds.graded_world import NOISE
 from .paper import MEASURED_BY, arm_runs, comparisons, theirs_left
 from .plan import IDEAS, chosen_rates, plan_names, read_plan, search_table
 from .run_figures import COLOURS, curve, draw_curves, plot_groups, plot_seeds
@@ -52,26 +53,26 @@ def draw_arms(axis, arms, marks=()):
         jitter = np.linspace(-0.22, 0.22, len(values)) if len(values) > 1 else [0]
         axis.plot(values, place - np.array(jitter), "o", color="#222222", markersize=3.5, alpha=0.7)
         if label in marks:
-            axis.plot(marks[label], place, "D", markersize=8, color="#dd8452", markerfacecolor="none",
-                      label=None if label != next(iter(marks)) else "the paper")  # fmt: skip
+            axis.plot(marks[label], place, "D", markersize=8, color="#dd8452", markerfacecolor="none")
     axis.set_yticks(range(len(arms)), arms, fontsize=9)
     axis.set_ylim(len(arms) - 0.5, -0.5)
     axis.grid(axis="x", alpha=0.25)
 
 
 def plot_claim(assets, claim):
-    """The runs that test a claim of the paper -> figure, a panel per measure; None without runs.
+    """The runs that test a claim of the paper -> figure, a panel per measure; None while no test of it has been run.
 
-    A line per arm, a dot per seed, a bar at the mean with its 95 % interval; diamonds are the paper's. For the swing of
-    the hard count that count is drawn scan by scan, for collapse the accuracy over training.
+    A line per arm, a dot per seed, a bar at the mean with its 95 % interval; diamonds are the paper's, the dotted line
+    is the share of wrong gold calls. For the swing of the hard count that count is drawn scan by scan, for collapse the
+    accuracy over training.
 
     `claim`: an entry of `PAPER["claims"]`.
     """
     panels = {}
     for test in comparisons(claim):
-        for name in filter(None, (test.ours, test.theirs)):
-            if (runs := arm_runs(Path(assets), name)) is not None:
-                panels.setdefault(test.value, {})[name] = runs
+        sides = {name: arm_runs(Path(assets), name) for name in (test.theirs, test.ours) if name}
+        if all(runs is not None for runs in sides.values()):
+            panels[test.value] = panels.get(test.value, {}) | sides
     if not panels:
         return None
     heights = [2.4 if value in OVER_TIME else 0.3 * len(arms) + 0.5 for value, arms in panels.items()]
@@ -89,10 +90,14 @@ def plot_claim(assets, claim):
             labels = {name: f"{_short(name)}{_rate(runs)} ({len(found[name])})" for name, runs in arms.items()}
             theirs = {labels[name]: theirs_left(name) for name in arms if value == HARD_LEFT and theirs_left(name)}
             draw_arms(axis, {labels[name]: values for name, values in found.items()}, theirs)
-            axis.set_xlabel(f"{MEASURED_BY[value]}{', share of all' * (value == HARD_LEFT)}")
-        if axis.get_legend_handles_labels()[0]:
+            axis.set_xlabel(MEASURED_BY[value])
+            if value == HARD_LEFT:
+                axis.axvline(NOISE, color="#444444", linestyle=":", linewidth=1)
+                whose = " (diamonds: the paper)" if theirs else ""
+                axis.set(xlim=(0, None), xlabel=f"rows left hard, share of all{whose}")
+        if value in OVER_TIME:
             axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-    figure.suptitle(claim["where"], fontsize=10)
+    figure.suptitle(f"{claim['text']} ({claim['where']})", fontsize=10, wrap=True)
     figure.tight_layout()
     return figure
 
@@ -106,6 +111,9 @@ def _draw_scans(axis, arms):
         axis.plot(np.mean(counts, 0), "o-", color=colour, linewidth=2, markersize=4,
                   label=f"{_short(name)} ({len(counts)} seeds)")  # fmt: skip
     axis.set(xlabel="scan", ylabel="hard rows", yscale="log")
+    axis.yaxis.set_major_locator(plt.LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(plt.NullFormatter())
     axis.grid(alpha=0.25)
 
 
