@@ -111,11 +111,7 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         write_config(out, identity, arguments, data, parts, checkpoint)
         rules = recipe.invite, recipe.examples_needed, wants_think(recipe.asks)
         reward = RolloutRecorder(parts.reward, recipe.num_generations, out / "rollouts.jsonl", counts, *rules)
-        distil = []
-        if recipe.distil_weight:
-            how = recipe.distil_weight, recipe.distil_per_group, recipe.asks, pick_dtype(profile.dtype)
-            distil = [Distiller(data.train, tokenizer, *how)]
-            reward.also = distil[0].take
+        distil = distillation(recipe, profile, data.train, tokenizer, reward)
 
         def make_trainer(arguments, rows):
             callbacks = distil + run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress)
@@ -185,6 +181,16 @@ def recipe_parts(recipe, profile, seed, samples, tokenizer, bank=None, tasks=Non
     longest = profile.max_prompt_tokens + profile.demo_room
     reward = ExecutedReward(tasks, wants_think(recipe.asks)) if tasks and recipe.reward == "conjunctive" else None
     return assemble(recipe, samples, tokenizer, longest, seed, ANSWERS.get(profile.data), bank, reward)
+
+
+def distillation(recipe, profile, samples, tokenizer, reward):
+    """What context distillation adds to a run's callbacks -> list; `reward`, a `RolloutRecorder`, will feed it."""
+    if not recipe.distil_weight:
+        return []
+    how = recipe.distil_weight, recipe.distil_per_group, recipe.asks, pick_dtype(profile.dtype)
+    distiller = Distiller(samples, tokenizer, *how)
+    reward.also = distiller.take
+    return [distiller]
 
 
 def rows_to_train_on(recipe, profile, seed, samples, tokenizer, server=None):
