@@ -230,7 +230,7 @@ def test_what_would_not_be_the_same_is_left_alone(caplog):
     assert computed(model, lambda: model(**call))[0] == 26
     assert computed(model, lambda: model(**call, use_cache=True))[0] == ids.numel()
     assert computed(model, lambda: model(**call, output_hidden_states=True))[0] == ids.numel()
-    model.config.attention_dropout = 0.1
+    model.model.layers[0].self_attn.attention_dropout = 0.1
     assert computed(model, lambda: model(**call))[0] == ids.numel()
     assert computed(model.eval(), lambda: model(**call))[0] == 26
     stranger = GPT2LMHeadModel(GPT2Config(vocab_size=24, n_positions=32, n_embd=8, n_layer=1, n_head=2))
@@ -302,6 +302,17 @@ LEFT_TO_STOCK = [
     {"num_beams": 2}, {"return_dict_in_generate": True}, {"use_cache": False}, {"prefill_chunk_size": 8},
     {"cache_implementation": "dynamic"},
 ]  # fmt: skip
+
+
+def test_prompts_of_one_length_are_sampled_without_a_mask():
+    """`generate` hands the decoder no mask where nothing is padded."""
+    model, call = tiny("llama"), {"input_ids": three_prompts(12)["input_ids"][::3]}
+    torch.manual_seed(0)
+    stock = model.generate(**call, **SAMPLING)
+    with share_prompts(model):
+        torch.manual_seed(0)
+        tokens, ours = computed(model, lambda: model.generate(**call, **SAMPLING))
+    assert torch.equal(ours, stock) and tokens <= call["input_ids"].shape[1] + 4 * 12
 
 
 @pytest.mark.parametrize("changes", LEFT_TO_STOCK, ids=str)
