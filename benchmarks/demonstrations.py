@@ -30,8 +30,8 @@ from toolexpander_lite.models.hardware import describe_hardware
 from toolexpander_lite.models.policy import load_policy, model_hash
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.splits import load_splits
-from toolexpander_lite.variants.demonstrations import VariantBank
-from toolexpander_lite.variants.recipes import get_recipe
+from toolexpander_lite.variants.all_recipes import get_recipe
+from toolexpander_lite.variants.other_demonstrations import VariantBank
 
 WAYS = ("alone", "again", "demonstrated", "listed")
 RECIPE = get_recipe("toolexpander")

@@ -35,8 +35,8 @@ from toolexpander_lite.models.memory import SIZES, count_parameters, qwen25_conf
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.trial_steps import measure_steps, peak_memory
-from toolexpander_lite.variants.demonstrations import VariantBank
-from toolexpander_lite.variants.recipes import get_recipe
+from toolexpander_lite.variants.all_recipes import get_recipe
+from toolexpander_lite.variants.other_demonstrations import VariantBank
 from toolexpander_lite.worlds.nano_policy import build_tokenizer
 from toolexpander_lite.worlds.nano_world import nano_samples
 

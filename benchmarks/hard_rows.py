@@ -12,7 +12,7 @@ from pathlib import Path
 
 from toolexpander_lite.base.runs import read_json, write_json
 from toolexpander_lite.training.rounds import hard_counts
-from toolexpander_lite.variants.recipes import get_recipe
+from toolexpander_lite.variants.all_recipes import get_recipe
 
 
 def main():

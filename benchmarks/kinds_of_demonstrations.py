@@ -32,7 +32,7 @@ from toolexpander_lite.models.hardware import describe_hardware, pick_dtype
 from toolexpander_lite.models.policy import load_policy, model_hash
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.splits import load_splits
-from toolexpander_lite.variants.demonstrations import VariantBank
+from toolexpander_lite.variants.other_demonstrations import VariantBank
 
 CELLS = (
     *(("same_tool", number) for number in (0, 1, 2, 3, 4, 6)), ("each_offered", 6), ("other_tool", 3),

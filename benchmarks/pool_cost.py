@@ -22,8 +22,8 @@ from toolexpander_lite.base.runs import software_versions, write_json
 from toolexpander_lite.models.hardware import describe_hardware
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.train import train
-from toolexpander_lite.variants import assemble as assembling
-from toolexpander_lite.variants.recipes import get_recipe
+from toolexpander_lite.variants import assemble_any as assembling
+from toolexpander_lite.variants.all_recipes import get_recipe
 from toolexpander_lite.variants.visit_pool import VisitPool
 
 PROMPTS = 16  # of a nano step

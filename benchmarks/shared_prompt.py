@@ -67,7 +67,7 @@ from toolexpander_lite.models.shared_prompt import share_prompts, unshare
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.splits import load_splits, training_rows
 from toolexpander_lite.training.train import grpo_config
-from toolexpander_lite.variants.recipes import get_recipe
+from toolexpander_lite.variants.all_recipes import get_recipe
 from toolexpander_lite.worlds.api_tasks import api_tasks
 
 SIDES = ("stock", "shared", "stock, again")

@@ -31,7 +31,7 @@ from toolexpander_lite.base.errors import KitError, RunError
 from toolexpander_lite.base.runs import write_json
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.sessions import newest_checkpoint, next_target, updates_per_batch
-from toolexpander_lite.variants.recipes import get_recipe
+from toolexpander_lite.variants.all_recipes import get_recipe
 
 
 def steps_done(run):

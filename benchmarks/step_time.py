@@ -29,7 +29,7 @@ from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.record import RolloutRecorder
 from toolexpander_lite.training.train import grpo_config, train
-from toolexpander_lite.variants.recipes import get_recipe
+from toolexpander_lite.variants.all_recipes import get_recipe
 
 
 class Note(TrainerCallback):

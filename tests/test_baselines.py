@@ -21,6 +21,7 @@ from toolexpander_lite.training.record import STATE_LETTERS
 from toolexpander_lite.training.splits import in_training_order
 from toolexpander_lite.training.train import train
 from toolexpander_lite.variants import baselines
+from toolexpander_lite.variants.all_recipes import get_recipe
 from toolexpander_lite.variants.baselines import (
     RULES,
     VISITS_KEPT,
@@ -30,8 +31,7 @@ from toolexpander_lite.variants.baselines import (
     VisitHistory,
     hint_prefix,
 )
-from toolexpander_lite.variants.demonstrations import VariantBank
-from toolexpander_lite.variants.recipes import get_recipe
+from toolexpander_lite.variants.other_demonstrations import VariantBank
 from toolexpander_lite.worlds.nano_policy import build_tokenizer
 from toolexpander_lite.worlds.nano_world import HARD_FAMILIES, nano_samples
 

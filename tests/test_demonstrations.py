@@ -11,7 +11,7 @@ from toolexpander_lite.method.demonstrations import offering
 from toolexpander_lite.method.hard_sampling import PoolReward
 from toolexpander_lite.method.prompts import gold_completion, render_prompt
 from toolexpander_lite.method.samples import SolvedSample, ToolSample
-from toolexpander_lite.variants.demonstrations import VariantBank
+from toolexpander_lite.variants.other_demonstrations import VariantBank
 from toolexpander_lite.variants.visit_pool import VisitPool
 from toolexpander_lite.worlds.nano_policy import build_tokenizer
 from toolexpander_lite.worlds.nano_world import nano_samples

@@ -10,7 +10,7 @@ from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.distil import Distiller
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.train import train
-from toolexpander_lite.variants.recipes import get_recipe
+from toolexpander_lite.variants.all_recipes import get_recipe
 from toolexpander_lite.worlds.nano_world import nano_samples
 
 RECIPE = get_recipe("context_distillation", round_steps=2, demos=2, demos_per_tool=1)

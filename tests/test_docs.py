@@ -14,7 +14,7 @@ from toolexpander_lite.data.sources import load_samples
 from toolexpander_lite.method.calls import judge
 from toolexpander_lite.method.prompts import gold_completion
 from toolexpander_lite.training.profiles import Profile, get_profile
-from toolexpander_lite.variants.recipes import Recipe, get_recipe
+from toolexpander_lite.variants.all_recipes import Recipe, get_recipe
 from toolexpander_lite.worlds.nano_world import FAMILIES, make_sample, right_call
 
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "benchmarks" / "README.md", *sorted(REPOSITORY.glob("docs/**/*.md")),

@@ -16,8 +16,8 @@ from toolexpander_lite.method.rewards import GRID, quantise
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.splits import training_rows
-from toolexpander_lite.variants.recipes import get_recipe
-from toolexpander_lite.variants.self_examples import OneExampleBonus
+from toolexpander_lite.variants.all_recipes import get_recipe
+from toolexpander_lite.variants.other_self_examples import OneExampleBonus
 from toolexpander_lite.variants.visit_pool import VisitPool
 from toolexpander_lite.worlds.nano_world import EASY_FAMILIES, nano_samples
 

@@ -13,7 +13,7 @@ from toolexpander_lite.evaluation.answers import answer_samples
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.train import train
-from toolexpander_lite.variants.recipes import RECIPES, get_recipe
+from toolexpander_lite.variants.all_recipes import RECIPES, get_recipe
 from toolexpander_lite.worlds.nano_world import HARD_FAMILIES, nano_samples
 
 # Three prompts of each hard family and half of the easy ones would do; 12 prompts a step, 10 rollouts each.

@@ -16,7 +16,7 @@ from toolexpander_lite.method.samples import ToolSample
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.splits import load_splits
-from toolexpander_lite.variants.demonstrations import VariantBank
+from toolexpander_lite.variants.other_demonstrations import VariantBank
 from toolexpander_lite.worlds.nano_policy import build_tokenizer
 from toolexpander_lite.worlds.nano_world import nano_samples
 

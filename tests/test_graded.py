@@ -11,7 +11,7 @@ from toolexpander_lite.method.hard_sampling import count_right
 from toolexpander_lite.method.prompts import gold_completion, render_prompt
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
-from toolexpander_lite.variants.demonstrations import VariantBank
+from toolexpander_lite.variants.other_demonstrations import VariantBank
 from toolexpander_lite.worlds.graded_policy import build_graded_tokenizer, graded_row
 from toolexpander_lite.worlds.graded_world import (
     NOISE,

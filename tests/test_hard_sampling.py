@@ -26,8 +26,8 @@ from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.record import STATE_LETTERS, RoundLog, rewind
 from toolexpander_lite.training.splits import in_training_order
 from toolexpander_lite.training.train import train
-from toolexpander_lite.variants.demonstrations import VariantBank
-from toolexpander_lite.variants.recipes import get_recipe
+from toolexpander_lite.variants.all_recipes import get_recipe
+from toolexpander_lite.variants.other_demonstrations import VariantBank
 from toolexpander_lite.variants.visit_pool import VisitPool
 from toolexpander_lite.worlds.nano_world import nano_samples
 

@@ -11,7 +11,7 @@ import pytest
 
 from toolexpander_lite.__main__ import COMMANDS, _parser, main
 from toolexpander_lite.base.runs import REPOSITORY, read_log
-from toolexpander_lite.data.formats import to_hermes
+from toolexpander_lite.data.row_formats import to_hermes
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.worlds.nano_world import nano_samples
 

@@ -13,8 +13,8 @@ from toolexpander_lite.method.prompts import gold_completion, render_prompt, wri
 from toolexpander_lite.method.samples import SolvedSample
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
-from toolexpander_lite.variants.demonstrations import VariantBank
-from toolexpander_lite.variants.self_examples import judge_example, judge_examples
+from toolexpander_lite.variants.other_demonstrations import VariantBank
+from toolexpander_lite.variants.other_self_examples import judge_example, judge_examples
 from toolexpander_lite.worlds import nano_policy
 from toolexpander_lite.worlds.nano_policy import (
     WarmStart,

@@ -3,7 +3,7 @@ import pytest
 from toolexpander_lite.method.calls import judge
 from toolexpander_lite.method.prompts import gold_completion
 from toolexpander_lite.method.samples import to_dataset, to_samples
-from toolexpander_lite.variants.demonstrations import VariantBank
+from toolexpander_lite.variants.other_demonstrations import VariantBank
 from toolexpander_lite.worlds.nano_world import (
     CODEBOOKS,
     EASY_FAMILIES,

@@ -8,7 +8,7 @@ from test_sources import write
 from test_templates import FOLDER, loaded, make_tokenizer
 
 from toolexpander_lite.base.errors import DataError, SettingsError
-from toolexpander_lite.data.formats import to_hermes
+from toolexpander_lite.data.row_formats import to_hermes
 from toolexpander_lite.data.sources import load_samples, no_call_sample
 from toolexpander_lite.method.calls import judge
 from toolexpander_lite.method.prompts import gold_completion

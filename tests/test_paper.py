@@ -27,7 +27,7 @@ from toolexpander_lite.studies.paper import (
 from toolexpander_lite.studies.plan import has_plan, plan_names, read_plan
 from toolexpander_lite.studies.statistics import HARD_RISES, ROLLOUTS, seed_values
 from toolexpander_lite.studies.study_figures import plot_claim
-from toolexpander_lite.variants.recipes import RECIPES
+from toolexpander_lite.variants.all_recipes import RECIPES
 
 NO_RUNS = "not run yet"
 

@@ -31,7 +31,7 @@ from toolexpander_lite.training.preflight import (
 )
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.trial_steps import measure_steps
-from toolexpander_lite.variants.recipes import get_recipe
+from toolexpander_lite.variants.all_recipes import get_recipe
 from toolexpander_lite.worlds.nano_world import nano_samples
 
 SMALL = get_profile("nano", prompts_per_step=2, train_prompts=1, micro_batch=8)

@@ -14,8 +14,8 @@ from toolexpander_lite.method.prompts import (
 )
 from toolexpander_lite.method.rewards import conjunctive_reward, native_reward
 from toolexpander_lite.method.samples import ToolSample
-from toolexpander_lite.variants.assemble import assemble
-from toolexpander_lite.variants.recipes import get_recipe
+from toolexpander_lite.variants.all_recipes import get_recipe
+from toolexpander_lite.variants.assemble_any import assemble
 
 
 def tool(name):

@@ -14,7 +14,7 @@ from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.record import rewind
 from toolexpander_lite.training.resume import find_checkpoint
 from toolexpander_lite.training.train import train
-from toolexpander_lite.variants.recipes import get_recipe
+from toolexpander_lite.variants.all_recipes import get_recipe
 
 
 def write_checkpoint(folder):

@@ -11,7 +11,7 @@ from toolexpander_lite.method.hard_sampling import PromptServer, begin_round, co
 from toolexpander_lite.method.hardness import HardSamplePool
 from toolexpander_lite.method.prompts import gold_completion
 from toolexpander_lite.method.samples import ToolSample
-from toolexpander_lite.variants.demonstrations import VariantBank
+from toolexpander_lite.variants.other_demonstrations import VariantBank
 
 NOTE = {"step": 0, "kind": "scan"}
 

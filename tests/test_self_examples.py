@@ -11,7 +11,7 @@ from toolexpander_lite.method.calls import MAX_CHARS
 from toolexpander_lite.method.prompts import INVITATION, render_messages
 from toolexpander_lite.method.rewards import conjunctive_reward
 from toolexpander_lite.method.self_examples import REASONS, ExampleBonus, judge_examples_block
-from toolexpander_lite.variants.self_examples import (
+from toolexpander_lite.variants.other_self_examples import (
     EXAMPLE_REASONS,
     MAX_EXAMPLE_CHARS,
     OneExampleBonus,

@@ -21,8 +21,8 @@ from toolexpander_lite.training.profiles import PROFILES, Profile, get_profile, 
 from toolexpander_lite.training.resume import check_folder
 from toolexpander_lite.training.splits import fewer_tools, load_splits
 from toolexpander_lite.training.train import grpo_config
+from toolexpander_lite.variants.all_recipes import RECIPES, Recipe, get_recipe
 from toolexpander_lite.variants.baselines import RULES
-from toolexpander_lite.variants.recipes import RECIPES, Recipe, get_recipe
 from toolexpander_lite.worlds.nano_policy import WarmStart
 from toolexpander_lite.worlds.nano_world import FAMILIES, nano_samples
 

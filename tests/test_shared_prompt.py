@@ -33,7 +33,7 @@ from toolexpander_lite.models.shared_prompt import plan_rows, share_prompts, uns
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.splits import load_splits, training_rows
 from toolexpander_lite.training.train import grpo_config
-from toolexpander_lite.variants.recipes import get_recipe
+from toolexpander_lite.variants.all_recipes import get_recipe
 
 SIZES = {"vocab_size": 24, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
          "num_key_value_heads": 2, "max_position_embeddings": 128, "pad_token_id": 0}  # fmt: skip

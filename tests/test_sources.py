@@ -13,8 +13,8 @@ import pytest
 
 from toolexpander_lite.__main__ import main
 from toolexpander_lite.base import downloads
-from toolexpander_lite.data import row_files
-from toolexpander_lite.data.formats import to_hermes
+from toolexpander_lite.data import file_formats
+from toolexpander_lite.data.row_formats import to_hermes
 from toolexpander_lite.data.sources import SOURCES, load_samples, split_of
 from toolexpander_lite.data.tool_schemas import flat_schema
 from toolexpander_lite.method.samples import DataError, to_dataset, to_samples
@@ -400,10 +400,10 @@ def test_rows_come_whole_through_the_streaming_of_datasets(tmp_path):
     chat = [{"from": "user", "value": "2024-01-01"}, {"from": "assistant", "value": "[f(a=0.3)]"}]
     rows = [XLAM | {"id": n, "query": query, "conversations": chat[: n + 1]} for n, query in enumerate(["1", "a 2024"])]
     write(tmp_path, "rows.json", json.dumps(rows))
-    assert list(row_files.hub_rows(str(tmp_path), None)) == rows
+    assert list(file_formats.hub_rows(str(tmp_path), None)) == rows
     write(tmp_path, "rows.json", json.dumps(rows)[:-50])
     with pytest.raises(DataError, match="cannot stream .*path="):
-        list(row_files.hub_rows(str(tmp_path), None))
+        list(file_formats.hub_rows(str(tmp_path), None))
 
 
 @pytest.mark.parametrize(

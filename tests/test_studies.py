@@ -20,7 +20,7 @@ from toolexpander_lite.studies.report import time_to
 from toolexpander_lite.studies.runner import study_plan
 from toolexpander_lite.studies.statistics import arms_table
 from toolexpander_lite.training.profiles import get_profile
-from toolexpander_lite.variants.recipes import Recipe, get_recipe
+from toolexpander_lite.variants.all_recipes import Recipe, get_recipe
 
 RUNS = REPOSITORY / "assets" / "runs"
 STUDIES = [*plan_names(), *(file.stem for file in (PLANS / "abandoned").glob("*.toml"))]

@@ -7,7 +7,7 @@ from test_studies import fake_run
 from toolexpander_lite.studies.plan import read_plan
 from toolexpander_lite.studies.statistics import sensitivity_table
 from toolexpander_lite.studies.study_figures import assumption_figures, plot_sensitivity
-from toolexpander_lite.variants.recipes import get_recipe
+from toolexpander_lite.variants.all_recipes import get_recipe
 
 WORKS = "hard_sampling-kl0"  # what the switches of nano-hard-sampling are switches of
 SET = read_plan("nano-sensitivity")

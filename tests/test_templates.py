@@ -36,7 +36,7 @@ from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.splits import load_splits
 from toolexpander_lite.training.warm_start import IGNORED, encode_row
 from toolexpander_lite.variants.baselines import hint_prefix
-from toolexpander_lite.variants.self_examples import example_text, judge_example
+from toolexpander_lite.variants.other_self_examples import example_text, judge_example
 from toolexpander_lite.worlds.nano_world import nano_samples
 
 FOLDER = chat_template_utils._CHAT_TEMPLATES_DIR

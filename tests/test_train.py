@@ -23,7 +23,7 @@ from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import PROFILES, get_profile
 from toolexpander_lite.training.splits import training_rows
 from toolexpander_lite.training.train import batch_shape, grpo_config, train
-from toolexpander_lite.variants.recipes import get_recipe
+from toolexpander_lite.variants.all_recipes import get_recipe
 from toolexpander_lite.worlds.nano_world import EASY_FAMILIES, nano_samples
 
 # 12 prompts and 8 a step: an epoch ends in the middle of the second step, before the resumed runs set in.

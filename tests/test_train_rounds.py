@@ -9,7 +9,7 @@ from toolexpander_lite.base.errors import SettingsError
 from toolexpander_lite.base.runs import read_jsonl, read_log
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.train import train
-from toolexpander_lite.variants.recipes import get_recipe
+from toolexpander_lite.variants.all_recipes import get_recipe
 
 TINY = dict(prompts_per_step=6, micro_batch=60, train_prompts=2, eval_every=2, eval_prompts=1)
 ROUND = {"round_steps": 2, "demos": 2, "demos_per_tool": 1}

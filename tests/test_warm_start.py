@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from toolexpander_lite.base.errors import ModelError
 from toolexpander_lite.base.runs import RunError, read_log
-from toolexpander_lite.data.formats import to_hermes
+from toolexpander_lite.data.row_formats import to_hermes
 from toolexpander_lite.evaluation.accuracy import gold_logprobs
 from toolexpander_lite.method.prompts import gold_completion
 from toolexpander_lite.method.samples import DataError
@@ -18,7 +18,7 @@ from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.splits import load_splits
 from toolexpander_lite.training.train import train
 from toolexpander_lite.training.warm_start import build_warm_start
-from toolexpander_lite.variants.recipes import get_recipe
+from toolexpander_lite.variants.all_recipes import get_recipe
 from toolexpander_lite.worlds.nano_world import nano_samples
 
 

@@ -16,7 +16,7 @@ from .base.settings import parse_settings
 from .base.spelled_defaults import DEFAULTS_RULE
 from .studies.plan import plan_names
 from .training.profiles import PROFILES, Profile, get_profile
-from .variants.recipes import RECIPES, Recipe, get_recipe
+from .variants.all_recipes import RECIPES, Recipe, get_recipe
 
 COMMANDS = {}  # name -> (function, about, options, examples)
 
@@ -197,7 +197,7 @@ def _evaluate(arguments):
     profile = chosen_profile(arguments, "eval_prompts")
     from .evaluation.accuracy import evaluate
     from .training.splits import load_splits
-    from .variants.demonstrations import VariantBank
+    from .variants.other_demonstrations import VariantBank
 
     policy, tokenizer = policy_of(profile)
     data = load_splits(profile, 0, tokenizer)
@@ -386,7 +386,7 @@ def _doctor(arguments):
     examples="out/again/nano-baseline",
 )
 def _pack(arguments):
-    from .base.packs import PACKED, compare, pack_study
+    from .base.run_tables import PACKED, compare, pack_study
 
     for study in arguments.folders:
         if arguments.compare:

@@ -1,4 +1,4 @@
-"""Runs: reading them, from folders or from a study's tables (`packs`), and what their logs say."""
+"""Runs: reading them, from folders or from a study's tables (`run_tables`), and what their logs say."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .errors import RunError
 from .files import write_whole
-from .packs import packed_rows, packed_runs
+from .run_tables import packed_rows, packed_runs
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

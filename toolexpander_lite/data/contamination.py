@@ -11,7 +11,7 @@ import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from ..base.words import words
+from ..base.split_words import words
 from ..method.samples import ToolSample
 
 NEAR = 0.5  # Jaccard index from which two questions are near twins

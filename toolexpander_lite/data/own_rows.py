@@ -17,16 +17,16 @@ from collections import Counter
 from pathlib import Path
 
 from ..base.errors import DataError
-from .formats import openai_row, read_calls
+from .file_formats import read_rows
 from .own_tools import load_tools
-from .row_files import read_rows
+from .row_formats import openai_row, read_calls
 from .tool_schemas import RowDropped, read_tools
 
 ROWS_DRAWN = {"train": 40, "test": 10}  # of each template, as far as its values make so many different questions
 
 
 def own_row(row):
-    """One row of `own_rows` -> (what is asked, tool schemas, gold calls), as the converters of `formats`."""
+    """One row of `own_rows` -> (what is asked, tool schemas, gold calls), as the converters of `row_formats`."""
     if "messages" in row:
         return openai_row(row)
     tools, call = read_tools(row["tools"]), row.get("calls", row.get("call"))

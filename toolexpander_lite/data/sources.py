@@ -4,7 +4,7 @@ The rows come from where their owners publish them, GitHub or the Hugging Face H
 a local file in the same format. They are read one by one, so that the first samples of a large set can be had
 without the rest of it. A row that cannot be scored fairly is dropped and counted under its reason.
 
-`row_files` reads the rows, `formats` knows the format of each source.
+`file_formats` reads files and the Hub, `row_formats` knows what a row of each source looks like.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ from ..base.errors import DataError, unknown
 from ..base.progress import bar
 from ..base.schemas import SchemaFault, fault
 from ..method.samples import ToolSample, tool_name
-from .formats import hermes_row, openai_row, seal_row, toolace_row, toolrl_row, xlam_row
+from .file_formats import hub_rows, read_rows
 from .own_rows import own_row, own_rows
-from .row_files import hub_rows, read_rows
+from .row_formats import hermes_row, openai_row, seal_row, toolace_row, toolrl_row, xlam_row
 from .tool_schemas import NO_SCHEMA, RowDropped
 
 
@@ -31,7 +31,7 @@ class Source:
     """Where a data set lives and how it is read.
 
     Attributes:
-        convert: converter of `formats`.
+        convert: converter of `row_formats`.
         licence: what its owners give it under.
         files: pinned web addresses: the file of rows, then the files it needs beside it. Or else:
         hub, revision, config: id on the Hugging Face Hub, commit, and name of the subset if there are several.

@@ -11,7 +11,7 @@ import json
 from jsonschema import Draft202012Validator
 
 from ..base.schemas import LISTED, NAMED, ONE, is_schema
-from .literals import plain, read_if_text, split_outside
+from .parse_values import plain, read_if_text, split_outside
 
 # Type names as data sets write them, in small letters -> JSON Schema's.
 TYPES = {"str": "string", "int": "integer", "float": "number", "double": "number", "bool": "boolean", "none": "null"}

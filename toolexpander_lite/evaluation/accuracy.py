@@ -14,7 +14,7 @@ from ..method.prompts import gold_completion, render_prompt, style_of, wants_thi
 from ..method.self_examples import EXAMPLES_NEEDED
 from ..models.shared_prompt import share_prompts
 from ..models.templates import check_invitation
-from ..variants.self_examples import judge_examples
+from ..variants.other_self_examples import judge_examples
 from .answer_kinds import answer_kind
 
 

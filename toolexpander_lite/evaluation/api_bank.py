@@ -20,8 +20,8 @@ from ..base.downloads import cache_folder, fetch
 from ..base.errors import DataError, RunError
 from ..base.runs import write_json
 from ..base.spelled_defaults import DEFAULTS_RULE
-from ..data.literals import read_python_calls
-from ..data.row_files import read_rows
+from ..data.file_formats import read_rows
+from ..data.parse_values import read_python_calls
 from ..data.sources import LoadReport
 from ..data.tool_schemas import flat_schema
 from ..method.calls import judge

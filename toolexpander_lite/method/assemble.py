@@ -41,7 +41,7 @@ def assemble(recipe, samples, tokenizer, max_prompt_tokens, seed=0, answer=None,
         max_prompt_tokens: of a prompt with demonstrations.
         seed: of the choice of demonstrations.
         answer: as in `ExampleBonus`.
-        reward, bonuses, bank, pool, server, learn: what stands in the place of the paper's, see `variants.assemble`.
+        reward, bonuses, bank, pool, server, learn: in the place of the paper's, see `variants.assemble_any`.
     """
     reward = reward or (conjunctive_reward if wants_think(recipe.asks) else native_reward)
     if bonuses is None:

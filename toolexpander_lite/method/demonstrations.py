@@ -43,7 +43,7 @@ class DemoBank:
     def choose(self, sample, count, rng, step=None):
         """Up to `count` demonstrations, drawn with `rng` (a `random.Random`), the tools taken in turn -> list.
 
-        `step`: the optimizer step they are for, where that matters (`variants.demonstrations`).
+        `step`: the optimizer step they are for, where that matters (`variants.other_demonstrations`).
         """
         tools, most = self._tools_drawn(sample, rng), self.per_tool or count
         tools = rng.sample(tools, len(tools))  # where not all fit, no tool is favoured

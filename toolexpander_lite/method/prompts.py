@@ -20,7 +20,7 @@ block per call and nothing after the last block:
 {"name": "tool name", "arguments": {"argument name": "value"}}
 </tool_call>"""
 
-# For one example by the kit's own rule, a departure (`variants.self_examples`).
+# For one example by the kit's own rule, a departure (`variants.other_self_examples`).
 INVITATION = """\
 Inside the think block you may first write one example of your own, with another request, and say what it shows:
 <think><example>

@@ -1,7 +1,7 @@
 """What the algorithm does: one `PaperRecipe` per row of the paper's tables.
 
 Values are the paper's (arXiv 2510.07737, T9 to T11); what it leaves open is our assumption and says so. The trainer
-takes a recipe of `variants.recipes`, which has these and more.
+takes a recipe of `variants.all_recipes`, which has these and more.
 """
 
 from dataclasses import dataclass, replace

@@ -17,7 +17,7 @@ from ..method.calls import judge, opened_think, whole_answer
 from ..method.prompts import gold_completion, render_prompt, style_of, wants_think, written_completion
 from ..method.samples import ToolSample
 from ..method.self_examples import BLOCK_CLOSE, BLOCK_OPEN
-from ..variants.self_examples import EXAMPLE_CLOSE, EXAMPLE_OPEN
+from ..variants.other_self_examples import EXAMPLE_CLOSE, EXAMPLE_OPEN
 from ..worlds.nano_world import nano_samples
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from ..base.errors import KitError, SettingsError, unknown
 from ..base.runs import REPOSITORY, find_runs, load_study, rollouts_to
 from ..base.settings import parse_settings
 from ..training.profiles import get_profile
-from ..variants.recipes import Recipe, get_recipe
+from ..variants.all_recipes import Recipe, get_recipe
 
 PLANS = Path(__file__).parent / "plans"
 RUNS = "assets/runs"  # the committed runs, from the repository's root

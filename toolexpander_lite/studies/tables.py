@@ -19,7 +19,7 @@ from ..method.prompts import render_prompt
 from ..method.rewards import conjunctive_reward
 from ..training.profiles import PROFILES
 from ..variants.baselines import graded_reward
-from ..variants.self_examples import EXAMPLE_CLOSE, EXAMPLE_OPEN, judge_example, judge_examples
+from ..variants.other_self_examples import EXAMPLE_CLOSE, EXAMPLE_OPEN, judge_example, judge_examples
 from ..worlds.nano_world import HARD_FAMILIES
 from .plan import read_plan
 from .statistics import at_the_end, hits

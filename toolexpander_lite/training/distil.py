@@ -25,7 +25,7 @@ class Distiller(TrainerCallback):
     Args:
         samples: `ToolSample`s of all rows.
         tokenizer: renders and reads prompts.
-        weight, per_group, invite: see `variants.recipes.Recipe`: distil_weight, distil_per_group, asks.
+        weight, per_group, invite: see `variants.all_recipes.Recipe`: distil_weight, distil_per_group, asks.
         dtype: of the arithmetic, "float32", "bfloat16" or "float16".
     """
 

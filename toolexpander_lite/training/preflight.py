@@ -22,9 +22,9 @@ from ..method.prompts import SYSTEM_PROMPT, gold_completion, render_prompt
 from ..models.hardware import describe_hardware
 from ..models.policy import load_policy
 from ..models.templates import closed_vocabulary, round_trip
-from ..variants.demonstrations import VariantBank
-from ..variants.recipes import get_recipe
-from ..variants.self_examples import example_text
+from ..variants.all_recipes import get_recipe
+from ..variants.other_demonstrations import VariantBank
+from ..variants.other_self_examples import example_text
 from .profiles import get_profile
 from .splits import load_splits
 from .train import batch_shape, check_fit, grpo_config, recipe_parts

@@ -19,7 +19,7 @@ from ..base.runs import append_jsonl, read_json, read_jsonl, software_versions, 
 from ..method.calls import whole_answers
 from ..method.rewards import judge_all
 from ..models.hardware import describe_hardware, processor_name
-from ..variants.self_examples import example_reasons
+from ..variants.other_self_examples import example_reasons
 from .resume import LOGS, step_of
 
 # TRL's own metric names, plus ours ("format_rate", "groups/...", and the cumulative counts).
@@ -47,7 +47,7 @@ class RolloutRecorder:
 
     Args:
         counts: {"rollouts", "completion_tokens"}, cumulative, shared with the log.
-        examples, needed: also tell what became of self-written examples, by `self_examples.judge_examples`.
+        examples, needed: also tell what became of self-written examples, by `other_self_examples.judge_examples`.
         think: as in `rewards.judge_all`.
 
     `also`: function (sample_id, served, completion_ids, rewards) that hears of each batch, or None.

@@ -14,7 +14,7 @@ from ..base.runs import read_json, read_jsonl
 from ..base.saved_state import content_hash
 from ..models.files import architecture_hash, weights_hash
 from ..models.policy import tokenizer_hash
-from ..variants.recipes import Recipe
+from ..variants.all_recipes import Recipe
 from .profiles import Profile
 
 LEFT_BY_A_RUN = ("log.jsonl", "summary.json", "rounds.jsonl", "rollouts.jsonl", "scans.jsonl", "checkpoints", "final")

@@ -21,8 +21,8 @@ from ..method.prompts import render_prompt, wants_think
 from ..method.samples import training_columns
 from ..models.policy import load_policy, model_hash
 from ..models.shared_prompt import share_prompts
-from ..variants.assemble import assemble
-from ..variants.recipes import get_recipe
+from ..variants.all_recipes import get_recipe
+from ..variants.assemble_any import assemble
 from .profiles import get_profile
 from .record import command_line, here
 from .resume import step_of

@@ -21,7 +21,6 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-from torch.optim.lr_scheduler import LambdaLR
 from transformers import PrinterCallback, set_seed
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
@@ -42,11 +41,12 @@ from ..models.hardware import describe_hardware, pick_dtype
 from ..models.policy import adapters_to_float32, load_policy, model_hash
 from ..models.shared_prompt import share_prompts
 from ..models.templates import check_invitation
-from ..variants.assemble import assemble
-from ..variants.demonstrations import VariantBank
-from ..variants.recipes import get_recipe
+from ..variants.all_recipes import get_recipe
+from ..variants.assemble_any import assemble
+from ..variants.other_demonstrations import VariantBank
 from ..worlds import graded_world, nano_world
 from .distil import Distiller
+from .learning_rate import decay_by_round, first_learning_rate
 from .profiles import get_profile, tools_offered
 from .record import RolloutRecorder, RoundLog, RunLog, WeightWatch, command_line, disk_errors, here, rewind
 from .resume import check_contents, check_folder, find_checkpoint, load_pool, what_a_run_holds
@@ -177,7 +177,7 @@ def check_fit(recipe, profile, model, tokenizer, samples):
 
 
 def recipe_parts(recipe, profile, seed, samples, tokenizer, bank=None, tasks=None):
-    """`variants.assemble` for a run, with the profile's lengths -> `Parts`. `tasks`: what calls are executed on."""
+    """`variants.assemble_any` for a run, with the profile's lengths -> `Parts`. `tasks`: what calls are executed on."""
     longest = profile.max_prompt_tokens + profile.demo_room
     reward = ExecutedReward(tasks, wants_think(recipe.asks)) if tasks and recipe.reward == "conjunctive" else None
     return assemble(recipe, samples, tokenizer, longest, seed, ANSWERS.get(profile.data), bank, reward)
@@ -258,10 +258,7 @@ def run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress
 
 
 def stock_trainer(recipe, profile, model, tokenizer, arguments, rows, rewards, callbacks):
-    """The stock `GRPOTrainer` -> trainer; of a supervised recipe the stock `SFTTrainer`.
-
-    The learning rate is multiplied by `lr_decay` at each round's end.
-    """
+    """The stock `GRPOTrainer` -> trainer; of a supervised recipe the stock `SFTTrainer`."""
     handed = {"model": model, "train_dataset": rows, "processing_class": tokenizer, "callbacks": callbacks}
     if recipe.supervised:
         settings = {name: getattr(arguments, name) for name in SFT_SETTINGS}
@@ -273,8 +270,7 @@ def stock_trainer(recipe, profile, model, tokenizer, arguments, rows, rewards, c
         if each is not None:
             share_prompts(each)
     trainer.remove_callback(PrinterCallback)  # `progress` shows the log instead
-    round_steps, decay = recipe.round_steps * recipe.num_iterations, recipe.lr_decay
-    trainer.lr_scheduler = LambdaLR(trainer.create_optimizer(), lambda step: decay ** (step // round_steps))
+    decay_by_round(trainer, recipe)
     return trainer
 
 
@@ -310,7 +306,7 @@ def grpo_config(recipe, profile, seed, out, hardware):
         output_dir=str(out / "checkpoints"), seed=seed, report_to="none", disable_tqdm=True, logging_steps=1,
         save_steps=profile.eval_every * recipe.num_iterations, save_total_limit=2,
         max_steps=profile.steps * recipe.num_iterations, num_iterations=recipe.num_iterations,
-        learning_rate=recipe.learning_rate or profile.learning_rate, lr_scheduler_type="constant",
+        learning_rate=first_learning_rate(recipe, profile), lr_scheduler_type="constant",
         beta=recipe.beta, epsilon=recipe.epsilon, epsilon_high=recipe.epsilon_high, loss_type="grpo",
         scale_rewards=recipe.scale_rewards, temperature=recipe.temperature, num_generations=recipe.num_generations,
         per_device_train_batch_size=micro_batch,

@@ -27,7 +27,7 @@ from ..method.hard_sampling import PromptServer
 from ..method.prompts import gold_completion, render_prompt
 from ..models.hardware import pick_dtype
 from ..models.policy import load_policy, model_hash
-from ..variants.demonstrations import VariantBank
+from ..variants.other_demonstrations import VariantBank
 from ..variants.visit_pool import VisitPool
 from .record import command_line, here
 from .resume import check_folder

@@ -23,7 +23,7 @@ from ..base.files import check_new_folder
 from ..base.settings import check_seed
 from ..method.prompts import gold_completion, render_prompt, written_completion
 from ..method.samples import SolvedSample, ToolSample
-from ..variants.self_examples import EXAMPLE_CLOSE, EXAMPLE_OPEN, example_text
+from ..variants.other_self_examples import EXAMPLE_CLOSE, EXAMPLE_OPEN, example_text
 from .nano_world import CODEBOOKS, FAMILIES, WORDS, all_queries, make_sample, right_arguments, split_of
 
 PAD, END = "<pad>", "<|end|>"

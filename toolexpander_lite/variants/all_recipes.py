@@ -10,7 +10,7 @@ from ..base.errors import SettingsError, unknown
 from ..method.hardness import HARD_WINDOW
 from ..method.recipes import PAPER_RECIPES, PaperRecipe
 from .baselines import REWARDS, RULES
-from .demonstrations import VariantBank
+from .other_demonstrations import VariantBank
 from .visit_pool import RETESTS
 
 
@@ -30,7 +30,7 @@ class Recipe(PaperRecipe):
         fresh_demos: other demonstrations at each visit of a sample, or the same for ever; in rounds they stay.
         invite: prompts carry `prompts.INVITATION` to write one example of one's own, in training and in evaluation.
         gated_bonus: pay the bonus only where the task reward is right (the paper).
-        examples_needed: 0 is the rule of one example, see `self_examples.judge_example`.
+        examples_needed: 0 is the rule of one example, see `other_self_examples.judge_example`.
         strict_examples: pay only for an example that shares no argument with the answer (our assumption).
         distil_weight: of the second loss of context distillation (see `training.distil`); 0 is none (our assumption:
             0.5).

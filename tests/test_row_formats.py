@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from toolexpander_lite.base.errors import DataError
-from toolexpander_lite.data.formats import read_calls, to_hermes, toolace_row
-from toolexpander_lite.data.literals import read_literal, read_python_calls
-from toolexpander_lite.data.row_files import hub_rows
+from toolexpander_lite.data.file_formats import hub_rows
+from toolexpander_lite.data.parse_values import read_literal, read_python_calls
+from toolexpander_lite.data.row_formats import read_calls, to_hermes, toolace_row
 from toolexpander_lite.data.sources import SOURCES, load_samples
 from toolexpander_lite.data.tool_schemas import RowDropped, json_schema, object_schema, read_tools
 from toolexpander_lite.method.samples import to_dataset, to_samples

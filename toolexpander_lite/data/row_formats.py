@@ -12,7 +12,7 @@ import re
 from collections import namedtuple
 from itertools import takewhile
 
-from .literals import plain, read_if_text, read_literal, read_python_calls
+from .parse_values import plain, read_if_text, read_literal, read_python_calls
 from .tool_schemas import RowDropped, read_tool, read_tools
 
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toolexpander_lite.__main__ import main
-from toolexpander_lite.base import packs
+from toolexpander_lite.base import run_tables
 from toolexpander_lite.base.errors import RunError
-from toolexpander_lite.base.packs import compare, pack_study
+from toolexpander_lite.base.run_tables import compare, pack_study
 from toolexpander_lite.base.runs import find_runs, has_file, load_study, read_json, read_jsonl, read_log
 
 LOG = [
@@ -110,8 +110,8 @@ def test_a_cut_log_is_not_packed(tmp_path, text):
 
 def test_files_go_only_when_the_tables_hold_them(tmp_path, monkeypatch):
     run = write_run(tmp_path / "study")
-    real = packs._records
-    monkeypatch.setattr(packs, "_records", lambda table: [row | {"step": 7} for row in real(table)])
+    real = run_tables._records
+    monkeypatch.setattr(run_tables, "_records", lambda table: [row | {"step": 7} for row in real(table)])
     with pytest.raises(RunError, match="does not hold what .*config.json holds"):
         pack_study(tmp_path / "study")
     assert {file.name for file in run.iterdir()} == {"config.json", "summary.json", "log.jsonl"}

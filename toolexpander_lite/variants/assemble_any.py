@@ -7,8 +7,8 @@ from ..method.rewards import native_reward
 from ..method.samples import training_columns
 from ..method.self_examples import ExampleBonus
 from .baselines import REWARDS, RULES, BaselineServer, VisitHistory
-from .demonstrations import VariantBank
-from .self_examples import OneExampleBonus
+from .other_demonstrations import VariantBank
+from .other_self_examples import OneExampleBonus
 from .visit_pool import VisitPool
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from ..base.chat import CALL_CLOSE, CALL_OPEN
+from ..base.split_words import words
 from ..base.strict_json import same_value
-from ..base.words import words
 from ..method.calls import read_call_block, whole_answer
 from ..method.samples import from_json, tool_name
 from ..method.self_examples import ExampleBonus, judge_examples_block, think_block
