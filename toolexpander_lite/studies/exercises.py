@@ -1,0 +1,83 @@
+"""Checks a learner's answers: a wrong one gets a sentence that says which mistake it is, a right one gets points.
+
+The exercises of notebook NN, with solutions and mistakes, are in `notebooks/solutions/NN_*.py`.
+"""
+
+import runpy
+from dataclasses import dataclass
+
+from ..base.errors import NotebookError
+from .notebooks import NOTEBOOKS
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """What an answer is compared with.
+
+    solution: the code that belongs in place of the blank. right: the value of a right answer (numbers, texts, lists).
+    blank: the nudge for who has not answered yet. otherwise: the sentence for a mistake that is not listed.
+    mistakes: [(a wrong value, its sentence)], the first that fits counts; a third entry, a function of the answer,
+        says in place of equality whether this mistake was made. within: by how much a number may be off.
+    """
+
+    points: int
+    solution: str
+    right: object
+    blank: str
+    mistakes: list
+    otherwise: str
+    within: float = 0.0
+
+    def comment(self, answer):
+        """What is wrong with an answer -> a sentence, "" for a right one."""
+        if _same(answer, self.right, self.within):
+            return ""
+        if isinstance(self.right, list) and not (isinstance(answer, list) and len(answer) == len(self.right)):
+            return f"This asks for {len(self.right)} values, in a list."
+        found = (words for wrong, words, *when in self.mistakes if self._fits(answer, wrong, *when))
+        return next(found, self.otherwise)
+
+    def _fits(self, answer, wrong, when=None):
+        try:
+            return bool(when(answer)) if when else _same(answer, wrong, self.within)
+        except (TypeError, ValueError, AttributeError):  # an answer of another kind than this mistake is about
+            return False
+
+
+def _plain(value):
+    """Arrays, tensors and tuples as lists."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _same(answer, value, within):
+    if isinstance(value, list):
+        return isinstance(answer, list) and len(answer) == len(value) and all(
+            _same(a, v, within) for a, v in zip(answer, value))  # fmt: skip
+    numbers = isinstance(answer, (int, float)) and isinstance(value, (int, float))
+    return abs(answer - value) <= within if numbers else type(answer) is type(value) and answer == value
+
+
+class Exercises:
+    """`check = Exercises("01")`, then `check(1, answer)` prints what became of it. No answer raises."""
+
+    def __init__(self, notebook):
+        paths = sorted((NOTEBOOKS / "solutions").glob(f"{notebook}_*.py"))
+        if not paths:
+            raise NotebookError(f"notebook {notebook!r} has no file in notebooks/solutions")
+        self.exercises, self.earned = runpy.run_path(str(paths[0]))["EXERCISES"], {}
+
+    def __call__(self, number, answer, read=None):
+        """`read`: a function of the answer that gives what is compared, for answers that are functions or texts."""
+        exercise = self.exercises[number]
+        try:
+            found = _plain(answer if answer is ... or read is None else read(answer))
+            blank = found is ... or isinstance(found, list) and any(part is ... for part in found)
+            words = "" if blank else exercise.comment(found)
+        except Exception as error:  # whatever a learner's answer is, or does when it is called
+            return print(f"Not yet right. Your answer fails with {type(error).__name__}: {error}")
+        if blank or words:
+            return print(f"Not yet right. {words}" if words else f"Not answered yet. {exercise.blank}")
+        self.earned[number] = exercise.points
+        whole = sum(e.points for e in self.exercises.values())
+        print(f"Right: {exercise.points} points. {sum(self.earned.values())} of {whole} in this notebook.")
