@@ -40,7 +40,7 @@ def fake_run(folder, seed, hard, rate=1e-3, curve=((0, 0.0),)):
     (run / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
     (run / "summary.json").write_text(json.dumps({
         "zero_shot": hard * 2 / 3 + 1 / 3, "zero_shot_hard": hard, "zero_shot_easy": 1.0, "rollouts": 19200,
-        "completion_tokens": 10, "prompt_tokens": 20, "seconds": 5.0,
+        "completion_tokens": 10, "prompt_tokens": 20, "seconds": 5.0, "stalled": hard == 0, "collapsed": False,
     }))  # fmt: skip
     return run
 
@@ -112,6 +112,7 @@ def test_arms_table_by_hand(tmp_path):
     assert list(table.index) == ["hard_sampling", "grpo"], "best first"
     assert (ours.hard, ours.worst, ours.solved, ours.seeds, ours["to_0.9"], ours.gain) == (0.75, 0.5, 1, 2, 8000, 0.75)
     assert (ours.low, ours.high, ours.gain_low, ours.gain_high) == (0.5, 1.0, 0.5, 1.0)
+    assert (ours.stalled, table.loc["grpo", "stalled"], ours.collapsed) == (0, 3, 0)
     rows = table.assign(variant=table.index).to_dict("index")
     assert time_to(rows["hard_sampling"]) == "8,000 (1 of 2)" and time_to(rows["grpo"]) == "never"
     assert time_to(rows["hard_sampling"] | {"reached": 2}) == "8,000"
