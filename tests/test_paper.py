@@ -109,15 +109,18 @@ def test_rises_between_scans_are_counted_and_falls_are_not(tmp_path):
 
 def test_table_3_shows_the_papers_numbers_beside_ours(tmp_path):
     for seed, after in enumerate((20, 30)):
-        scanned_run(tmp_path, "paper_grpo", seed, 60, after, 0.5)
-        scanned_run(tmp_path, "paper_mine", seed, 60, after, 0.5)
-    paper, mine = hard_rows_lines(tmp_path)[2:]
+        scanned_run(tmp_path / "paper-t3", "paper_grpo", seed, 60, after, 0.5)
+        scanned_run(tmp_path / "paper-t3", "paper_mine", seed, 60, after, 0.5)
+    paper, mine = hard_rows_lines(tmp_path / "paper-t3")[2:]
     assert paper == (
         "| `paper_grpo` | 2 | 0.001 | 17,000 (1,000) | 60.0 | 25.0 (20.0-30.0) | 25.0% of 100 | "
         "0.500 (0.500-0.500) | 0 of 2 | "
         "17,455, then 12,211 (19.5% of 62,687) |"
     )
     assert mine.endswith("| not given |")
+    scanned_run(tmp_path / "another", "paper_grpo", 0, 60, float("nan"), 0.5)
+    (unscanned,) = hard_rows_lines(tmp_path / "another")[2:]
+    assert "| not scanned | not scanned |  | 0.500" in unscanned and unscanned.endswith("| not given |")
     assert PAPER["table3"].keys() - {"rows"} <= {arm.variant for arm in read_plan("paper-t3").arms}
 
 

@@ -145,7 +145,8 @@ def test_committed_runs_are_what_the_study_says(study):
                 trained["hard_samples"] = "demonstrate"
             skipped = {"about": wanted.about, "learning_rate": wanted.learning_rate}  # words; and see the next line
             assert trained | skipped == json.loads(json.dumps(asdict(wanted))), "the command is not what was trained"
-            assert config["learning_rate"] == (wanted.learning_rate or get_profile("nano").learning_rate)
+            own = get_profile(wanted_arms[variant].profile).learning_rate
+            assert config["learning_rate"] == (wanted.learning_rate or own)
             assert config["seed"] in wanted_arms[variant].seeds
             steps = get_profile(wanted_arms[variant].profile).steps
             assert config["profile"]["steps"] == wanted_arms[variant].options.get("--steps", steps)

@@ -215,14 +215,14 @@ def hard_rows_lines(folder):
         scans = [read_log(run)[-1].get("scan_rollouts", 0) for run in runs.run]
         before, after = runs.hard_rows_before.mean(), runs.hard_rows_after
         paper = "not given"
-        if arm in theirs:
+        if arm in theirs and Path(folder).name == "paper-t3":
             first, last = theirs[arm]
             paper = f"{first:,}, then {last:,} ({last / theirs['rows']:.1%} of {theirs['rows']:,})"
         rates = ", ".join(f"{rate:g}" for rate in sorted(set(runs.learning_rate)))
         rows.append((
             f"`{arm}`", len(runs), rates, f"{runs.rollouts.mean():,.0f} ({sum(scans) / len(scans):,.0f})",
-            f"{before:.1f}",
-            f"{after.mean():.1f} ({_interval(after, 1)})", f"{after.mean() / n:.1%} of {n}",
+            *((f"{before:.1f}", f"{after.mean():.1f} ({_interval(after, 1)})", f"{after.mean() / n:.1%} of {n}")
+              if after.notna().all() else ("not scanned", "not scanned", "")),
             f"{runs.zero_shot.mean():.3f} ({_interval(runs.zero_shot, 3)})", f"{runs.collapsed.sum()} of {len(runs)}",
             paper,
         ))  # fmt: skip

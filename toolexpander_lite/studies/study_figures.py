@@ -317,10 +317,12 @@ def docs_figures(runs):
 
 
 def plot_ends(folder):
-    """Where the arms of a study end: rows left hard if it scans, else accuracy on the hard families, or on all."""
+    """Where the arms of a study end: rows left hard if all scan, else accuracy on the hard families, or on all."""
     study = load_study(folder)
-    scans = "hard_rows_after" in study
+    scans = "hard_rows_after" in study and study.hard_rows_after.notna().all()
     value = HARD_LEFT if scans else "zero_shot_hard" if "zero_shot_hard" in study else "zero_shot"
+    if "hard_rows_after" in study and not scans:  # some arms count hard rows: what all have is the accuracy on all
+        value = "zero_shot"
     table = study.assign(**{value: [seed_values(study[study.run == run], value).popitem()[1] for run in study.run]})
     figure = plot_arms(table, value, folder.name, "rows left hard, share of all" if scans else "accuracy at the end")
     if scans:
