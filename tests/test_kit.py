@@ -24,7 +24,7 @@ NOTEBOOKS = sorted(path.name for path in (REPOSITORY / "notebooks").glob("*.ipyn
 def copy(tmp_path):
     """README and notebooks as they are committed, in a folder of their own."""
     shutil.copy(REPOSITORY / "README.md", tmp_path)
-    shutil.copytree(REPOSITORY / "notebooks", tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    shutil.copytree(REPOSITORY / "notebooks", tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*", "solutions"))
     return tmp_path
 
 

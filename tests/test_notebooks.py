@@ -10,6 +10,7 @@ import nbformat
 import pytest
 
 from toolexpander_lite.__main__ import main
+from toolexpander_lite.studies.exercises import Exercises
 from toolexpander_lite.studies.notebooks import (
     NOTEBOOKS,
     NotebookError,
@@ -29,18 +30,20 @@ def notebook(folder, name, *cells):
 
 
 LIVE_STEPS = {"01": 100, "02": 60, "03": 120}
-SOLVED = ("00", "01", "02", "03", "04", "07")  # below each exercise of these, the solution is a block of code
+KEYED = ("00", "01", "02", "03")  # their solutions are in notebooks/solutions
+SOLVED = (*KEYED, "04", "07")  # below each exercise of 04 and 07, the solution is a block of code
 BLANK = re.compile(r"^( *)(?:return|\w[\w, ]* =) \.\.\..*$", re.MULTILINE)
 
 
 def with_solutions(path, folder):
-    """A copy with a cell after each exercise in which its blank is filled as the text below says -> its path."""
+    """A copy with a cell after each exercise in which its blank is filled with the solution -> its path."""
     book = nbformat.read(path, as_version=4)
-    cells = []
+    cells, key = [], Exercises(path.stem[:2]).exercises if path.stem[:2] in KEYED else {}
     for cell, below in zip(book.cells, [*book.cells[1:], None]):
         cells.append(cell)
         if cell.cell_type == "code" and (blank := BLANK.search(cell.source)):
-            solution = re.search(r"```python\n(.*?)```", below.source, re.DOTALL)[1]
+            number = key and int(re.search(r"check\((\d)", cell.source)[1])
+            solution = key[number].solution if key else re.search(r"```python\n(.*?)```", below.source, re.DOTALL)[1]
             filled = cell.source.replace(blank[0], textwrap.indent(solution.rstrip(), blank[1]))
             assert not BLANK.search(filled)
             cells.append(nbformat.v4.new_code_cell(filled))
@@ -55,7 +58,7 @@ def with_solutions(path, folder):
 
 @pytest.mark.parametrize("path", ALL, ids=lambda p: p.stem)
 def test_notebook_runs_in_quick_mode(path, tmp_path):
-    """And its exercises accept the solutions in the text, one after the other."""
+    """And its exercises accept the solutions, one after the other."""
     if path.stem[:2] in SOLVED:
         path = with_solutions(path, tmp_path / "kit")
     seconds, findings, figures = run_notebook(path, tmp_path, quick=True)
@@ -66,6 +69,9 @@ def test_notebook_runs_in_quick_mode(path, tmp_path):
     copy = nbformat.read(tmp_path / "notebooks" / path.name, as_version=4)
     code = [c for c in copy.cells if c.cell_type == "code"]
     assert all(c.execution_count for c in code)
+    if path.stem[:2] in KEYED:
+        said = "\n".join(o.get("text", "") for c in code for o in c.outputs)
+        assert "Not yet right." not in said and "10 of 10 in this notebook." in said
     if path.stem[:2] != "00":
         assert len(figures) >= 4 and all(f.stat().st_size > 5000 for f in figures)
 
@@ -138,13 +144,18 @@ def test_a_picture_is_described_by_what_it_shows():
     plt.close("all")
 
 
-@pytest.mark.parametrize("number", ["01", "02", "03", "04"])
+@pytest.mark.parametrize("number", [*KEYED, "04"])
 def test_a_notebook_of_the_paper_is_short_and_sets_exercises(number):
     (path,) = (p for p in ALL if p.stem.startswith(number))
     cells = nbformat.read(path, as_version=4).cells
     words = sum(len(c.source.split()) for c in cells if c.cell_type == "markdown")
     assert len(cells) <= 40 and words <= 2000, f"{len(cells)} cells, {words} words"
-    assert sum(c.cell_type == "code" and bool(BLANK.search(c.source)) for c in cells) >= 3
+    blanks = sum(c.cell_type == "code" and bool(BLANK.search(c.source)) for c in cells)
+    assert blanks >= 3
+    if number in KEYED:
+        text = "\n".join(c.source for c in cells if c.cell_type == "markdown")
+        assert len(Exercises(number).exercises) == blanks and "predict, then run" in text
+        assert text.count("<summary>A hint</summary>") == blanks and "A solution" not in text
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda p: p.stem)
