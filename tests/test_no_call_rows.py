@@ -132,7 +132,7 @@ def test_what_cannot_be_mixed_is_refused(tmp_path, tokenizer):
         get_profile("nano", no_call_rows=17)
     with pytest.raises(SettingsError, match="no_call_eval_rows is -1"):
         get_profile("nano", no_call_eval_rows=-1)
-    with pytest.raises(SettingsError, match="the nano world has no such rows"):
+    with pytest.raises(SettingsError, match="the kit's worlds have none"):
         load_splits(get_profile("nano", no_call_rows=1), 0, tokenizer)
     with pytest.raises(SettingsError, match="are no-call rows already"):
         splits(tmp_path, own_rows(40), tokenizer, no_call_rows=1)
