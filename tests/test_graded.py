@@ -1,5 +1,6 @@
-"""The graded world: what it promises of its rows, of its two policies, and of what demonstrations do to them."""
+"""The graded world: what it promises of its rows, of its policies, and of what demonstrations do to them."""
 
+import json
 import math
 import random
 
@@ -7,12 +8,22 @@ import numpy as np
 import pytest
 
 from toolexpander_lite.evaluation.accuracy import ask_policy, choose_demos, gold_logprobs
+from toolexpander_lite.method.calls import judge
 from toolexpander_lite.method.hard_sampling import count_right
-from toolexpander_lite.method.prompts import gold_completion, render_prompt
+from toolexpander_lite.method.prompts import gold_completion, render_prompt, written_completion
+from toolexpander_lite.method.self_examples import judge_examples_block
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.variants.other_demonstrations import VariantBank
-from toolexpander_lite.worlds.graded_policy import build_graded_tokenizer, graded_row
+from toolexpander_lite.variants.other_self_examples import trivial_share
+from toolexpander_lite.worlds.graded_policy import (
+    COPIED,
+    OWN,
+    REPEATED,
+    build_graded_tokenizer,
+    graded_plan,
+    graded_row,
+)
 from toolexpander_lite.worlds.graded_world import (
     NOISE,
     TOOLS,
@@ -21,6 +32,7 @@ from toolexpander_lite.worlds.graded_world import (
     queries,
     right_arguments,
     right_call,
+    written,
 )
 
 
@@ -73,15 +85,41 @@ def test_the_tokenizer_loses_nothing():
         assert "<unk>" not in tokenizer.decode(tokenizer(render_prompt(row.sample, tokenizer, row.demos)).input_ids)
 
 
-@pytest.fixture(scope="module", params=[("nano-graded", 0.28), ("nano-graded-weak", 0.72)], ids=["strong", "weak"])
+def test_own_examples_are_what_their_shares_say_and_stand_before_the_answer():
+    """Drawn: six rows in ten invited, most of those with examples; each block in the form of the paper's rule."""
+    tokenizer, rng = build_graded_tokenizer(), random.Random(0)
+    plan = graded_plan("invited")
+    rows = [graded_row(plan.familiarity, 0.4, rng, True, plan.own) for _ in range(2000)]
+    invited = [row for row in rows if row.invited]
+    assert len(invited) / 2000 == pytest.approx(0.6, abs=0.05)
+    texts = [written_completion(row.sample) for row in invited]
+    found = [judge_examples_block(text, 1) for text in texts]
+    counts = np.bincount([v.read for v in found]) / len(found)
+    assert counts == pytest.approx(OWN, abs=0.04) and {v.reason for v in found} == {"ok", "none"}
+    prompts = [render_prompt(row.sample, tokenizer, row.demos, row.invited) for row in invited]
+    # Copies (COPIED), and repeats (REPEATED) of every second example, of which each block of two has one.
+    shares = COPIED + REPEATED * OWN[2] / (OWN[1] + 2 * OWN[2])
+    assert trivial_share(prompts, texts) == pytest.approx(shares, abs=0.04)
+    for text in texts[:50]:
+        assert tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True) == text
+    assert all(right_call(e["question"]) for v in found for e in v.examples), "no question is senseless"
+    assert not any("<examples>" in written_completion(row.sample) for row in rows if not row.invited)
+
+
+# Share of hard rows, and by how much right demonstrations help more than any others: the issue's 5, but for the policy
+# that was taught on to write examples of its own, and lost some of that.
+POLICIES = {"nano-graded": (0.28, 5), "nano-graded-weak": (0.72, 5), "nano-graded-invited": (0.72, 2)}
+
+
+@pytest.fixture(scope="module", params=POLICIES.items(), ids=POLICIES)
 def policy(request):
-    profile, hard = request.param
-    return (*load_policy(get_profile(profile)), hard)
+    profile, promised = request.param
+    return (*load_policy(get_profile(profile)), promised)
 
 
 def test_about_as_many_rows_are_hard_as_of_the_papers_small_models(policy):
     """Table 2: 17,455 and 45,362 of 62,687 rows, 10 rollouts at temperature 0.7. Pass rates lie all over 0 to 1."""
-    model, tokenizer, wanted = policy
+    model, tokenizer, (wanted, _) = policy
     rows = [(s, render_prompt(s, tokenizer)) for s in graded_samples("train", 10)]
     rates = np.array(list(count_right(ask_policy(model, tokenizer, 32, 0.7), rows, 10, 0, {}).right.values())) / 10
     assert np.mean(rates == 0) == pytest.approx(wanted, abs=0.08)
@@ -90,8 +128,8 @@ def test_about_as_many_rows_are_hard_as_of_the_papers_small_models(policy):
 
 
 def test_right_demonstrations_of_the_same_tool_help_and_no_others(policy):
-    """One demonstration, held-out rows, the exact chance of the gold answer: five times the lift of any other kind."""
-    model, tokenizer, _ = policy
+    """One demonstration, held-out rows, the exact chance of the gold answer: so many times the lift of other kinds."""
+    model, tokenizer, (_, times) = policy
     held_out, train = graded_samples("test", 10), graded_samples("train", 20)
 
     def chance(demos):
@@ -105,6 +143,38 @@ def test_right_demonstrations_of_the_same_tool_help_and_no_others(policy):
     kinds["another tool"] = choose_demos(held_out, VariantBank(train, "other_tool", per_tool=1), 1)
     assert all(len(demos) == 1 for shown in kinds.values() for demos in shown)
     lift = {kind: chance(shown) - plain for kind, shown in kinds.items()}
-    assert lift["right"] > 0.1 and lift["right"] >= 5 * max(lift["wrong values"], lift["another tool"]), lift
+    assert lift["right"] > 0.1 and lift["right"] >= times * max(lift["wrong values"], lift["another tool"]), lift
     # With one of each tool on offer, as rounds serve them, the distractor's takes some of it back.
     assert chance(choose_demos(held_out, VariantBank(train, "random", per_tool=1), 2)) - plain > 0.1
+
+
+def test_own_examples_are_written_where_they_are_asked_for_and_act_as_evidence():
+    """Forced to begin with two examples of its tool: right ones lift the share of right answers, wrong ones cut it."""
+    model, tokenizer = load_policy(get_profile("nano-graded-invited"))
+    ask, held_out, rng = ask_policy(model, tokenizer, 104, 0.7), graded_samples("test", 5), random.Random(0)
+
+    def answers(prompts):
+        return [text for text, _ in ask([prompt for prompt in prompts for _ in range(5)], "0")]
+
+    def right(openings):
+        prompts = [render_prompt(s, tokenizer, invite="examples") + text for s, text in zip(held_out, openings)]
+        whole = [openings[n // 5] + text for n, text in enumerate(answers(prompts))]
+        asked = [sample for sample in held_out for _ in range(5)]
+        return np.mean([judge(t, s.calls, s.tools).reason == "ok" for t, s in zip(whole, asked)])
+
+    def block(sample, forms):
+        tool, found = TOOLS[sample.family], []
+        for question, words in rng.sample(queries(tool.name, "train"), 2):
+            arguments = {a: written(w, f) for a, w, f in zip(tool.arguments, words, forms(tool))}
+            answer = {"name": tool.name, "arguments": arguments}
+            found.append({"tool": tool.name, "question": question, "answer": answer})
+        return f"<think><examples>{json.dumps(found)}</examples>"
+
+    prompts = ([render_prompt(s, tokenizer, invite=style) for s in held_out] for style in (False, "examples"))
+    plain, invited = ([judge_examples_block(text, 2).reason for text in answers(asked)] for asked in prompts)
+    assert plain.count("none") > 0.98 * len(plain)
+    assert 0.15 < invited.count("ok") / len(invited) < 0.4 and invited.count("none") > 0.5 * len(invited)
+    alone = right(["<think>call"] * len(held_out))
+    helped = right([block(s, lambda tool: tool.forms) for s in held_out])
+    misled = right([block(s, lambda tool: ["word"] * 3) for s in held_out])
+    assert helped > 1.5 * alone and misled < 0.7 * alone, (helped, alone, misled)

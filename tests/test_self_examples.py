@@ -18,6 +18,7 @@ from toolexpander_lite.variants.other_self_examples import (
     example_text,
     judge_example,
     judge_examples,
+    trivial_share,
 )
 from toolexpander_lite.worlds.nano_world import FAMILIES, all_queries, nano_samples, right_call
 
@@ -159,6 +160,18 @@ def test_the_papers_reward_is_101_or_1_or_0():
     assert [t + p for t, p in zip(task, paid)] == [1 + 41 / 4096, 0, 1, 1, 0]
     ungated = ExampleBonus(0.01, None)(prompts=["p"] * 5, completions=texts, **columns)
     assert ungated == [41 / 4096, 41 / 4096, 0, 0, 0]
+
+
+def test_examples_that_show_nothing_new_by_hand():
+    """Of 5 + 2 + 0 examples: two repeats, one with the prompt's own question, one with the answer's call."""
+    own = [{"tool": "add", "question": "What is one, plus two", "answer": 3},
+           {"tool": "add", "question": "what is three plus four", "answer": call(a=1, b=2)}]  # fmt: skip
+    texts = [listed(5, 6, 5, 7, 7), f"<examples>{json.dumps(own)}</examples>", "none", "<examples>[1]</examples>"]
+    assert judge_examples_block(completion(texts[0]), 1).read == 5
+    assert trivial_share([PROMPT] * 4, [completion(text) for text in texts]) == 4 / 7
+    messages = [{"role": "user", "content": PROMPT}]
+    assert trivial_share([messages], [completion(texts[1])]) == 1.0
+    assert trivial_share([PROMPT] * 2, [completion(text) for text in texts[2:]]) is None, "no share of nothing"
 
 
 def test_the_parts_of_an_example_are_read():

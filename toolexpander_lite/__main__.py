@@ -461,7 +461,7 @@ RATES = {
 
 @command(
     "rebuild the nano policy (about 5 minutes on 2 cores), or a harder one",
-    option("--graded", "rebuild a policy of the graded world instead", choices=("strong", "weak")),
+    option("--graded", "rebuild a policy of the graded world instead", choices=("strong", "weak", "invited")),
     *(option(f"--{name.replace('_', '-')}", help, float) for name, help in RATES.items()),
     option("--out", "model folder to come", required=True),
     examples="--code-rate 0.05 --out out/harder",
@@ -471,10 +471,9 @@ def _nano_policy(arguments):
     if arguments.graded and rates:
         raise SettingsError("the graded policies take no rates; they are the nano world's")
     if arguments.graded:
-        from .worlds.graded_policy import LEVELS, GradedWarmStart, build_graded_policy
-        from .worlds.graded_world import Familiarity
+        from .worlds.graded_policy import build_graded_policy, graded_plan
 
-        build_graded_policy(GradedWarmStart(Familiarity(LEVELS[arguments.graded])), arguments.out, print_loss)
+        build_graded_policy(graded_plan(arguments.graded), arguments.out, print_loss)
     else:
         from .worlds.nano_policy import WarmStart, build_nano_policy
 

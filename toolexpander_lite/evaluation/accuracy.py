@@ -119,7 +119,8 @@ def choose_demos(samples, bank, count, seed=0):
     return [bank.choose(s, count, random.Random(f"{seed}-{s.id}")) for s in samples]
 
 
-def evaluate(model, tokenizer, samples, max_new_tokens, bank=None, hard_families=(), batch_size=64, invite=False):
+def evaluate(model, tokenizer, samples, max_new_tokens, bank=None, hard_families=(), batch_size=64, invite=False,
+             needed=EXAMPLES_NEEDED):  # fmt: skip
     """The numbers of one evaluation, as run logs hold them.
 
     Args:
@@ -128,6 +129,7 @@ def evaluate(model, tokenizer, samples, max_new_tokens, bank=None, hard_families
         bank: `DemoBank` for the few-shot score; None leaves it out.
         hard_families: families whose accuracy is also given apart; () when nothing is known of difficulty.
         invite: what prompts ask for, as in training and in `render_prompt`.
+        needed: distinct examples that make a block of them valid.
 
     Returns:
         dict of fractions in [0, 1]: "zero_shot", "families" {name: accuracy}, "reasons" {code: share}; with
@@ -154,7 +156,7 @@ def evaluate(model, tokenizer, samples, max_new_tokens, bank=None, hard_families
     if not all(sample.calls for sample in samples):
         result["no_call"] = _no_call(samples, completions, verdicts)
     if style_of(invite) in ("example", "examples"):
-        needed = EXAMPLES_NEEDED if style_of(invite) == "examples" else 0
+        needed = needed if style_of(invite) == "examples" else 0
         examples = judge_examples(prompts, completions, [s.tools for s in samples], needed=needed)
         result["examples"] = mean(v.reason == "ok" for v in examples)
         result["uninvited"] = evaluate(

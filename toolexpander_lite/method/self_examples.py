@@ -41,10 +41,11 @@ _BETWEEN = re.compile(r"[\s,]*")
 
 @dataclass(frozen=True)
 class ExamplesVerdict:
-    """Judgement of one think block: reason code (of `REASONS`), and the distinct examples as far as read."""
+    """Judgement of a think block: reason code (of `REASONS`), distinct examples as far as read, number with repeats."""
 
     reason: str
     examples: list = ()
+    read: int = 0
 
 
 def think_block(completion, opening):
@@ -76,7 +77,7 @@ def judge_examples_block(completion, needed=EXAMPLES_NEEDED):
         return ExamplesVerdict("tags")
     if not closed:
         return ExamplesVerdict("unclosed")
-    found, place = {}, 0
+    found, place, read = {}, 0, 0
     try:
         while (place := _BETWEEN.match(body, place).end()) < len(body):
             value, place = read_json(body, place)
@@ -85,9 +86,10 @@ def judge_examples_block(completion, needed=EXAMPLES_NEEDED):
                         and isinstance(example["tool"], str) and isinstance(example["question"], str)):  # fmt: skip
                     return ExamplesVerdict("bad_example", list(found.values()))
                 found[json.dumps(example, sort_keys=True)] = example
+                read += 1
     except ValueError:
         return ExamplesVerdict("bad_json", list(found.values()))
-    return ExamplesVerdict("ok" if len(found) >= needed else "too_few", list(found.values()))
+    return ExamplesVerdict("ok" if len(found) >= needed else "too_few", list(found.values()), read)
 
 
 class ExampleBonus:

@@ -27,6 +27,7 @@ MEASURED_BY = {
     "collapsed": "share of runs that collapsed", "stalled": "share of runs that stalled",
     HARD_LEFT: "rows left hard", HARD_RISES: "more hard rows than in the scan before",
     "task_reward": "reward in training", "examples/rate": "valid examples", "examples/senseless": "senseless examples",
+    "examples/trivial": "trivial or repeated examples",
 }  # fmt: skip
 
 

@@ -25,7 +25,8 @@ EDGE = 0.05  # both sides this near to 0, or to 1: a floor or a ceiling, and no 
 
 # Values that are not in summary.json, see `seed_values`.
 ROLLOUTS, HARD_LEFT, HARD_RISES = "rollouts_to_0.9", "hard_rows_left", "hard_rows_rises"
-FEWER = (ROLLOUTS, HARD_LEFT, HARD_RISES, "examples/senseless", "stalled", "collapsed")  # less of them is better
+FEWER = (ROLLOUTS, HARD_LEFT, HARD_RISES, "examples/senseless", "examples/trivial", "stalled",
+         "collapsed")  # less of them is better  # fmt: skip
 END_STEPS = 10
 
 

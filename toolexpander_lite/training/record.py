@@ -19,7 +19,7 @@ from ..base.runs import append_jsonl, read_json, read_jsonl, software_versions, 
 from ..method.calls import whole_answers
 from ..method.rewards import judge_all
 from ..models.hardware import describe_hardware, processor_name
-from ..variants.other_self_examples import example_reasons
+from ..variants.other_self_examples import example_reasons, trivial_share
 from .resume import LOGS, step_of
 
 # TRL's own metric names, plus ours ("format_rate", "groups/...", and the cumulative counts).
@@ -27,7 +27,7 @@ LOGGED = (
     "loss", "grad_norm", "learning_rate", "reward", "reward_std", "frac_reward_zero_std", "entropy", "kl",
     "completions/mean_length", "completions/clipped_ratio", "clip_ratio/low_mean", "clip_ratio/high_mean",
     "format_rate", "task_reward", "groups/all_fail", "groups/all_pass",
-    "examples/rate", "examples/tried", "examples/right", "examples/senseless",
+    "examples/rate", "examples/tried", "examples/right", "examples/senseless", "examples/trivial",
     "executed/tool_faults", "distil/rows", "distil/loss",
 )  # fmt: skip
 SERVED = ("sample_id", "served", "scheduled", "fallback")  # columns that say what a place of a batch was filled with
@@ -74,6 +74,8 @@ class RolloutRecorder:
         log_metric("task_reward", sum(rewards) / len(rewards))
         log_metric("groups/all_fail", outcomes["all_fail"])
         log_metric("groups/all_pass", outcomes["all_pass"])
+        if self.needed and (share := trivial_share(prompts, completions)) is not None:
+            log_metric("examples/trivial", share)
         self.counts["rollouts"] += len(completions)
         self.counts["completion_tokens"] += sum(map(len, completion_ids))
         lines = []

@@ -245,7 +245,8 @@ def run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress
     def score(policy):
         if data.tasks:
             return evaluate_requests(policy, tokenizer, data, longest, recipe.asks)
-        return evaluate(policy, tokenizer, data.held_out, longest, bank, data.hard_families, invite=recipe.asks)
+        asked = {"invite": recipe.asks, "needed": recipe.examples_needed}
+        return evaluate(policy, tokenizer, data.held_out, longest, bank, data.hard_families, **asked)
 
     every, gold = profile.eval_every * updates, 0
     if recipe.supervised:

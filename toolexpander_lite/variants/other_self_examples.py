@@ -13,7 +13,7 @@ from functools import lru_cache
 from ..base.chat import CALL_CLOSE, CALL_OPEN
 from ..base.split_words import words
 from ..base.strict_json import same_value
-from ..method.calls import read_call_block, whole_answer
+from ..method.calls import parse_completion, read_call_block, whole_answer
 from ..method.samples import from_json, tool_name
 from ..method.self_examples import ExampleBonus, judge_examples_block, think_block
 
@@ -170,6 +170,27 @@ def judge_examples(prompts, completions, tools, strict=False, needed=0):
 def _prompt_text(messages):
     """All that stands in a prompt of messages: a demonstration may be a turn of its own -> str."""
     return "\n".join(m["content"] for m in messages if isinstance(m.get("content"), str))
+
+
+def trivial_share(prompts, completions):
+    """Of the examples in blocks that can be read: those that show nothing new -> share, None where there are none.
+
+    Such are repeats within the block, the prompt's own question or a demonstration's, and the very call that follows
+    as the answer. By the paper's form, whether or not there are enough of them.
+    """
+    read = trivial = 0
+    for prompt, completion in zip(prompts, completions):
+        whole = whole_answer(prompt, completion)
+        verdict = judge_examples_block(whole, 1)
+        if not verdict.read:
+            continue
+        text = _normal(prompt if isinstance(prompt, str) else _prompt_text(prompt))
+        calls = parse_completion(whole).calls
+        old = sum(f" {' '.join(words(e['question']))} " in text or any(same_value(e["answer"], call) for call in calls)
+                  for e in verdict.examples)  # fmt: skip
+        read += verdict.read
+        trivial += old + verdict.read - len(verdict.examples)
+    return trivial / read if read else None
 
 
 def example_reasons(prompts, completions, tools, needed=0):
