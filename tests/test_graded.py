@@ -108,7 +108,8 @@ def test_own_examples_are_what_their_shares_say_and_stand_before_the_answer():
 
 # Share of hard rows, and by how much right demonstrations help more than any others: the 5, but for the policy
 # that was taught on to write examples of its own, and lost some of that.
-POLICIES = {"nano-graded": (0.28, 5), "nano-graded-weak": (0.72, 5), "nano-graded-invited": (0.72, 2)}
+POLICIES = {"nano-graded": (0.28, 5), "nano-graded-weak": (0.72, 5), "nano-graded-habit": (0.28, 5),
+            "nano-graded-invited": (0.72, 2)}  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=POLICIES.items(), ids=POLICIES)
@@ -145,7 +146,8 @@ def test_right_demonstrations_of_the_same_tool_help_and_no_others(policy):
     lift = {kind: chance(shown) - plain for kind, shown in kinds.items()}
     assert lift["right"] > 0.1 and lift["right"] >= times * max(lift["wrong values"], lift["another tool"]), lift
     # With one of each tool on offer, as rounds serve them, the distractor's takes some of it back.
-    assert chance(choose_demos(held_out, VariantBank(train, "random", per_tool=1), 2)) - plain > 0.1
+    as_served = chance(choose_demos(held_out, VariantBank(train, "random", per_tool=1), 2)) - plain
+    assert as_served > min(0.1, lift["right"] / 3), (as_served, lift)
 
 
 def test_own_examples_are_written_where_they_are_asked_for_and_act_as_evidence():

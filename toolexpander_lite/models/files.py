@@ -25,6 +25,7 @@ NANO_CHECKPOINTS = {
     "nano-invited": Path(__file__).parents[1] / "worlds" / "nano_checkpoint_invited",
     "nano-graded": Path(__file__).parents[1] / "worlds" / "nano_checkpoint_graded",
     "nano-graded-weak": Path(__file__).parents[1] / "worlds" / "nano_checkpoint_graded_weak",
+    "nano-graded-habit": Path(__file__).parents[1] / "worlds" / "nano_checkpoint_graded_habit",
     "nano-graded-invited": Path(__file__).parents[1] / "worlds" / "nano_checkpoint_graded_invited",
 }
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"

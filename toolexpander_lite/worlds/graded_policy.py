@@ -1,7 +1,8 @@
 """The policies of the graded world: `nano_policy`'s model and SFT loop, on rows that teach `Familiarity`.
 
 `nano_checkpoint_graded/` is the stronger one, `nano_checkpoint_graded_weak/` the weaker. `_invited/` is the weaker one
-taught further: in some of the answers to prompts that invite examples it writes some of its own.
+taught further: in some of the answers to prompts that invite examples it writes some of its own. `_habit/` is the
+stronger one taught further, to habits: what it does not know it does not guess, but writes in the wrong form.
 
 What is engineered of those: how many there are (`OWN`), the share that is worthless (`REPEATED`, `COPIED`), and that
 the policy knows more when it recalls an example than when it answers: `RECALL` is added to the log-odds of the right
@@ -80,7 +81,9 @@ class GradedWarmStart:
     start: str | None = None
 
 
-LEVELS = {"strong": 2.99, "weak": -2.21}  # solved for 28 and 72 % hard rows by `Familiarity.chance`, before training
+# Levels solved for 28, 72 and 28 % hard rows by `Familiarity.chance`, before training.
+TAUGHT = {"strong": Familiarity(2.99), "weak": Familiarity(-2.21),
+          "habit": Familiarity(5.52, word_spread=1.0, wrong=2.5)}  # fmt: skip
 OWN = (0.3, 0.2, 0.5)  # of invited rows: shares with 0, 1, 2 examples; long rows weigh less in a batch's mean loss
 REPEATED, COPIED = 0.08, 0.08  # shares of own examples: the one before once more; the prompt's own question
 RECALL = 2.0  # half of what a right demonstration adds to an answer
@@ -88,11 +91,17 @@ SCHOOL = Familiarity(level=-1.0, spread=0.5, word_spread=0.5, evidence=8.0)
 
 
 def graded_plan(name):
-    """The `GradedWarmStart` of "strong", "weak", or of "invited", which goes on from the committed weak one."""
-    if name != "invited":
-        return GradedWarmStart(Familiarity(LEVELS[name]))
-    weak = str(Path(__file__).with_name("nano_checkpoint_graded_weak"))
-    return GradedWarmStart(Familiarity(LEVELS["weak"]), ((500, 2e-3, 0.6),), own=OWN, start=weak)
+    """The `GradedWarmStart` of "strong" or "weak", or of "invited" and "habit", which go on from a committed one."""
+    if name not in ("invited", "habit"):
+        return GradedWarmStart(TAUGHT[name])
+    if name == "habit":
+        return GradedWarmStart(TAUGHT[name], ((500, 2e-3, 0.25),), start=_committed("nano_checkpoint_graded"))
+    weak = _committed("nano_checkpoint_graded_weak")
+    return GradedWarmStart(TAUGHT["weak"], ((500, 2e-3, 0.6),), own=OWN, start=weak)
+
+
+def _committed(folder):
+    return str(Path(__file__).with_name(folder))
 
 
 def _draw(odds, rng):

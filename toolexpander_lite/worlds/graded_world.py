@@ -155,12 +155,15 @@ class Familiarity:
         spread: half the range of the tools' levels, which lie evenly in it.
         word_spread: likewise of the words' levels, each tool's own.
         evidence: added to each form that a demonstration of the same tool shows.
+        wrong: log-odds of the form that the tool does not take; above 0 it is a habit, and where the right form has
+            less, sampling alone does not meet it.
     """
 
     level: float
     spread: float = 5.0
     word_spread: float = 2.0
     evidence: float = 4.0
+    wrong: float = -1.5
 
     def log_odds(self, tool, words, shown=((), (), ())):
         """[{form: log-odds} of each argument]; `shown`: the forms that demonstrations show of each."""
@@ -169,7 +172,7 @@ class Familiarity:
         odds = []
         for argument, word, form, forms in zip(tool.arguments, words, tool.forms, shown):
             known = random.Random(f"{argument} {word}").uniform(-self.word_spread, self.word_spread)
-            odds.append({"word": 0.0, OTHER[form]: -1.5, form: own + known})
+            odds.append({"word": 0.0, OTHER[form]: self.wrong, form: own + known})
             for f in set(forms):
                 odds[-1][f] += self.evidence
         return odds
