@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from toolexpander_lite.base.collapse import collapse_mechanism, has_collapsed, has_stalled, summarize
-from toolexpander_lite.base.runs import RunError, find_runs, load_study, read_log, sample_outcomes
+from toolexpander_lite.base.runs import RunError, find_runs, load_study, read_log
 from toolexpander_lite.evaluation.executed import EPISODE_REASONS
 from toolexpander_lite.method.calls import REASONS
 from toolexpander_lite.studies.run_figures import (
@@ -143,15 +143,3 @@ def test_race_has_a_dot_where_a_seed_arrives_and_a_cross_past_the_end_where_it_n
     assert marks["o"] == [10, 20]
     assert len(marks["x"]) == 1 and marks["x"][0] > 20
     assert [label.get_text() for label in axis.get_yticklabels()] == ["b", "a"], "the first on top"
-
-
-def test_hard_is_what_failed_when_asked_plainly(tmp_path):
-    run = tmp_path / "seed-0"
-    run.mkdir()
-    with pytest.raises(RunError, match="no rollouts in .*they are not committed"):
-        sample_outcomes(run)
-    group = {"step": 1, "family": "f", "rewards": [0.0] * 10, "reasons": {"wrong": 10}}
-    served = {"a": "plain", "b": "demonstrated", "c": "hint-3"}
-    lines = [json.dumps({**group, "sample_id": id, "served": how}) for id, how in served.items()]
-    (run / "rollouts.jsonl").write_text("\n".join(lines))
-    assert dict(sample_outcomes(run).set_index("sample_id").hard) == {"a": True, "b": False, "c": False}

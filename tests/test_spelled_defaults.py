@@ -1,16 +1,13 @@
 """An argument written with its schema's default, against gold that leaves it out: one switch for all who judge."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
 
 from toolexpander_lite.base.errors import SettingsError
-from toolexpander_lite.base.runs import read_json
 from toolexpander_lite.base.spelled_defaults import spelled_defaults, without_defaults
 from toolexpander_lite.method.calls import judge, match_calls
 from toolexpander_lite.method.rewards import conjunctive_reward
-from toolexpander_lite.training import record
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.variants.baselines import graded_reward
 from toolexpander_lite.worlds.api_service import HttpTools, ToolService
@@ -98,17 +95,3 @@ def test_unknown_rules_are_refused_and_an_error_inside_ends_the_rule():
     with pytest.raises(ValueError), spelled_defaults("same"):
         raise ValueError
     assert judged(spelled(volume=5))[2] == 0.0
-
-
-def test_a_comparison_says_what_differs_and_what_is_promised(tmp_path, monkeypatch):
-    now = record.here()
-    (tmp_path / "config.json").write_text(json.dumps(now))
-    assert record.compared_with(tmp_path).startswith("Nothing that is noted differs")
-    old = read_json(tmp_path / "config.json")
-    old["versions"] |= {"trl": "0.1", "git_commit": "another"}
-    del old["processor"]
-    (tmp_path / "config.json").write_text(json.dumps(old))
-    monkeypatch.setattr(record, "describe_hardware", lambda: SimpleNamespace(__str__=lambda self: "x"))
-    told = record.compared_with(tmp_path)
-    assert f"trl 0.1 there, {now['versions']['trl']} here" in told and "processor not noted there" in told
-    assert "machine" in told and "git_commit" not in told and "Promised is the same rows" in told

@@ -5,49 +5,45 @@ import matplotlib.pyplot as plt
 import pytest
 from test_studies import fake_run
 
-from toolexpander_lite.base.errors import RunError
 from toolexpander_lite.base.runs import find_runs
-from toolexpander_lite.studies.statistics import (
-    EDGE,
-    LITTLE,
-    ROLLOUTS,
-    effects_table,
-    verdict,
-)
+from toolexpander_lite.studies.paper import NOT_RUN, Comparison, outcome
+from toolexpander_lite.studies.statistics import EDGE, LITTLE, ROLLOUTS, verdict
 from toolexpander_lite.studies.study_figures import plot_panels
 
 
+def effect(tmp_path, ours, theirs, value="zero_shot_hard"):
+    return outcome(tmp_path, Comparison(f"study/{ours}", f"study/{theirs}", value))
+
+
 def test_an_effect_is_the_mean_of_paired_differences(tmp_path):
+    study = tmp_path / "runs" / "study"
     for seed, (base, part) in enumerate([(0.0, 0.5), (0.2, 1.0), (0.1, 0.4)]):
-        fake_run(tmp_path / "grpo", seed, base)
-        fake_run(tmp_path / "part", seed, part)
-    fake_run(tmp_path / "part", 7, 0.0)  # no partner: does not count
-    fake_run(tmp_path / "other", 9, 0.0)  # no seed in common at all
-    table = effects_table(tmp_path, "grpo")
-    assert list(table.variant) == ["part"]
-    row = table.iloc[0]
-    assert row.seeds == 3 and row.ours == pytest.approx(1.9 / 3) and row.theirs == pytest.approx(0.1)
+        fake_run(study / "grpo", seed, base)
+        fake_run(study / "part", seed, part)
+    fake_run(study / "part", 7, 0.0)  # no partner: does not count
+    fake_run(study / "other", 9, 0.0)  # no seed in common at all
+    found = effect(tmp_path, "part", "grpo")
+    assert found["seeds"] == 3 and found["ours"] == pytest.approx(1.9 / 3) and found["theirs"] == pytest.approx(0.1)
     # Differences .5, .8, .3: no resample of the three has a mean outside of .3 to .8.
-    assert row.differences == pytest.approx((0.5, 0.8, 0.3)) and row.verdict == "leaning"
-    assert row.gain == pytest.approx(1.6 / 3) and 0.3 <= row.low < row.gain < row.high < 0.81
-    assert effects_table(tmp_path, "grpo", []).empty
-    easy = effects_table(tmp_path, "grpo", ["part", "not there"], "zero_shot_easy")
-    assert len(easy) == 1 and easy.gain.iloc[0] == 0 and easy.verdict.iloc[0] == "could not be tested here"
-    with pytest.raises(RunError, match="no complete run of 'set'"):
-        effects_table(tmp_path, "set")
+    assert found["differences"] == pytest.approx((0.5, 0.8, 0.3)) and found["verdict"] == "leaning"
+    assert found["gain"] == pytest.approx(1.6 / 3) and 0.3 <= found["low"] < found["gain"] < found["high"] < 0.81
+    easy = effect(tmp_path, "part", "grpo", "zero_shot_easy")
+    assert easy["gain"] == 0 and easy["verdict"] == "could not be tested here"
+    assert effect(tmp_path, "other", "grpo")["verdict"] == effect(tmp_path, "not there", "grpo")["verdict"] == NOT_RUN
 
 
 def test_rollouts_saved_are_a_gain_and_a_seed_that_never_arrives_counts_as_the_whole_run(tmp_path):
+    study = tmp_path / "runs" / "study"
     for seed in range(5):
-        fake_run(tmp_path / "paid", seed, 1.0, curve=[(0, 0.0), (4000, 0.95)])
-        fake_run(tmp_path / "unpaid", seed, 0.2 if seed == 0 else 1.0, curve=[(0, 0.0), (9000, 0.9)][: 1 + (seed > 0)])
-        fake_run(tmp_path / "never", seed, 0.2)
-        fake_run(tmp_path / "nor-this", seed, 0.8)
-    row = effects_table(tmp_path, "unpaid", ["paid"], ROLLOUTS).iloc[0]
-    assert row.differences == (19200 - 4000, *[9000 - 4000] * 4)
-    assert row.ours == 4000 and row.theirs == (19200 + 4 * 9000) / 5
-    assert row.verdict == "seen" and effects_table(tmp_path, "paid", ["unpaid"], ROLLOUTS).verdict[0] == "reversed"
-    assert effects_table(tmp_path, "never", ["nor-this"], ROLLOUTS).verdict[0] == "could not be tested here"
+        fake_run(study / "paid", seed, 1.0, curve=[(0, 0.0), (4000, 0.95)])
+        fake_run(study / "unpaid", seed, 0.2 if seed == 0 else 1.0, curve=[(0, 0.0), (9000, 0.9)][: 1 + (seed > 0)])
+        fake_run(study / "never", seed, 0.2)
+        fake_run(study / "nor-this", seed, 0.8)
+    found = effect(tmp_path, "paid", "unpaid", ROLLOUTS)
+    assert found["differences"] == (19200 - 4000, *[9000 - 4000] * 4)
+    assert found["ours"] == 4000 and found["theirs"] == (19200 + 4 * 9000) / 5
+    assert found["verdict"] == "seen" and effect(tmp_path, "unpaid", "paid", ROLLOUTS)["verdict"] == "reversed"
+    assert effect(tmp_path, "nor-this", "never", ROLLOUTS)["verdict"] == "could not be tested here"
 
 
 def test_panels_draw_what_moves_and_list_what_does_not(tmp_path):

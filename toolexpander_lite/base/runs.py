@@ -117,36 +117,6 @@ def rollouts_to(run, accuracy):
     return row and row["rollouts"]
 
 
-def sample_outcomes(run, window=10):
-    """Who is hard? A row per visit of a prompt -> DataFrame: step, sample_id, family, served, rollouts, correct, hard.
-
-    `hard` is the paper's definition: asked plainly, at least `window` rollouts in this visit, and none of them right.
-
-    Raises:
-        RunError: no rollouts.jsonl (a run leaves it on disk, and it is not committed), or an empty one.
-    """
-    file = Path(run) / "rollouts.jsonl"
-    groups = read_jsonl(file) if has_file(file) else []
-    if not groups:
-        raise RunError(f"no rollouts in {file}; they are not committed, so make the run yourself")
-    rows = [
-        {
-            "step": g["step"],
-            "sample_id": g["sample_id"],
-            "family": g["family"],
-            "served": g["served"],
-            "rollouts": len(g["rewards"]),
-            "correct": g["reasons"].get("ok", 0),
-        }
-        for g in groups
-    ]
-    import pandas as pd  # late: who reads the method need not wait for it
-
-    table = pd.DataFrame(rows)
-    table["hard"] = (table["served"] == "plain") & (table["rollouts"] >= window) & (table["correct"] == 0)
-    return table
-
-
 def find_runs(folder):
     """{variant: [runs by seed]} of the complete runs of a study, variants in name order.
 

@@ -11,7 +11,6 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from ..base.collapse import has_collapsed
-from ..base.errors import RunError
 from ..base.intervals import bootstrap_interval, paired_difference, share_interval
 from ..base.runs import evaluations, find_runs, load_study, read_json, read_jsonl, read_log, rollouts_to
 from ..worlds.nano_world import FAMILIES, HARD_FAMILIES
@@ -111,7 +110,10 @@ def verdict(differences, ours, theirs, expects="gain"):
 
 
 def compare(ours, theirs, fewer=False, expects="gain", most=(1.0, 1.0), floor=0.0):
-    """Two sides, {seed: value} each -> a row of `effects_table` without its variant; seeds of one side do not count.
+    """Two sides, {seed: value} each -> dict; seeds of one side do not count.
+
+    Keys: seeds, how many both sides have; ours, theirs, the means over those; gain, the mean paired difference (where
+    fewer is better: what was saved), with its 95 % bootstrap interval low, high; verdict; differences, seed by seed.
 
     `fewer`: less is better; `most`: what would be all of it, of each side; `floor`: what always remains, None: there is
     neither floor nor ceiling; `expects`: see `verdict`.
@@ -127,38 +129,6 @@ def compare(ours, theirs, fewer=False, expects="gain", most=(1.0, 1.0), floor=0.
         "low": low, "high": high, "verdict": verdict(differences, *shares, expects),
         "differences": tuple(differences.tolist()),
     }  # fmt: skip
-
-
-def effects_table(folder, baseline, variants=None, value="zero_shot_hard", expects="gain"):
-    """What each variant changes against a baseline of the same study -> DataFrame, largest gain first.
-
-    Columns: variant; seeds, how many both sides have; ours, theirs, the means over those; gain, the mean paired
-    difference (where fewer is better, see `FEWER`: what was saved), with its 95 % bootstrap interval low, high;
-    verdict; differences, seed by seed.
-
-    Args:
-        variants: names; None takes all but the baseline. Those without a run are left out.
-        value: see `seed_values`; an accuracy, a share or a yes or no if it is not `ROLLOUTS`.
-        expects: see `verdict`.
-
-    Raises:
-        RunError: the baseline has no runs.
-    """
-    groups = dict(list(load_study(folder).groupby("variant")))
-    if baseline not in groups:
-        raise RunError(f"no complete run of {baseline!r} below {folder}, so there is nothing to compare with")
-    if variants is None:
-        variants = [name for name in groups if name != baseline]
-    scores = {name: seed_values(groups[name], value) for name in [*variants, baseline] if name in groups}
-    rows = []
-    for name in variants:
-        if set(scores.get(name, ())) & set(scores[baseline]):
-            most = [groups[n].rollouts.mean() if value == ROLLOUTS else 1.0 for n in (name, baseline)]
-            found = compare(scores[name], scores[baseline], value in FEWER, expects, most)
-            rows.append({"variant": name, **found})
-    columns = ["variant", "seeds", "ours", "theirs", "gain", "low", "high", "verdict", "differences"]
-    table = pd.DataFrame(rows, columns=columns)
-    return table.sort_values("gain", ascending=False, kind="stable").reset_index(drop=True)
 
 
 def arms_table(folder, baseline="grpo"):

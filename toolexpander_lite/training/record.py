@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 
 from ..base.errors import RunError
 from ..base.groups import group_outcomes
-from ..base.runs import append_jsonl, read_json, read_jsonl, software_versions, write_jsonl
+from ..base.runs import append_jsonl, read_jsonl, software_versions, write_jsonl
 from ..method.calls import whole_answers
 from ..method.rewards import judge_all
 from ..models.hardware import describe_hardware, processor_name
@@ -224,26 +224,6 @@ def _weight_sums(model):
 def here():
     """What may differ between two runs of one identity, and is written down -> dict."""
     return {"machine": str(describe_hardware()), "processor": processor_name(), "versions": software_versions()}
-
-
-def compared_with(run):
-    """Words to stand beside a comparison with a committed run: what differs here, and what is promised -> str.
-
-    `run`: a run directory with a config.json.
-    """
-    config, now = read_json(Path(run) / "config.json"), here()
-    was = {**config["versions"], **{name: config.get(name) for name in ("machine", "processor")}}
-    now = {**now.pop("versions"), **now}
-    differs = [f"{name} {was.get(name) or 'not noted'} there, {value} here" for name, value in now.items()
-               if name != "git_commit" and value != was.get(name)]  # fmt: skip
-    promised = "Promised is the same rows and prompts in the same order"
-    if not differs:
-        return f"Nothing that is noted differs from the committed run. {promised}, and the same numbers, clock apart."
-    return (
-        f"What differs from the committed run: {'; '.join(differs)}. {promised}. The numbers are promised on one "
-        "machine with the same versions and threads; elsewhere they part after the first steps, by rounding, and only "
-        "what holds over seeds should agree."
-    )
 
 
 def command_line():
