@@ -585,7 +585,7 @@ def test_hints_are_judged_with_what_follows_them(tmp_path, monkeypatch):
         assert {g["served"] for g in groups} == {served} and len(groups) == 12
         hard = [reward for g in groups for reward in g["rewards"] if g["family"] in HARD_FAMILIES]
         assert hard and (sum(hard) > 0) is (step == 1)
-        assert all(g["example"].startswith("<think>call ") and "no_think" not in g["reasons"] for g in groups)
+        assert all(g["completions"][0].startswith("<think>call ") and "no_think" not in g["reasons"] for g in groups)
     pool = json.loads((run / "rounds.jsonl").read_text().splitlines()[-1])
     assert pool["round"] == 1 and pool["step"] == 2
     # One prompt per family: nothing could be shown for any of them, and the record says so.

@@ -12,7 +12,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 import toolexpander_lite.training.record as recording
 from toolexpander_lite.__main__ import main
-from toolexpander_lite.base.errors import ModelError, RunError, SettingsError
+from toolexpander_lite.base.errors import ModelError, RunError, RunStopped, SettingsError
 from toolexpander_lite.base.groups import group_advantages
 from toolexpander_lite.base.runs import evaluations, load_study, read_jsonl, read_log, software_versions
 from toolexpander_lite.method.prompts import render_prompt
@@ -85,6 +85,35 @@ def test_rollouts_are_recorded_by_group_and_agree_with_the_log(run):
         mean = sum(sum(g["rewards"]) for g in here) / 32
         assert row["reward"] == pytest.approx(mean, abs=1e-5)
         assert row["groups/all_fail"] == pytest.approx(sum(not any(g["rewards"]) for g in here) / 8, abs=1e-5)
+
+
+def test_rollouts_can_be_read(run):
+    for group in read_jsonl(run / "rollouts.jsonl"):
+        assert len(group["completions"]) == len(group["verdicts"]) == 4
+        assert [float(reason == "ok") for reason in group["verdicts"]] == group["rewards"]
+        assert group["family"].split("_")[0] in group["prompt"] and "bonus" not in group
+
+
+def test_a_run_that_is_asked_to_stop_keeps_a_checkpoint_and_goes_on_alike(run, tmp_path, capsys):
+    out = tmp_path / "run"
+
+    def ask_to_stop(row):
+        if row["step"] == 3:  # not where a checkpoint is due anyway
+            (out / "stop").touch()
+
+    out.mkdir()
+    (out / "stop").touch()  # of long ago: it stops nothing
+    with pytest.raises(RunStopped, match=r"was stopped at step [34], as asked; resume=True") as stopped:
+        train(FOUR, tiny(steps=6), 0, out, progress=ask_to_stop)
+    step = read_log(out)[-1]["step"]
+    assert (out / "checkpoints" / f"checkpoint-{step}" / "model.safetensors").exists()
+    assert not (out / "stop").exists() and not (out / "summary.json").exists()
+    assert stopped.value._render_traceback_() == [str(stopped.value)], "one line in a notebook"
+    train(FOUR, tiny(steps=6), 0, out, resume=True)
+    assert (out / "summary.json").exists()
+    whole = train(FOUR, tiny(steps=6), 0, tmp_path / "whole")
+    assert without_clock(read_log(out)) == without_clock(read_log(whole))
+    assert read_jsonl(out / "rollouts.jsonl") == read_jsonl(whole / "rollouts.jsonl")
 
 
 def test_tokens_are_counted_rollout_by_rollout(run):

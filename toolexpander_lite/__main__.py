@@ -11,7 +11,8 @@ import sys
 from difflib import get_close_matches
 from pathlib import Path
 
-from .base.errors import KitError, SettingsError
+from .base.errors import KitError, RunStopped, SettingsError
+from .base.progress import bar
 from .base.settings import parse_settings
 from .base.spelled_defaults import DEFAULTS_RULE
 from .studies.plan import plan_names
@@ -111,7 +112,7 @@ def policy_of(profile):
     return load_policy(profile, merge=True)
 
 
-def print_row(row):
+def row_in_words(row):
     line = f"step {row['step']:4d}"
     for name in ("reward", "entropy", "kl", "groups/all_fail", "groups/all_pass"):
         if name in row:
@@ -119,7 +120,7 @@ def print_row(row):
     for name in ("zero_shot", "zero_shot_easy", "zero_shot_hard", "gold_logprob_hard"):
         if name in row.get("eval", {}):
             line += f"  {name} {row['eval'][name]:.3f}"
-    print(line, flush=True)
+    return line
 
 
 def print_loss(step, loss):
@@ -148,7 +149,16 @@ def _train(arguments):
     recipe, profile = chosen_recipe(arguments), chosen_profile(arguments, "steps", "eval_every", "eval_split")
     from .training.train import train
 
-    run = train(recipe, profile, arguments.seed, arguments.out, arguments.resume, progress=print_row)
+    with bar(total=profile.steps * recipe.num_iterations, desc="steps") as steps:
+
+        def show(row):
+            steps.write(row_in_words(row), sys.stdout)
+            sys.stdout.flush()
+            if row["step"] > steps.n + 1:  # a resumed run: what was done before says nothing of the speed
+                steps.initial = steps.n = row["step"]
+            steps.update(row["step"] - steps.n)
+
+        run = train(recipe, profile, arguments.seed, arguments.out, arguments.resume, progress=show)
     print(run, (run / "summary.json").read_text(), sep="\n")
 
 
@@ -526,6 +536,9 @@ def main(argv=None):
     arguments = _parser().parse_args(argv)
     try:
         contextvars.copy_context().run(arguments.function, arguments)  # a profile may set the judge's rule
+    except RunStopped as stopped:
+        print(stopped, file=sys.stderr)
+        return 2
     except KitError as error:  # says what is wrong and what to do; anything else keeps its traceback
         problem = str(error)
     except RuntimeError as error:  # torch's is one, and torch need not have been imported

@@ -27,6 +27,13 @@ class RunError(KitError, RuntimeError):
     """A run directory that cannot be written, read or resumed."""
 
 
+class RunStopped(RunError):
+    """A run that ended before its last step because it was asked to. In a notebook it is one line, no traceback."""
+
+    def _render_traceback_(self):  # IPython's hook
+        return [str(self)]
+
+
 class NotebookError(KitError, RuntimeError):
     """A notebook that did not run to its end."""
 

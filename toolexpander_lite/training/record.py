@@ -7,13 +7,14 @@ import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from transformers import TrainerCallback
 
-from ..base.errors import RunError
+from ..base.errors import RunError, RunStopped
 from ..base.groups import group_outcomes
 from ..base.runs import append_jsonl, read_jsonl, software_versions, write_jsonl
 from ..method.calls import whole_answers
@@ -31,6 +32,8 @@ LOGGED = (
     "executed/tool_faults", "distil/rows", "distil/loss",
 )  # fmt: skip
 SERVED = ("sample_id", "served", "scheduled", "fallback")  # columns that say what a place of a batch was filled with
+TEXT_KEPT = 4000  # characters of a prompt's end, and of a completion's beginning, that rollouts.jsonl keeps
+STOP = "stop"  # a file of this name in the run directory ends the run after the step at hand
 
 
 def is_step(logs):
@@ -43,7 +46,8 @@ class RolloutRecorder:
 
     A reward function in TRL's signature. It counts rollouts and completion tokens, reports the shares of
     all-fail and all-pass groups (`frac_reward_zero_std` mixes them), and appends one line per group to
-    rollouts.jsonl. `completion_tokens` counts every rollout.
+    rollouts.jsonl: prompt, completions (cut at `TEXT_KEPT`), a reward and a reason code for each, and what bonuses
+    paid that are `noted`. `completion_tokens` counts every rollout.
 
     Args:
         counts: {"rollouts", "completion_tokens"}, cumulative, shared with the log.
@@ -59,6 +63,29 @@ class RolloutRecorder:
         self.reward, self.num_generations, self.path, self.counts = reward, num_generations, path, counts
         self.examples, self.needed, self.think = examples or needed > 0, needed, think
         self.__name__ = reward.__name__  # names the metric "rewards/<name>/mean"
+        self.bonuses, self.lines, self.awaited = 0, [], 0
+
+    def noted(self, bonus):
+        """A bonus (a reward function, called after this one) -> the same, with its rewards beside the task's."""
+        self.bonuses += 1
+
+        @wraps(bonus)
+        def paid(**columns):
+            rewards = bonus(**columns)
+            for n, line in enumerate(self.lines):
+                here = rewards[n * self.num_generations : (n + 1) * self.num_generations]
+                before = line.get("bonus", [0.0] * len(here))
+                line["bonus"] = [x + (reward or 0.0) for x, reward in zip(before, here)]
+            self._write()
+            return rewards
+
+        return paid
+
+    def _write(self):
+        """Write the lines of a batch when the last bonus is known."""
+        self.awaited -= 1
+        if self.awaited < 0:
+            append_jsonl(self.path, *self.lines)
 
     def __call__(self, prompts, completions, completion_ids, calls, tools, trainer_state, log_metric, hint=None,
                  **columns):  # fmt: skip
@@ -78,23 +105,25 @@ class RolloutRecorder:
             log_metric("examples/trivial", share)
         self.counts["rollouts"] += len(completions)
         self.counts["completion_tokens"] += sum(map(len, completion_ids))
-        lines = []
+        self.lines, self.awaited = [], self.bonuses
         for start in range(0, len(completions), self.num_generations):
             group = slice(start, start + self.num_generations)
             place = {name: columns[name][start] for name in (*SERVED, "family") if columns.get(name)}
-            lines.append({
+            reasons = [v.reason for v in verdicts[group]]
+            line = {
                 "step": trainer_state.global_step + 1, "sample_id": place["sample_id"], "family": place["family"],
-                "served": place.get("served", "plain"), "rewards": rewards[group],
-                "reasons": dict(Counter(v.reason for v in verdicts[group])), "example": completions[start][:400],
-            })  # fmt: skip
+                "served": place.get("served", "plain"), "rewards": rewards[group], "reasons": dict(Counter(reasons)),
+                "prompt": prompts[start][-TEXT_KEPT:], "completions": [c[:TEXT_KEPT] for c in completions[group]],
+                "verdicts": reasons,
+            }  # fmt: skip
             if place.get("scheduled", place["sample_id"]) != place["sample_id"]:
-                lines[-1]["scheduled"] = place["scheduled"]  # the sample whose place this one fills
+                line["scheduled"] = place["scheduled"]  # the sample whose place this one fills
             if place.get("fallback"):
-                lines[-1]["fallback"] = place["fallback"]
+                line["fallback"] = place["fallback"]
             if self.examples:
-                told = example_reasons(prompts[group], completions[group], tools[group], self.needed)
-                lines[-1]["examples"] = told
-        append_jsonl(self.path, *lines)
+                line["examples"] = example_reasons(prompts[group], completions[group], tools[group], self.needed)
+            self.lines.append(line)
+        self._write()
         if self.also:
             self.also(columns["sample_id"], columns["served"], completion_ids, rewards)
         return rewards
@@ -217,6 +246,32 @@ class WeightWatch(TrainerCallback):
         self.before = None  # once is enough
 
 
+class StopOnRequest(TrainerCallback):
+    """Ends training after the step at hand, with a checkpoint, when a file `STOP` is in the run directory.
+
+    Whoever watches a run may ask: a button (`widgets.dashboard`), or `touch out/mine/stop` in another terminal.
+    """
+
+    def __init__(self, out):
+        self.file = Path(out) / STOP
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.file.exists():
+            control.should_training_stop = control.should_save = True
+
+
+def check_stopped(trainer, out):
+    """Say that a run was stopped before its end, if it was, and take the request away.
+
+    Raises:
+        RunStopped: so it is; what is done is in the checkpoint.
+    """
+    step, steps = trainer.state.global_step, trainer.args.max_steps
+    if step < steps:
+        (Path(out) / STOP).unlink(missing_ok=True)
+        raise RunStopped(f"{out} was stopped at step {step}, as asked; resume=True (--resume) goes on from there")
+
+
 def _weight_sums(model):
     return [p.detach().sum(dtype=torch.float64).item() for p in model.parameters() if p.requires_grad]
 
@@ -256,7 +311,8 @@ def rewind(out, checkpoint, scans=False):
         write_jsonl(out / name, kept)
         if name == "log.jsonl" and kept:
             counts = {key: kept[-1][key] for key in counts}
-    (out / "summary.json").unlink(missing_ok=True)
+    for name in ("summary.json", STOP):  # an old request to stop, too
+        (out / name).unlink(missing_ok=True)
     return counts
 
 

@@ -24,7 +24,7 @@ from ..models.shared_prompt import share_prompts
 from ..variants.all_recipes import get_recipe
 from ..variants.assemble_any import assemble
 from .profiles import get_profile
-from .record import command_line, here
+from .record import check_stopped, command_line, here
 from .resume import step_of
 from .splits import in_training_order, load_splits
 
@@ -88,6 +88,7 @@ class Rounds:
         else:
             trainer = make_trainer(self.arguments, rows)
             trainer.train(resume_from_checkpoint=checkpoint)
+            check_stopped(trainer, self.file.parent)
         if scans:
             hard["hard_rows_after"] = self.scan(trainer.model, self.total)
         return trainer, hard
@@ -103,6 +104,7 @@ class Rounds:
             arguments.max_steps = min((step // self.length + 1) * self.length, self.total)
             trainer = make_trainer(arguments, self._rows(min(step, self.total - 1) // self.length))
             trainer.train(resume_from_checkpoint=checkpoint)
+            check_stopped(trainer, self.file.parent)
             step = arguments.max_steps
             checkpoint = str(Path(arguments.output_dir) / f"checkpoint-{step}")
         return trainer

@@ -9,7 +9,7 @@ schedule. The run directory it leaves is the contract every table and figure rea
     summary.json    where it ended (written only when the run is complete)
     rounds.jsonl    with a pool: the state of every sample at each round's end
     scans.jsonl     right rollouts of every row in each scan, see `rounds`  (not committed)
-    rollouts.jsonl  one line per group: sample id, rewards, reason codes    (not committed)
+    rollouts.jsonl  one line per group: prompt, completions, rewards, reason codes  (not committed)
     checkpoints/    for --resume                                            (not committed)
     final/          the weights or the adapter                              (not committed)
 """
@@ -48,7 +48,17 @@ from ..worlds import graded_world, nano_world
 from .distil import Distiller
 from .learning_rate import decay_by_round, first_learning_rate
 from .profiles import get_profile, tools_offered
-from .record import RolloutRecorder, RoundLog, RunLog, WeightWatch, command_line, disk_errors, here, rewind
+from .record import (
+    RolloutRecorder,
+    RoundLog,
+    RunLog,
+    StopOnRequest,
+    WeightWatch,
+    command_line,
+    disk_errors,
+    here,
+    rewind,
+)
 from .resume import check_contents, check_folder, find_checkpoint, load_pool, what_a_run_holds
 from .rounds import Rounds
 from .splits import in_training_order, load_splits, training_rows
@@ -84,6 +94,7 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         SettingsError: unknown recipe or profile, an impossible seed, settings that do not fit together, or more than
             one process.
         DataError, ModelError: the data or the model cannot be used.
+        RunStopped: a file called "stop" in `out` asked for it; there is a checkpoint, and no summary.
         RunError: `out` cannot be written, holds a run already, or holds one that cannot be resumed: another run than
             this, one with more steps, or a damaged one.
     """
@@ -111,11 +122,12 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         write_config(out, identity, arguments, data, parts, checkpoint)
         rules = recipe.invite, recipe.examples_needed, wants_think(recipe.asks)
         reward = RolloutRecorder(parts.reward, recipe.num_generations, out / "rollouts.jsonl", counts, *rules)
+        bonuses = [reward.noted(bonus) for bonus in parts.bonuses]
         distil = distillation(recipe, profile, data.train, tokenizer, reward)
 
         def make_trainer(arguments, rows):
             callbacks = distil + run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress)
-            rewards = [reward, *parts.bonuses]
+            rewards = [reward, *bonuses]
             return stock_trainer(recipe, profile, model, tokenizer, arguments, rows, rewards, callbacks)
 
         rows = None
@@ -252,7 +264,8 @@ def run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress
     if recipe.supervised:
         tokens = [len(tokenizer(gold_completion(s, think=wants_think(recipe.asks))).input_ids) + 1 for s in data.train]
         gold = round(batch_shape(recipe, profile)[0] * recipe.num_generations * mean(tokens))
-    callbacks = [RunLog(out / "log.jsonl", counts, score, every, progress, parts.pool, gold), WeightWatch()]
+    log = RunLog(out / "log.jsonl", counts, score, every, progress, parts.pool, gold)
+    callbacks = [log, WeightWatch(), StopOnRequest(out)]
     if parts.pool is not None:
         callbacks.append(RoundLog(parts.pool, parts.bank, recipe.round_steps * updates, out, data.train))
     return callbacks
