@@ -18,6 +18,7 @@ Parts, each written as soon as it is done, with its versions, and passed over wh
     arithmetic       what of a step of Qwen2.5-1.5B in 4 bits fits into 8 GiB, and the GPU profiles; counted
     peers            scores and gradients beside the library prefix-grouper, if it is installed
     kit              the kit's own tests of training, and notebook 02 in quick mode
+    reproduce        `kit.py reproduce`: measured by reproduce_ratio.sh, whose two files are copied in by hand
 Stock, ours and stock once more take turns in one process, see `turns.py`; `control` is stock over stock. All run on
 one thread, and seconds are the processor's (in `wall`, the clock's), since other work shares the machine. The learning
 rate is next to nothing, so all draw the same rollouts (in bfloat16 nearly, so there only their lengths are compared).
@@ -544,6 +545,12 @@ def table(found):
         lines += ["", "The kit itself, processor seconds:", ""]
         lines += ["| | stock | shared | stock, again |", "|---|---|---|---|"]
         lines += [f"| {what} | {' | '.join(f'{part[what][side]:.0f}' for side in SIDES)} |" for what in KIT]
+    if part := found.get("reproduce"):
+        lines += ["", "`kit.py reproduce` by the clock, both at the same time, one core each "
+                  "(`benchmarks/reproduce_ratio.sh`); `all`: its notebooks together:", "",
+                  "| notebook | stock, seconds | shared, seconds |", "|---|---|---|"]  # fmt: skip
+        lines += [f"| {name.split('.')[0]} | {took:,} | {part['seconds']['shared'][name]:,} |"
+                  for name, took in part["seconds"]["stock"].items()]
     commits = sorted({found[name]["versions"]["git_commit"] for name in found})
     return "\n".join([*lines, "", f"Measured at {', '.join(commits)}; {next(iter(found.values()))['machine']}."])
 
