@@ -180,8 +180,28 @@ def test_replace(step, seen, decision):
     assert baselines.replace(visits(*seen), place(step, round_steps=4)) == decision
 
 
+@pytest.mark.parametrize(
+    "served, right, decision",
+    [
+        ("demonstrated-3", 5, "demonstrated-2"),  # half is enough
+        ("demonstrated-3", 4, "demonstrated-3"),
+        ("demonstrated-3", 0, "demonstrated-3"),  # there are no more
+        ("demonstrated-2", 0, "demonstrated-3"),
+        ("demonstrated-2", 1, "demonstrated-2"),
+        ("demonstrated-1", 10, "plain"),
+        ("plain", 10, "plain"),
+        ("plain", 1, "plain"),
+        ("plain", 0, "demonstrated-1"),
+    ],
+)
+def test_ladder_goes_down_after_success_and_up_after_failure(served, right, decision):
+    at = place(9)._replace(most=3)
+    assert baselines.ladder([], at) == "demonstrated-3"
+    assert baselines.ladder(visits((1, 0, 10, "plain"), (2, right, 10, served)), at) == decision
+
+
 def test_all_rules_are_tested_here():
-    assert tuple(RULES) == ("exclude_hard", "difficulty_filter", "greso", "icl_seeding", "hint", "replace")
+    assert tuple(RULES) == ("exclude_hard", "difficulty_filter", "greso", "icl_seeding", "hint", "replace", "ladder")
 
 
 # Hints
@@ -297,6 +317,17 @@ def test_saved_history_is_the_same_again_and_fits_only_its_own_data(tmp_path):
     assert again.explain("b") == "b: 1 visits on record.\n  step 4: served hint-3, 2 of 10 right"
 
 
+def test_a_family_shares_its_visits_and_a_saved_record_too(tmp_path):
+    families = {"a": "book", "b": "book", "c": "play"}
+    history, again = (VisitHistory(list(families), families=families) for _ in range(2))
+    history.observe("a", "demonstrated-2", 10, 6, 1)
+    history.save(tmp_path / "visits.json")
+    again.load(tmp_path / "visits.json")
+    again.observe("b", "demonstrated-1", 10, 0, 2)
+    assert again.visits("a") == again.visits("b") == visits((1, 6, 10, "demonstrated-2"), (2, 0, 10, "demonstrated-1"))
+    assert again.states() == ["failed", "failed", "unseen"] and history.states() == ["solved", "solved", "unseen"]
+
+
 @pytest.mark.parametrize("ids, words", [(["a", "a"], "'a' appears twice"), ([""], "sample_id column")])
 def test_a_history_needs_an_id_for_every_sample(ids, words):
     with pytest.raises(PoolError, match=words):
@@ -361,7 +392,7 @@ def test_a_decision_rests_on_visits_up_to_two_steps_before(samples, tokenizer):
     for step in range(1, 7):
         history.observe(samples[0].id, "plain", 10, 0, step)
     server.serve(samples[0].id, 5)
-    assert asked == [([1, 2, 3], Place(samples[0].id, 5, 4, 5))]
+    assert asked == [([1, 2, 3], Place(samples[0].id, 5, 4, 5, most=1))]
 
 
 def test_a_skipped_place_is_filled_with_all_of_the_substitute(samples, tokenizer):
@@ -449,6 +480,19 @@ def test_seeding_shows_own_solutions_and_asks_plainly_without_one(samples, token
     assert narrow.serve(first.id, 4)["fallback"] == "prompt_too_long"
 
 
+@pytest.mark.parametrize("source", ["random", "gold"])
+def test_ladder_shows_as_many_as_its_rung_says(source, samples, tokenizer):
+    """Two tools are on offer, of which one has rows here: 2 of them, then 1, whether the limit is a tool's or not."""
+    history, server = make_server(baselines.ladder, samples, tokenizer, source=source, demos=2)
+    first, plain = samples[0], render_prompt(samples[0], tokenizer).count("<|assistant|>")
+    for step, number in ((3, 2), (4, 1)):
+        row = server.serve(first.id, step)
+        assert row["served"] == f"demonstrated-{number}" and row["fallback"] == ""
+        assert row["prompt"].count("<|assistant|>") - plain == number
+        if step == 3:
+            history.observe(first.id, row["served"], 10, 5, 2)
+
+
 def some_history(samples):
     """Visits of every kind at steps 1 to 7."""
     history = VisitHistory([s.id for s in samples])
@@ -493,7 +537,8 @@ TINY = dict(prompts_per_step=12, micro_batch=120, train_prompts=3, eval_every=4,
 
 @pytest.mark.parametrize(
     "recipe, retest, seed",
-    [("exclude_hard", "after_success", 0), ("hint", "after_success", 0), ("icl_seeding", "after_success", 0),
+    [("ladder_distillation", "after_success", 0),
+     ("exclude_hard", "after_success", 0), ("hint", "after_success", 0), ("icl_seeding", "after_success", 0),
      ("hard_sampling", "round_end", 0),
      ("greso", "after_success", 2)],  # seed 2: to know of step 4 too early would show in step 5
 )  # fmt: skip
@@ -521,6 +566,9 @@ def test_interrupted_run_equals_an_uninterrupted_one(recipe, retest, seed, tmp_p
         assert all(len({g["sample_id"] for g in late if g["step"] in steps}) < 24 for steps in ((5, 6), (7, 8)))
     elif recipe.name == "hint":
         assert {g["served"] for g in late} > {"plain", "hint-4"}
+    elif recipe.name == "ladder_distillation":
+        assert {g["served"] for g in late} > {"demonstrated-1", "demonstrated-2"}
+        assert any(row["distil/rows"] for row in rows[0][5:])
     elif recipe.name == "icl_seeding":
         assert ends[0], "it solved something"
         assert rows[0][-1]["fallbacks"]["no_demonstration"] > rows[0][4]["fallbacks"]["no_demonstration"]

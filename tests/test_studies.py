@@ -269,6 +269,23 @@ def test_a_base_policy_is_built_once_and_before_the_runs_that_need_it(monkeypatc
     assert [words[0] for words in called] == ["train", "train"]
 
 
+def test_a_base_may_be_a_run_of_its_own(monkeypatch, tmp_path):
+    base = 'base = { command = "train", recipe = "paper_sft", set = ["beta=0", "num_generations=4"] }'
+    mine = plan_file(tmp_path, BASE.format(seeds=1, arms="a = {}").replace("base = { code_rate = 0.2 }", base))
+    monkeypatch.setattr(studies, "REPOSITORY", tmp_path)
+    called = []
+
+    def run(words, **_):
+        called.append(words[3:])
+        return CompletedProcess(words, len(called) > 1, "", "no room")
+
+    monkeypatch.setattr(studies.subprocess, "run", run)
+    with pytest.raises(RunError, match="some runs of mine failed"):
+        studies.run_study(mine, progress=lambda _: None)
+    assert shlex.join(called[0]) == "train --recipe paper_sft --set beta=0 --set num_generations=4 --out out/base"
+    assert called[1][called[1].index("--model") + 1] == "out/base/final"
+
+
 def test_another_folder_gets_a_second_set_of_runs_from_the_same_base_policies(monkeypatch, tmp_path):
     mine = plan_file(tmp_path, BASE.format(seeds=2, arms="a = {}"))
     monkeypatch.setattr(studies, "REPOSITORY", tmp_path)

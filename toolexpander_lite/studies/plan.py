@@ -39,7 +39,8 @@ class Arm:
         seeds: how often, one run each.
         set: recipe fields, for `--set`.
         options: of the train command; a learning rate of None waits for its search.
-        base: of the `nano-policy` command that builds the folder in options["--model"]; {} for the committed policy.
+        base: of the command that builds the model in options["--model"], `nano-policy` or what "--command" says ({}
+            where there is nothing to build); of `train` the model is the folder final/ in it.
     """
 
     variant: str
@@ -175,7 +176,8 @@ def _arm(variant, name, values, plan, searches, folder):
         values = values | {"learning_rate": next((searches[search][n] for n in wanted if n in searches[search]), None)}
     if base := values.get("base"):
         _refuse({base} - set(plan.get("bases", {})), "is no entry of [bases]", plan.get("bases", {}))
-        values = values | {"model": f"{plan.get('base_folder', 'out/bases')}/{base}"}
+        final = "/final" if plan["bases"][base].get("command") == "train" else ""
+        values = values | {"model": f"{plan.get('base_folder', 'out/bases')}/{base}{final}"}
     options = {f"--{key.replace('_', '-')}": values[key] for key in OPTIONS if key in values}
     made = {f"--{key.replace('_', '-')}": value for key, value in plan["bases"][base].items()} if base else {}
     return Arm(variant, recipe, seeds, values["set"], options, made, arm.profile)

@@ -80,9 +80,13 @@ def run_study(study, workers=1, only="", progress=print, runs=RUNS):
 
     def build(arm):
         model = arm.options["--model"]
-        options = [str(word) for pair in arm.base.items() for word in pair]
-        shutil.rmtree(REPOSITORY / model, ignore_errors=True)  # of one that was cut while it was saved
-        made = call(["nano-policy", *options, "--out", model])
+        options, folder = dict(arm.base), model.removesuffix("/final")
+        words = [options.pop("--command", "nano-policy")]
+        for name, value in options.items():
+            for each in value if isinstance(value, list) else [value]:
+                words += [name, str(each)]
+        shutil.rmtree(REPOSITORY / folder, ignore_errors=True)  # of one that was cut while it was saved
+        made = call([*words, "--out", folder])
         result = f"could not be built: {_last_line(made.stderr)}" if made.returncode else "built"
         progress(f"  {model} {result}")
         return not made.returncode

@@ -38,7 +38,7 @@ class Distiller(TrainerCallback):
         """A batch of rollouts, whole groups: keep different right answers, up to `per_group` of a row."""
         kept = {}
         for id, mode, ids, reward in zip(sample_id, served, completion_ids, rewards):
-            if mode == "demonstrated" and reward is not None and reward >= 1:
+            if mode.startswith("demonstrated") and reward is not None and reward >= 1:
                 kept.setdefault(id, {})[tuple(ids)] = None
         self.rows = [(id, list(ids)) for id, found in kept.items() for ids in list(found)[: self.per_group]]
 

@@ -102,13 +102,18 @@ CLIP_HIGHER = {"epsilon_high": 0.28, "num_iterations": 2}  # 0.28: DAPO's value,
 EXEMPLIFY = {"invite": True, "example_bonus": 0.01}
 SET = {"beta": 0.0, **CLIP_HIGHER, **EXEMPLIFY}
 
+_PAPER = {r.name: Recipe.of(r) for r in PAPER_RECIPES}
+_LADDER = replace(_PAPER["paper_replace"], name="ladder", hard_samples="ladder", serving="plain", num_generations=10,
+                  about="every row with demonstrations, withdrawn one by one, down after success, up after failure")
+DISTIL = "and what the policy got right with demonstrations is also learnt under the plain prompt"
+
 # "First reading": from before the paper's text was read. The baselines' sources, and what was simplified, are in
 # `baselines`; "section", "T": the paper's.
 _RECIPES = (
-    *(Recipe.of(r) for r in PAPER_RECIPES),
-    *(replace(Recipe.of(r), name="context_distillation", distil_weight=0.5, about="paper_replace, and what the policy "
-              "got right with demonstrations is also learnt under the plain prompt")
-      for r in PAPER_RECIPES if r.name == "paper_replace"),
+    *_PAPER.values(),
+    replace(_PAPER["paper_replace"], name="context_distillation", distil_weight=0.5, about=f"paper_replace, {DISTIL}"),
+    _LADDER,
+    replace(_LADDER, name="ladder_distillation", distil_weight=0.5, about=f"ladder, {DISTIL}"),
     Recipe("grpo", "vanilla GRPO: KL 0.04, clip 0.2 on both sides, constant learning rate, groups of 10"),
     Recipe("hard_sampling", "grpo, and hard samples are served with a demonstration and re-tested (first reading)",
            hard_samples="demonstrate"),

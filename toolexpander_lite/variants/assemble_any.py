@@ -6,7 +6,7 @@ from ..method.prompts import wants_think
 from ..method.rewards import native_reward
 from ..method.samples import training_columns
 from ..method.self_examples import ExampleBonus
-from .baselines import REWARDS, RULES, BaselineServer, VisitHistory
+from .baselines import BY_FAMILY, REWARDS, RULES, BaselineServer, VisitHistory
 from .other_demonstrations import VariantBank
 from .other_self_examples import OneExampleBonus
 from .visit_pool import VisitPool
@@ -29,7 +29,8 @@ def assemble(recipe, samples, tokenizer, max_prompt_tokens, seed=0, answer=None,
     if recipe.hard_samples == "demonstrate":
         own["pool"] = VisitPool(ids, retest=recipe.retest, content=content, fresh=recipe.fresh_demos)
     elif recipe.hard_samples in RULES:
-        own["pool"] = VisitHistory(ids, content)
+        families = {s.id: s.family for s in samples} if recipe.hard_samples in BY_FAMILY else None
+        own["pool"] = VisitHistory(ids, content, families)
         rows, round_steps = training_columns(samples), recipe.round_steps * recipe.num_iterations
 
         def server(history, *rest):

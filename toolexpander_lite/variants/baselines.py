@@ -3,7 +3,7 @@
 Each baseline of the second kind is a rule: a function of what became of a sample's earlier visits that says how it is
 served next,
 
-    rule(visits, place) -> "plain" | "demonstrated" | "skip" | "hint-1" ... "hint-7"
+    rule(visits, place) -> "plain" | "demonstrated" | "demonstrated-1" ... | "skip" | "hint-1" ... "hint-7"
 
 and nothing else: no state of its own, so that every decision can be read off the record. `VisitHistory` keeps the
 record (it takes the pool's place in `PoolReward`), `BaselineServer` renders what the rule says. A skipped sample's
@@ -43,12 +43,16 @@ class Visit(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A place in training to be filled: for which sample, at which optimizer step, in which round, by which seed."""
+    """A place in training to be filled: for which sample, at which optimizer step, in which round, by which seed.
+
+    `most`: demonstrations that each tool on offer may have, or, of a bank without such a limit, all in all.
+    """
 
     sample_id: str
     step: int
     round_steps: int
     seed: int
+    most: int = 2
 
     def rng(self):
         return random.Random(f"{self.seed}-{self.step}-{self.sample_id}")
@@ -132,7 +136,26 @@ def replace(visits, place):
     return "skip" if last and _is_hard(last[0]) and (last[0].step - 1) // place.round_steps == this_round else "plain"
 
 
-RULES = {rule.__name__: rule for rule in (exclude_hard, difficulty_filter, greso, icl_seeding, hint, replace)}
+def ladder(visits, place):
+    """Demonstrations are withdrawn one of each tool at a time, and given back (our assumption).
+
+    "demonstrated-n" shows n of each tool on offer, see `Place`. All begin with the most there may be; half of a visit's
+    rollouts right takes one away, none right brings one back. The visits are those of all rows of a family: in a short
+    run no row comes round often enough to climb down by itself.
+    """
+    if not visits:
+        return f"demonstrated-{place.most}"
+    last = visits[-1]
+    rung = int(last.served.removeprefix("demonstrated-")) if last.served != "plain" else 0
+    if 2 * last.correct >= last.rollouts:
+        rung = max(rung - 1, 0)
+    elif last.correct == 0:
+        rung = min(rung + 1, place.most)
+    return f"demonstrated-{rung}" if rung else "plain"
+
+
+RULES = {rule.__name__: rule for rule in (exclude_hard, difficulty_filter, greso, icl_seeding, hint, replace, ladder)}
+BY_FAMILY = ("ladder",)  # rules that see the visits of a whole family
 
 
 class VisitHistory:
@@ -143,6 +166,7 @@ class VisitHistory:
 
     Args:
         sample_ids, content: as in `HardSamplePool`.
+        families: {id: name} of samples that share their visits; None, each has its own.
 
     Attributes:
         fallbacks: groups that could not be served as the rule said, by reason.
@@ -151,9 +175,10 @@ class VisitHistory:
         PoolError: ids missing or repeated.
     """
 
-    def __init__(self, sample_ids, content=""):
+    def __init__(self, sample_ids, content="", families=None):
         self.content = content
-        self._visits = {id: [] for id in index_of_ids(sample_ids)}
+        self._family = {id: (families or {}).get(id, id) for id in index_of_ids(sample_ids)}
+        self._visits = {family: [] for family in self._family.values()}
         self.fallbacks = dict.fromkeys(FALLBACKS, 0)
 
     def visits(self, sample_id, before=None):
@@ -161,9 +186,9 @@ class VisitHistory:
         return [v for v in self._of(sample_id) if before is None or v.step < before]
 
     def _of(self, sample_id):
-        if sample_id not in self._visits:
+        if sample_id not in self._family:
             raise PoolError(f"sample id {sample_id!r} is not in this record; is it of another data set?")
-        return self._visits[sample_id]
+        return self._visits[self._family[sample_id]]
 
     def observe(self, sample_id, served, rollouts, correct, step, fallback=""):
         if fallback:
@@ -186,7 +211,8 @@ class VisitHistory:
 
         "solved" means something right at the last visit, however it was served.
         """
-        return [("solved" if v[-1].correct else "failed") if v else "unseen" for v in self._visits.values()]
+        seen = map(self._of, self._family)
+        return [("solved" if v[-1].correct else "failed") if v else "unseen" for v in seen]
 
     def counts(self):
         """Samples in each of the `states`."""
@@ -195,12 +221,12 @@ class VisitHistory:
 
     def save(self, path):
         """Write the record as JSON."""
-        write_state(path, self._visits, self.content, visits=list(self._visits.values()), fallbacks=self.fallbacks)
+        write_state(path, self._family, self.content, visits=list(self._visits.values()), fallbacks=self.fallbacks)
 
     def load(self, path):
         """Restore what `save` wrote; raises `PoolError` for what is none, or of another data set."""
-        state = read_state(path, "record of visits", self._visits, self.content, ("visits", "fallbacks"))
-        self._visits = {id: [Visit(*v) for v in visits] for id, visits in zip(self._visits, state["visits"])}
+        state = read_state(path, "record of visits", self._family, self.content, ("visits", "fallbacks"))
+        self._visits = {name: [Visit(*v) for v in visits] for name, visits in zip(self._visits, state["visits"])}
         self.fallbacks.update(state["fallbacks"])
 
 
@@ -223,13 +249,14 @@ class BaselineServer(PromptServer):
         self.rule, self.round_steps = rule, round_steps
         self.rows = {row["sample_id"]: row for row in rows}
         self.ids = list(self.rows)
+        self.most = self.bank.per_tool or self.demos
 
     def serve(self, sample_id, step, wanted=None):
         """Columns of what fills the place of `sample_id` at `step` -> dict."""
         return self._cached((sample_id, step), lambda: self._fill(sample_id, step))
 
     def _decide(self, sample_id, step):
-        place = Place(sample_id, step, self.round_steps, self.seed)
+        place = Place(sample_id, step, self.round_steps, self.seed, self.most)
         return self.rule(self.pool.visits(sample_id, step - 1), place)
 
     def _fill(self, scheduled, step):
@@ -238,7 +265,11 @@ class BaselineServer(PromptServer):
             chosen, mode = self._substitute(scheduled, step)
         sample, fallback, prefix = self.samples[chosen], "", ""
         prompt = render_prompt(sample, self.tokenizer, invite=self.invite)
-        if mode == "demonstrated":
+        if mode.startswith("demonstrated"):
+            if mode != "demonstrated":
+                self.demos = int(mode.removeprefix("demonstrated-"))
+                if self.bank.per_tool:
+                    self.bank.per_tool, self.demos = self.demos, self.demos * len(sample.tools)
             demonstrated, fallback = self.demonstrate(sample, step)
             prompt, mode = (demonstrated, mode) if demonstrated else (prompt, "plain")
         elif mode.startswith("hint-"):
