@@ -266,6 +266,11 @@ def test_batch_shape_takes_the_largest_part_that_fits(recipe, profile, shape):
     assert batch_shape(get_recipe("grpo", **recipe), get_profile("nano", **profile)) == shape
 
 
+def test_supervised_rows_of_a_real_model_come_a_few_at_a_time():
+    assert batch_shape(get_recipe("paper_sft"), get_profile("smol-world", prompts_per_step=1, micro_batch=160)) == (1, 2)
+    assert batch_shape(get_recipe("paper_sft"), get_profile("nano")) == (16, 160)
+
+
 def test_equal_rollouts_are_equal_or_refused():
     with pytest.raises(SettingsError, match="2 prompts of 10 rollouts a step make no whole groups of 32"):
         batch_shape(get_recipe("rollouts_32"), get_profile("nano", prompts_per_step=2))

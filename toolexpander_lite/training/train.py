@@ -291,7 +291,8 @@ def stock_trainer(recipe, profile, model, tokenizer, arguments, rows, rewards, c
 def batch_shape(recipe, profile):
     """(prompts per step, rollouts per forward pass): the profile's, fitted to the recipe's group size.
 
-    The second is the largest divisor of a step's rollouts that is at most the profile's `micro_batch`.
+    The second is the largest divisor of a step's rollouts that is at most the profile's `micro_batch`, and of the
+    supervised rows of a real model at most 4: they share no prompt, and 20 of SmolLM2's at once took 13 GB.
 
     Raises:
         SettingsError: `equal_rollouts`, and a step's rollouts are no multiple of the group size.
@@ -305,7 +306,8 @@ def batch_shape(recipe, profile):
                 f"whole groups of {recipe.num_generations}; choose another prompts_per_step or equal_rollouts=False"
             )
     rollouts = prompts * recipe.num_generations
-    return prompts, next(n for n in range(min(profile.micro_batch, rollouts), 0, -1) if rollouts % n == 0)
+    most = min(4 if recipe.supervised and profile.lora_rank else profile.micro_batch, rollouts)
+    return prompts, next(n for n in range(most, 0, -1) if rollouts % n == 0)
 
 
 def grpo_config(recipe, profile, seed, out, hardware):
