@@ -267,7 +267,7 @@ def test_batch_shape_takes_the_largest_part_that_fits(recipe, profile, shape):
 
 
 def test_supervised_rows_of_a_real_model_come_a_few_at_a_time():
-    assert batch_shape(get_recipe("paper_sft"), get_profile("smol-world", prompts_per_step=1, micro_batch=160)) == (1, 2)
+    assert batch_shape(get_recipe("paper_sft"), get_profile("smol-world", prompts_per_step=2)) == (2, 4)
     assert batch_shape(get_recipe("paper_sft"), get_profile("nano")) == (16, 160)
 
 
