@@ -15,7 +15,9 @@ import pytest
 from toolexpander_lite.base.runs import REPOSITORY
 
 PACKAGE = REPOSITORY / "toolexpander_lite"
-ROOMS = ("base", "doctor", "method", "variants", "worlds", "data", "models", "evaluation", "training", "studies")
+ROOMS = (
+    "base", "doctor", "method", "variants", "worlds", "data", "models", "evaluation", "training", "studies", "widgets",
+)  # fmt: skip
 SLOW = ("datasets", "pandas", "pyarrow", "scipy", "jsonschema", "jinja2")  # what takes a second or more to import
 HEAVY = ("torch", "transformers", "trl", "accelerate", "peft")
 
@@ -117,7 +119,7 @@ def test_the_paper_is_small():
     assert lines(modules("method")) <= 1500
 
 
-@pytest.mark.xfail(strict=True, reason="16,600 lines, with rooms that came after the aim")
+@pytest.mark.xfail(strict=True, reason="17,500 lines, with rooms that came after the aim")
 def test_the_package_is_small():
     assert lines(PACKAGE.rglob("*.py")) <= 9500
 

@@ -156,10 +156,17 @@ def test_groups_are_scaled_apart():
     )
 
 
+def test_a_batch_has_one_deviation():
+    """Rewards 1, 0, 9, 5 deviate by 4.1130 (over n - 1) from their mean of 3.75."""
+    found = group_advantages([1, 0, 9, 5], 2, scale="batch")
+    np.testing.assert_allclose(found, np.array([0.5, -0.5, 2, -2]) / (4.112988 + 1e-4), rtol=1e-6)
+    assert (group_advantages([1, 1, 0, 0], 2, scale="batch") == 0).all()
+
+
 @pytest.mark.parametrize("function", [group_advantages, group_outcomes])
 def test_incomplete_groups_are_refused(function):
     for rewards, size in (([1, 0, 1], 2), ([], 2), ([[1, 0]], 2), ([1, 0], 1)):
         with pytest.raises(ValueError, match="groups of|2 or more"):
             function(rewards, size)
-    with pytest.raises(ValueError, match="unknown scale 'batch'"):
-        group_advantages([1, 0], 2, scale="batch")
+    with pytest.raises(ValueError, match="unknown scale 'rows'; choose one of group, batch, none"):
+        group_advantages([1, 0], 2, scale="rows")

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+SCALES = ("group", "batch", "none")
+
 
 def _groups(rewards, num_generations):
     """Flat rewards, group after group -> float64 array (groups, num_generations)."""
@@ -42,22 +44,23 @@ def group_advantages(rewards, num_generations, scale="group"):
 
         scale="group":  (reward - mean) / (std + 1e-4)    scale="none":  reward - mean
 
-    with the mean and the standard deviation (Bessel-corrected: over n - 1) of the reward's own group.
+    with the mean and the standard deviation (Bessel-corrected: over n - 1) of the reward's own group; scale="batch"
+    divides by the standard deviation of all N rewards instead.
     In a group of equal rewards every advantage is 0, whether all passed or all failed. TRL computes in float32, where
     that holds for rewards that are `quantise`d alone.
 
     Args:
         rewards: N rewards, group after group.
         num_generations: rollouts per group, at least 2; divides N.
-        scale: as `GRPOConfig.scale_rewards`, of which "batch" is not used here.
+        scale: as `GRPOConfig.scale_rewards`.
 
     Raises:
         ValueError: an unknown scale, or rewards that do not come in whole groups.
     """
-    if scale not in ("group", "none"):
-        raise ValueError(f"unknown scale {scale!r}; choose 'group' or 'none'")
+    if scale not in SCALES:
+        raise ValueError(f"unknown scale {scale!r}; choose one of {', '.join(SCALES)}")
     groups = _groups(rewards, num_generations)
     advantages = groups - groups.mean(axis=1, keepdims=True)
-    if scale == "group":
-        advantages /= groups.std(axis=1, ddof=1, keepdims=True) + 1e-4
+    if scale != "none":
+        advantages /= groups.std(axis=1 if scale == "group" else None, ddof=1, keepdims=True) + 1e-4
     return advantages.ravel()

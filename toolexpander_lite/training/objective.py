@@ -30,13 +30,33 @@ def is_clipped(ratio, advantage, epsilon=0.2, epsilon_high=0.2):
     return ((advantage > 0) & (ratio > 1 + epsilon_high)) | ((advantage < 0) & (ratio < 1 - epsilon))
 
 
-def plot_clip(epsilon=0.2, epsilon_high=0.2, ratio=1.0, advantage=1.0):
+def kl_pull(distance, ratio=1.0, corrected=True):
+    """How strongly the KL term, of weight 1, pulls log p_new back -> float array; `distance` is p_new / p_base.
+
+    The gradient of e^d - d - 1 with d = log(p_base / p_new), which is 1 - 1/distance; `corrected`, of that times the
+    ratio, as TRL 1.16 has it by default: ratio * log(distance).
+    """
+    distance = np.asarray(distance, dtype=float)
+    return ratio * np.log(distance) if corrected else 1 - 1 / distance
+
+
+def push(ratio, advantage, epsilon=0.2, epsilon_high=0.2, beta=0.0, drift=1.0):
+    """Gradient of the whole objective of a token in log p_new, with TRL's KL term -> float.
+
+    `drift`: p_old / p_base. A ratio of 0 counts as one of a thousandth.
+    """
+    ratio = max(ratio, 1e-3)
+    free = 0.0 if is_clipped(ratio, advantage, epsilon, epsilon_high) else ratio * advantage
+    return float(free - beta * kl_pull(ratio * drift, ratio))
+
+
+def plot_clip(epsilon=0.2, epsilon_high=0.2, ratio=1.0, advantage=1.0, kl=False):
     """The clipped term over the ratio, of a good and of a bad rollout, and where a token stands -> figure.
 
-    `advantage`: the size of both, A = +advantage and A = -advantage.
+    `advantage`: the size of both, A = +advantage and A = -advantage. `kl`: leave room for a third picture.
     """
     ratios, size = np.linspace(0, 2, 401), advantage
-    figure, axes = plt.subplots(1, 2, figsize=(11, 3.6), sharex=True)
+    figure, axes = plt.subplots(1, 2 + kl, figsize=(13.5 if kl else 11, 3.6))
     for axis, (sign, colour) in zip(axes, CLIP_COLOURS.items()):
         advantage = sign * size
         values = clipped_objective(ratios, advantage, epsilon, epsilon_high)

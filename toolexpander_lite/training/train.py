@@ -86,8 +86,7 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         seed: of the prompts drawn, their order and the rollouts. The base policy is the same for all seeds.
         out: the run directory; default `out/<recipe>/seed-<seed>`.
         resume: go on from the last checkpoint in `out`; the log is then the same as an uninterrupted run's (the
-            clock apart, and given that the part before ended on an evaluation). `wall_seconds` in the summary is the
-            last session's alone.
+            clock apart, given that the part before ended on an evaluation). `wall_seconds` is the last session's.
         progress: called with each row of the log as it is written.
 
     Raises:
@@ -122,12 +121,11 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         write_config(out, identity, arguments, data, parts, checkpoint)
         rules = recipe.invite, recipe.examples_needed, wants_think(recipe.asks)
         reward = RolloutRecorder(parts.reward, recipe.num_generations, out / "rollouts.jsonl", counts, *rules)
-        bonuses = [reward.noted(bonus) for bonus in parts.bonuses]
+        rewards = [reward, *map(reward.noted, parts.bonuses)]
         distil = distillation(recipe, profile, data.train, tokenizer, reward)
 
         def make_trainer(arguments, rows):
             callbacks = distil + run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress)
-            rewards = [reward, *bonuses]
             return stock_trainer(recipe, profile, model, tokenizer, arguments, rows, rewards, callbacks)
 
         rows = None
