@@ -9,7 +9,9 @@ broken tool cannot agree with itself. All wording is ours.
 import copy
 import hashlib
 import random
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..base.errors import DataError
 from ..method.samples import ToolSample
@@ -51,8 +53,8 @@ def _call(name, **arguments):
     return {"name": name, "arguments": arguments}
 
 
-# One function per family. It draws a request, changes `state` (a copy of the initial one) into the goal and
-# returns the words of the request, the gold turns, and the answer of a question.
+# One function per family of api_tasks.toml. It draws a request, changes `state` (a copy of the initial one) into the
+# goal and returns the words of the request, the gold turns, and the answer of a question.
 
 
 def _balance(rng, state):
@@ -244,61 +246,16 @@ def _other_units(unit):
     return [other for other in UNITS if other != unit and UNITS[other][0] == UNITS[unit][0]]
 
 
-# fmt: off
+_DRAWS = (  # in the order of api_tasks.toml
+    _balance, _event_time, _day_plan, _stock, _conversion, _deposit, _withdrawal, _transfer, _new_event, _moved_event,
+    _cancelled_event, _restock, _sale, _two_changes, _three_changes, _emptied_account, _other_day, _next_hour,
+    _cleared_day, _filled_up, _converted_stock, _sale_and_rest,
+)  # fmt: skip
+_ASKED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 FAMILIES = {  # name -> (kind, templates, function that draws)
-    "balance": ("question", ("How much money does {owner} have?", "What is the balance of {owner}'s account?",
-                             "Tell me how many euros are in {owner}'s account."), _balance),
-    "event_time": ("question", ('When is "{title}"?', 'On which day and at what hour is "{title}"?',
-                                'Look up the time of "{title}" in my calendar.'), _event_time),
-    "day_plan": ("question", ("What is planned for {day}?", "List my events on {day}.",
-                              "Which events are in the calendar on {day}?"), _day_plan),
-    "stock": ("question", ("How much {item} is in the store?", "What does {item} cost, and how much is left?",
-                           "Check the stock of {item}."), _stock),
-    "conversion": ("question", ("How much is {value} {source} in {target}?", "Convert {value} {source} to {target}.",
-                                "Express {value} {source} in {target}."), _conversion),
-    "deposit": ("change", ("Deposit {amount} euros into {owner}'s account.", "Pay {amount} euros in for {owner}.",
-                           "{owner} brings {amount} euros; put them into the account."), _deposit),
-    "withdrawal": ("change", ("Withdraw {amount} euros from {owner}'s account.",
-                              "{owner} wants {amount} euros in cash; take them out of the account.",
-                              "Take {amount} euros out of {owner}'s account."), _withdrawal),
-    "transfer": ("change", ("Transfer {amount} euros from {sender} to {receiver}.",
-                            "Send {receiver} {amount} euros from {sender}'s account.",
-                            "{sender} owes {receiver} {amount} euros; move the money."), _transfer),
-    "new_event": ("change", ('Add "{title}" on {day} at {hour}:00.', 'Put "{title}" in my calendar: {day}, {hour}:00.',
-                             'I have "{title}" on {day} at {hour}:00; note it.'), _new_event),
-    "moved_event": ("change", ('Move "{title}" to {day} at {hour}:00.', 'Reschedule "{title}" for {day}, {hour}:00.',
-                               '"{title}" is now on {day} at {hour}:00; change it.'), _moved_event),
-    "cancelled_event": ("change", ('Cancel "{title}".', 'Take "{title}" out of my calendar.',
-                                   'I cannot make it to "{title}"; delete it.'), _cancelled_event),
-    "restock": ("change", ("Restock {quantity} {unit} of {item}.", "{quantity} {unit} of {item} came in; add them.",
-                           "Add {quantity} {unit} of {item} to the store."), _restock),
-    "sale": ("change", ("Sell {quantity} {unit} of {item} to {buyer}.", "{buyer} buys {quantity} {unit} of {item}.",
-                        "Book a sale of {quantity} {unit} of {item} to {buyer}."), _sale),
-    "two_changes": ("parallel", ("{requests}", "Two things, please. {requests}", "Do both: {requests}"), _two_changes),
-    "three_changes": ("parallel", ("{requests}", "Three things, please. {requests}", "Do all: {requests}"),
-                      _three_changes),
-    "emptied_account": ("chain", ("Move all of {sender}'s money to {receiver}.",
-                                  "Empty {sender}'s account; everything goes to {receiver}.",
-                                  "Transfer whatever {sender} has to {receiver}."), _emptied_account),
-    "other_day": ("chain", ('Move "{title}" to {day}, at the same hour.', 'Put "{title}" on {day}; keep its hour.',
-                            'Shift "{title}" to {day} without changing the hour.'), _other_day),
-    "next_hour": ("chain", ('Add "{new}" in the hour right after "{title}".', 'Put "{new}" one hour after "{title}".',
-                            '"{new}" starts when "{title}" ends, an hour after it began; add it.'), _next_hour),
-    "cleared_day": ("chain", ("Cancel everything on {day}.", "I am ill on {day}; cancel all events of that day.",
-                              "Clear my calendar for {day}."), _cleared_day),
-    "filled_up": ("chain", ("Fill the {item} up to {wanted} {unit}.", "Restock {item} until there are {wanted} {unit}.",
-                            "We want {wanted} {unit} of {item} in the store; add what is missing."), _filled_up),
-    "converted_stock": ("chain", ("How much {item} is in the store, in {target}?",
-                                  "Give me the stock of {item} in {target}.",
-                                  "Convert the quantity of {item} in stock to {target}."), _converted_stock),
-    "sale_and_rest": ("chain", ("Sell {quantity} {unit} of {item} to {buyer}, then move what {buyer} has left to "
-                                "{receiver}.",
-                                "{buyer} buys {quantity} {unit} of {item} and gives the rest of the money to "
-                                "{receiver}.",
-                                "After selling {quantity} {unit} of {item} to {buyer}, empty {buyer}'s account to "
-                                "{receiver}."), _sale_and_rest),
+    name: (family["kind"], tuple(family["templates"]), draw)
+    for (name, family), draw in zip(_ASKED.items(), _DRAWS, strict=True)
 }
-# fmt: on
 
 
 def api_tasks(seed=0, per_family=4, split=None, limit=None):

@@ -10,6 +10,7 @@ import random
 import sqlite3
 import threading
 
+from .nano_world import tool_schema
 from .run_calls import ToolRegistry
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday")
@@ -26,9 +27,9 @@ UNITS = {
 
 
 def _schema(name, description, **properties):
-    parameters = {"type": "object", "properties": properties, "required": list(properties)}
-    parameters["additionalProperties"] = False
-    return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}
+    schema = tool_schema(name, description, **properties)
+    schema["function"]["parameters"]["additionalProperties"] = False
+    return schema
 
 
 _NAME = {"type": "string", "maxLength": 40}

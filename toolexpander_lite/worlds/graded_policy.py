@@ -25,16 +25,8 @@ from ..method.prompts import gold_completion
 from ..method.samples import SolvedSample
 from ..method.self_examples import BLOCK_CLOSE, BLOCK_OPEN
 from .graded_world import FORMS, PHRASES, TOOLS, Familiarity, make_sample, queries, written
-from .nano_policy import END, PAD, ROLES, Row, WarmStart, build_model, fit, word_tokenizer
+from .nano_policy import END, PAD, PUNCTUATION, ROLES, Row, WarmStart, build_model, chat_template, fit, word_tokenizer
 from .nano_world import CODEBOOKS
-
-TEMPLATE = (
-    "{% if tools %}<|system|>{% for tool in tools %}{{ tool.function.name }}("
-    "{{ tool.function.parameters.properties | join(' ') }})"
-    "{% endfor %}{% if '<examples>' in messages[0].content %}<examples>{% endif %}<|end|>{% endif %}"
-    "{% for m in messages %}{% if m.role != 'system' %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
 
 
 def _vocabulary():
@@ -42,8 +34,7 @@ def _vocabulary():
     words = set(" ".join([*PHRASES.values(), *(t.opening for t in TOOLS.values())]).replace("{}", "").split())
     words |= {word for book in PHRASES for word in CODEBOOKS[book]}
     punctuation = [
-        "<think>", "</think>", "\n<tool_call>\n", "\n</tool_call>", '{"name": "', '", "arguments": {', '", ', ", ",
-        '"}}', "}}", "(", ")", "<unk>", "id:", "ref:", "<examples>", "</examples>", '[{"tool": "', '", "question": "',
+        *PUNCTUATION, "id:", "ref:", "<examples>", "</examples>", '[{"tool": "', '", "question": "',
         '", "answer": {"name": "', '"}}}, {"tool": "', '"}}}]',
     ]  # fmt: skip
     words |= {*TOOLS, *nouns, *PHRASES, "call", "-"}
@@ -54,7 +45,7 @@ def _vocabulary():
 
 def build_graded_tokenizer():
     """Word-level tokenizer of the graded world, some 450 tokens; "<examples>" in the system prompt is one token."""
-    return word_tokenizer(_vocabulary(), TEMPLATE)
+    return word_tokenizer(_vocabulary(), chat_template("<examples>"))
 
 
 @dataclass(frozen=True)

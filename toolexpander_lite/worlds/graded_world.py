@@ -21,8 +21,7 @@ import random
 from dataclasses import dataclass
 from functools import cache
 
-from ..method.samples import ToolSample
-from .nano_world import CODEBOOKS, HELD_OUT_SHARE, TOOLS_PER_PROMPT
+from .nano_world import CODEBOOKS, HELD_OUT_SHARE, sample_among, tool_schema
 
 FORMS = ("word", "id", "ref")
 OTHER = {"id": "ref", "ref": "id"}
@@ -43,6 +42,12 @@ class GradedTool:
     @property
     def arguments(self):
         return tuple(f"{self.name.split('_')[1]}-{book}" for book in self.books)
+
+    @property
+    def schema(self):
+        """JSON Schema of the tool: three strings, in whatever form."""
+        properties = {a: {"type": "string", "description": a} for a in self.arguments}
+        return tool_schema(self.name, f"To {self.opening}.", **properties)
 
 
 def _tools():
@@ -97,27 +102,9 @@ def right_call(query):
     return _answers().get(" ".join(query.split()))
 
 
-def tool_schema(tool):
-    """JSON Schema of a tool: three strings, in whatever form."""
-    properties = {a: {"type": "string", "description": a} for a in tool.arguments}
-    parameters = {"type": "object", "properties": properties, "required": list(tool.arguments)}
-    return {"type": "function", "function": {"name": tool.name, "description": f"To {tool.opening}.",
-                                             "parameters": parameters}}  # fmt: skip
-
-
 def make_sample(tool, query, arguments, split="train"):
     """One `ToolSample`; the tools on offer (its own and a distractor, in random order) follow from the query."""
-    rng = random.Random(query)
-    offered = [tool, *rng.sample([t for t in TOOLS.values() if t.name != tool.name], TOOLS_PER_PROMPT - 1)]
-    rng.shuffle(offered)
-    return ToolSample(
-        id=f"{tool.name}-{hashlib.sha256(query.encode()).hexdigest()[:10]}",
-        family=tool.name,
-        messages=[{"role": "user", "content": query}],
-        tools=[tool_schema(t) for t in offered],
-        calls=[{"name": tool.name, "arguments": arguments}],
-        split=split,
-    )
+    return sample_among(TOOLS, tool, query, arguments, split)
 
 
 def noisy_arguments(tool, words, rng):

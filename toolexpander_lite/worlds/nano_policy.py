@@ -28,18 +28,10 @@ from .nano_world import CODEBOOKS, FAMILIES, WORDS, all_queries, make_sample, ri
 
 PAD, END = "<pad>", "<|end|>"
 ROLES = ["<|system|>", "<|user|>", "<|assistant|>"]
-# Tools are listed as name(arguments): a full JSON Schema would be ten times as many tokens.
-_TEMPLATE = (
-    "{% if tools %}<|system|>{% for tool in tools %}{{ tool.function.name }}("
-    "{{ tool.function.parameters.properties | join(' ') }})"
-    "{% endfor %}INVITATION<|end|>{% endif %}"
-    "{% for m in messages %}{% if m.role != 'system' %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
-CHAT_TEMPLATE = _TEMPLATE.replace("INVITATION", "")
-# The invitation to write an example, a paragraph to a real model, is one token here.
-_INVITED = "{% if '<example>' in messages[0].content %}<example>{% endif %}"
-EXAMPLE_TEMPLATE = _TEMPLATE.replace("INVITATION", _INVITED)
+PUNCTUATION = (
+    "<think>", "</think>", "\n<tool_call>\n", "\n</tool_call>", '{"name": "', '", "arguments": {', '", ', ", ", '"}}',
+    "}}", "(", ")", "<unk>",
+)  # fmt: skip
 ANALYSES = {True: "the tool takes codes", False: "the tool takes words"}  # of an example that is all codes, or is not
 
 
@@ -52,25 +44,26 @@ def _vocabulary(examples):
     for values in WORDS.values():
         words |= {str(v) for v in values}
     words |= set(FAMILIES) | set(arguments) | {"call"}
-    punctuation = [
-        "<think>",
-        "</think>",
-        "\n<tool_call>\n",
-        "\n</tool_call>",
-        '{"name": "',
-        '", "arguments": {',
-        '", ',
-        ", ",
-        '"}}',
-        "}}",
-        "(",
-        ")",
-        "<unk>",
-    ]
     keys = [f'"{a}": ' if a == "minutes" else f'"{a}": "' for a in arguments]
     more = {word for analysis in ANALYSES.values() for word in analysis.split()} - words
     added = [EXAMPLE_OPEN, EXAMPLE_CLOSE, *sorted(more)] if examples else []
-    return [PAD, END, *ROLES, *punctuation, *keys, *sorted(words), *added]
+    return [PAD, END, *ROLES, *PUNCTUATION, *keys, *sorted(words), *added]
+
+
+def chat_template(invitation=""):
+    """The chat template of the kit's worlds.
+
+    Tools are listed as name(arguments): a full JSON Schema would be ten times as many tokens. `invitation`: what in a
+    system prompt invites to write examples; a paragraph to a real model, it is shown as one token here.
+    """
+    invited = f"{{% if '{invitation}' in messages[0].content %}}{invitation}{{% endif %}}" if invitation else ""
+    return (
+        "{% if tools %}<|system|>{% for tool in tools %}{{ tool.function.name }}("
+        "{{ tool.function.parameters.properties | join(' ') }})"
+        "{% endfor %}" + invited + "<|end|>{% endif %}"
+        "{% for m in messages %}{% if m.role != 'system' %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endif %}"
+        "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
 
 
 def build_tokenizer(examples=False):
@@ -80,10 +73,10 @@ def build_tokenizer(examples=False):
     one, so decoding with `skip_special_tokens=True` keeps it. With `examples` it also has the tokens that
     self-written examples need, and its chat template shows the invitation to write one.
     """
-    return word_tokenizer(_vocabulary(examples), EXAMPLE_TEMPLATE if examples else CHAT_TEMPLATE)
+    return word_tokenizer(_vocabulary(examples), chat_template("<example>" if examples else ""))
 
 
-def word_tokenizer(tokens, chat_template):
+def word_tokenizer(tokens, template):
     """Tokenizer that knows these tokens, `PAD`, `END`, `ROLES` and "<unk>" among them; words are apart by blanks."""
     tokenizer = Tokenizer(models.WordLevel({t: i for i, t in enumerate(tokens)}, unk_token="<unk>"))
     fixed = [t for t in tokens if not re.fullmatch(r"\w+", t)]
@@ -111,18 +104,18 @@ def word_tokenizer(tokens, chat_template):
         model_max_length=512,
         clean_up_tokenization_spaces=False,
     )
-    fast.chat_template = chat_template
+    fast.chat_template = template
     return fast
 
 
-def build_model(tokenizer, seed=0, layers=2, width=128):
+def build_model(tokenizer, seed=0):
     """An untrained Llama of about 0.4 M parameters for `tokenizer`."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=2 * width,
-        num_hidden_layers=layers,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=512,

@@ -15,47 +15,26 @@ frequencies are ours; the paper trains on real tool data.
 import hashlib
 import itertools
 import random
+import tomllib
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 from ..method.samples import ToolSample
 
-# fmt: off
-# word in the query -> code the server takes. Words are unique over all books, codes begin with a letter.
-CODEBOOKS = {
-    "city": {"paris": "CDG", "london": "LHR", "tokyo": "NRT", "berlin": "BER",
-             "madrid": "MAD", "cairo": "CAI", "lima": "LIM", "oslo": "OSL"},
-    "day": {"monday": "d1", "tuesday": "d2", "wednesday": "d3", "thursday": "d4",
-            "friday": "d5", "saturday": "d6", "sunday": "d7", "tomorrow": "d0"},
-    "currency": {"dollars": "USD", "euros": "EUR", "yen": "JPY", "pesos": "MXN",
-                 "francs": "CHF", "kroner": "NOK", "rupees": "INR", "won": "KRW"},
-    "language": {"french": "fr", "english": "en", "japanese": "ja", "german": "de",
-                 "spanish": "es", "arabic": "ar", "korean": "ko", "hindi": "hi"},
-    "unit": {"kilometres": "km", "miles": "mi", "metres": "m", "litres": "l",
-             "gallons": "gal", "grams": "g", "ounces": "oz", "feet": "ft"},
-    "month": {"january": "m01", "march": "m03", "april": "m04", "june": "m06",
-              "july": "m07", "august": "m08", "october": "m10", "december": "m12"},
-    "hour": {"dawn": "h05", "breakfast": "h08", "noon": "h12", "teatime": "h16",
-             "sunset": "h18", "dinner": "h20", "bedtime": "h22", "midnight": "h00"},
-    "colour": {"red": "RD", "green": "GN", "blue": "BL", "yellow": "YE",
-               "black": "BK", "white": "WH", "orange": "OG", "violet": "VT"},
-}
+_WORLD = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+CODEBOOKS, WORDS = _WORLD["codebooks"], _WORLD["words"]
 
-WORDS = {
-    "artist": ["adele", "bach", "bowie", "dylan", "mozart", "prince", "queen", "sting"],
-    "title": ["angels", "dreams", "freedom", "heroes", "imagine", "rain", "shadows", "thunder"],
-    "label": ["bread", "eggs", "laundry", "nap", "pasta", "rice", "tea", "yoga"],
-    "minutes": [5, 10, 15, 20, 30, 40, 45, 60],
-    "person": ["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi"],
-    "topic": ["budget", "garden", "holiday", "invoice", "picnic", "rehearsal", "school", "taxes"],
-    "dish": ["curry", "gratin", "omelette", "pancakes", "pie", "risotto", "salad", "soup"],
-    "ingredient": ["beans", "carrots", "cheese", "leek", "mushrooms", "potatoes", "spinach", "tomatoes"],
-}
+
+def tool_schema(name, description, **properties):
+    """A tool's schema in OpenAI's form; `properties`: JSON Schema of each argument, all of which are required."""
+    parameters = {"type": "object", "properties": properties, "required": list(properties)}
+    return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}
 
 
 @dataclass(frozen=True)
 class Family:
-    """A tool and the queries that ask for it; argument names double as names of books or word lists."""
+    """A tool and the queries that ask for it, of nano_world.toml; argument names double as names of books or lists."""
 
     name: str
     description: str
@@ -67,61 +46,22 @@ class Family:
     def hard(self):
         return self.arguments[0] in CODEBOOKS
 
+    @property
+    def schema(self):
+        """JSON Schema of the tool. Hard ones say only "string": the code convention is not in it."""
+        types = {a: "integer" if a == "minutes" else "string" for a in self.arguments}
+        return tool_schema(self.name, self.description, **{a: {"type": t, "description": a} for a, t in types.items()})
+
 
 FAMILIES = {
-    f.name: f
-    for f in (
-        Family("book_taxi", "Book a taxi.", ("city", "day", "currency"),
-               ("book a taxi in {city} for {day} paid in {currency}",
-                "i need a taxi {day} in {city} and pay with {currency}")),
-        Family("get_weather", "Weather forecast.", ("city", "day", "unit"),
-               ("what is the weather in {city} on {day} in {unit}",
-                "forecast for {day} in {city} using {unit}")),
-        Family("find_hotel", "Search a hotel.", ("city", "month", "currency"),
-               ("find a hotel in {city} for {month} priced in {currency}",
-                "hotel rooms in {currency} for {month} in {city}")),
-        Family("hire_guide", "Hire a tour guide.", ("language", "city", "hour"),
-               ("hire a guide who speaks {language} in {city} at {hour}",
-                "i need a {language} guide at {hour} in {city}")),
-        Family("order_paint", "Order paint.", ("colour", "unit", "currency"),
-               ("order {colour} paint measured in {unit} paid in {currency}",
-                "buy paint in {unit} colour {colour} and pay with {currency}")),
-        Family("plan_meeting", "Put a meeting into the calendar.", ("day", "hour", "language"),
-               ("plan a meeting on {day} at {hour} in {language}",
-                "set up a {language} meeting at {hour} on {day}")),
-        Family("print_calendar", "Print a calendar page.", ("month", "language", "colour"),
-               ("print a {colour} calendar for {month} in {language}",
-                "calendar of {month} with {language} text in {colour}")),
-        Family("ship_parcel", "Ship a parcel.", ("city", "unit", "month"),
-               ("ship a parcel to {city} in {month} measured in {unit}",
-                "send my parcel in {month} with size in {unit} to {city}")),
-        Family("play_song", "Play a song.", ("artist", "title"),
-               ("play {title} by {artist}", "i need the song {title} by {artist}"), swap_habit=0.15),
-        Family("set_timer", "Set a kitchen timer.", ("label", "minutes"),
-               ("set a timer of {minutes} minutes for {label}", "time my {label} for {minutes} minutes")),
-        Family("send_note", "Send a note.", ("person", "topic"),
-               ("send a note on {topic} to {person}", "tell {person} of the {topic}"), swap_habit=0.6),
-        Family("find_recipe", "Search a recipe.", ("dish", "ingredient"),
-               ("find a {dish} recipe with {ingredient}", "what {dish} can i make of {ingredient}"),
-               swap_habit=0.6),
-    )
+    name: Family(name, f["description"], tuple(f["arguments"]), tuple(f["templates"]), f.get("swap_habit", 0.0))
+    for name, f in _WORLD["families"].items()
 }
-# fmt: on
 HARD_FAMILIES = tuple(f.name for f in FAMILIES.values() if f.hard)
 EASY_FAMILIES = tuple(f.name for f in FAMILIES.values() if not f.hard)
 
 TOOLS_PER_PROMPT = 2
 HELD_OUT_SHARE = 0.2
-
-
-def tool_schema(family):
-    """JSON Schema of a family's tool. Hard tools say only "string": the code convention is not in it."""
-    properties = {a: {"type": "integer" if a == "minutes" else "string", "description": a} for a in family.arguments}
-    parameters = {"type": "object", "properties": properties, "required": list(family.arguments)}
-    return {
-        "type": "function",
-        "function": {"name": family.name, "description": family.description, "parameters": parameters},
-    }
 
 
 def right_arguments(words):
@@ -159,18 +99,17 @@ def split_of(query):
 
 def make_sample(family, query, arguments):
     """One `ToolSample`; its tools (the family's and a distractor, in random order) follow from the query."""
+    return sample_among(FAMILIES, family, query, arguments, split_of(query))
+
+
+def sample_among(tools, tool, query, arguments, split):
+    """`make_sample` in any world: `tools` {name: tool}, each of which has a name and a schema."""
     rng = random.Random(query)
-    others = rng.sample([f for f in FAMILIES.values() if f.name != family.name], TOOLS_PER_PROMPT - 1)
-    offered = [family, *others]
+    offered = [tool, *rng.sample([t for t in tools.values() if t.name != tool.name], TOOLS_PER_PROMPT - 1)]
     rng.shuffle(offered)
-    return ToolSample(
-        id=f"{family.name}-{hashlib.sha256(query.encode()).hexdigest()[:10]}",
-        family=family.name,
-        messages=[{"role": "user", "content": query}],
-        tools=[tool_schema(f) for f in offered],
-        calls=[{"name": family.name, "arguments": arguments}],
-        split=split_of(query),
-    )
+    id, asked = f"{tool.name}-{hashlib.sha256(query.encode()).hexdigest()[:10]}", [{"role": "user", "content": query}]
+    calls = [{"name": tool.name, "arguments": arguments}]
+    return ToolSample(id, tool.name, asked, [t.schema for t in offered], calls, split)
 
 
 def nano_samples(split, per_family, seed=0, families=None):
@@ -213,4 +152,4 @@ def nano_tools():
         call.__name__ = family.name
         return call
 
-    return {f.name: (server(f), tool_schema(f)) for f in FAMILIES.values()}
+    return {f.name: (server(f), f.schema) for f in FAMILIES.values()}
