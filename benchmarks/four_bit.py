@@ -18,7 +18,7 @@ from pathlib import Path
 
 from toolexpander_lite.base.errors import KitError
 from toolexpander_lite.base.runs import software_versions, write_json
-from toolexpander_lite.evaluation.accuracy import generate, score
+from toolexpander_lite.evaluation.accuracy import ask_and_judge, generate
 from toolexpander_lite.method.prompts import render_prompt
 from toolexpander_lite.models.hardware import describe_hardware, pick_dtype
 from toolexpander_lite.models.memory import held_bytes
@@ -48,7 +48,7 @@ def measure(precision, profile, seed, most):
     samples = questions(profile, seed, tokenizer)[:most]
     generate(model, tokenizer, [render_prompt(samples[0], tokenizer)], 2)  # the first call prepares things
     began = time.perf_counter()
-    verdicts = score(model, tokenizer, samples, profile.max_completion_length, batch_size=16)
+    *_, verdicts = ask_and_judge(model, tokenizer, samples, profile.max_completion_length, batch_size=16)
     seconds = time.perf_counter() - began
     return {
         "precision": precision, "dtype": pick_dtype(PRECISIONS[precision]["dtype"]), "questions": len(samples),

@@ -5,9 +5,10 @@ import os
 import tempfile
 import urllib.request
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 
-from .errors import SettingsError
+from .errors import DataError, SettingsError
 
 
 def cache_folder(*parts):
@@ -54,13 +55,17 @@ def fetch(url, folder):
     """Download one file into the cache folder `folder` unless it is there -> its `Path`.
 
     Raises:
-        OSError: out of reach.
+        DataError: out of reach.
         SettingsError: `folder` cannot be written to.
     """
     file = Path(folder, url.rpartition("/")[2])
     if not file.is_file():
-        with urllib.request.urlopen(url, timeout=60) as answer:
-            content = answer.read()
+        try:
+            with urllib.request.urlopen(url, timeout=60) as answer:
+                content = answer.read()
+        except (OSError, HTTPException) as error:
+            raise DataError(f"cannot fetch {Path(folder).name} from {url} ({error}); download the file on a machine "
+                            "with internet and give it as path=... (--data-path)") from None  # fmt: skip
         # Whole or not at all: a cut download must never be taken for the file.
         with beside(folder) as made:
             part = made / file.name

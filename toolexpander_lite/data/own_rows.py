@@ -20,7 +20,7 @@ from ..base.errors import DataError
 from .file_formats import read_rows
 from .own_tools import load_tools
 from .row_formats import openai_row, read_calls
-from .tool_schemas import RowDropped, read_tools
+from .tool_schemas import UNPARSABLE, RowDropped, read_tools
 
 ROWS_DRAWN = {"train": 40, "test": 10}  # of each template, as far as its values make so many different questions
 
@@ -123,7 +123,7 @@ def _free_values(row, schemas):
     """The argument values of a row that are not to be in both splits -> set; of one that cannot be read, none."""
     try:
         calls = own_row(row)[2]
-    except (RowDropped, KeyError, TypeError, ValueError, AttributeError, IndexError, SyntaxError, RecursionError):
+    except (RowDropped, *UNPARSABLE):
         return set()  # `load_samples` reads it again, and counts the reason
     properties = {s["function"]["name"]: s["function"]["parameters"].get("properties", {}) for s in schemas}
     return {_key(part) for call in calls for name, value in call["arguments"].items()

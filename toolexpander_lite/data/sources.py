@@ -12,7 +12,6 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from http.client import HTTPException
 from pathlib import Path
 
 from ..base.downloads import cache_folder, fetch
@@ -23,7 +22,7 @@ from ..method.samples import ToolSample, tool_name
 from .file_formats import hub_rows, read_rows
 from .own_rows import own_row, own_rows
 from .row_formats import hermes_row, openai_row, seal_row, toolace_row, toolrl_row, xlam_row
-from .tool_schemas import NO_SCHEMA, RowDropped
+from .tool_schemas import NO_SCHEMA, UNPARSABLE, RowDropped
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,9 @@ def load_samples(source, path=None, limit=None, seed=0, no_call=False):
     spec = SOURCES[source]
     if path is None and not (spec.files or spec.hub):
         raise DataError(f"{source!r} is a form for rows of your own; give their file as path=... (--data-path)")
-    file = Path(path) if path is not None else _fetch(source) if spec.files else None
+    file = Path(path) if path is not None else None
+    if file is None and spec.files:
+        file, *_ = [fetch(url, cache_folder("data", source)) for url in spec.files]
     address = spec.address if path is None else str(path)
     if source == "seal-tools":
         try:
@@ -155,29 +156,48 @@ def load_samples(source, path=None, limit=None, seed=0, no_call=False):
     rows = read_rows(file) if file else hub_rows(spec.hub, spec.revision, spec.config)
     if source == "own":
         rows, no_call = own_rows(file), True  # who writes a row without a call means it
-    samples, dropped = [], Counter()
-    for index, row in enumerate(bar(rows, f"rows of {source}")):
+
+    def sample(index, row):
         # One generator per row: its distractors do not depend on the rows before it.
         extra = (catalogue, random.Random(f"{seed}-{index}")) if source == "seal-tools" else ()
+        asked, tools, calls = spec.convert(row, *extra)
+        _check_calls(tools, calls, spec.calls, no_call)
+        messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
+        if not messages[-1]["content"].strip():
+            raise RowDropped("empty question")
+        split = split_of("\n".join(m["content"] for m in messages if m["role"] == "user"))
+        split = row.get("split", split) if source == "own" else split
+        family = source if calls or not spec.calls else "no-call"
+        return ToolSample(f"{source}-{index:06d}", family, messages, tools, calls, split)
+
+    samples, dropped = convert_rows(bar(rows, f"rows of {source}"), sample, address, source, limit)
+    return LoadReport(samples, dropped, source, spec.licence, address)
+
+
+def convert_rows(rows, convert, address, source, limit=None):
+    """The rows that can be used -> (samples, {reason: number of rows dropped}).
+
+    Args:
+        convert: function (index, row) -> `ToolSample`; it may raise `RowDropped`, or any of `UNPARSABLE`.
+        address, source: named if there is none.
+        limit: stop at so many samples.
+
+    Raises:
+        DataError: no row can be used.
+    """
+    samples, dropped = [], Counter()
+    for index, row in enumerate(rows):
         try:
-            asked, tools, calls = spec.convert(row, *extra)
-            _check_calls(tools, calls, spec.calls, no_call)
-            messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
-            if not messages[-1]["content"].strip():
-                raise RowDropped("empty question")
-            split = split_of("\n".join(m["content"] for m in messages if m["role"] == "user"))
-            split = row.get("split", split) if source == "own" else split
-            family = source if calls or not spec.calls else "no-call"
-            samples.append(ToolSample(f"{source}-{index:06d}", family, messages, tools, calls, split))
+            samples.append(convert(index, row))
         except RowDropped as reason:
             dropped[str(reason)] += 1
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, SyntaxError, RecursionError):
+        except UNPARSABLE:
             dropped["unparsable row"] += 1
         if len(samples) == limit:
             break
     if not samples:
         raise DataError(f"{address}: no usable row of {sum(dropped.values())} as {source}; dropped: {dict(dropped)}")
-    return LoadReport(samples, dict(dropped), source, spec.licence, address)
+    return samples, dict(dropped)
 
 
 def no_call_sample(sample, others, rng):
@@ -263,17 +283,3 @@ def _took_null_out(error, arguments):
     for name in nulls:
         del place[name]
     return bool(nulls)
-
-
-def _fetch(source):
-    """Download the files of a source into the cache -> path of the file of rows."""
-    files = []
-    for url in SOURCES[source].files:
-        try:
-            files.append(fetch(url, cache_folder("data", source)))
-        except (OSError, HTTPException) as error:
-            raise DataError(
-                f"cannot fetch {source} from {url} ({error}); download the file on a machine with internet "
-                "and give it as path=..."
-            ) from None
-    return files[0]

@@ -25,6 +25,10 @@ class RowDropped(Exception):
     """Raised inside a row's conversion; its message is the reason that is counted."""
 
 
+# What a conversion raises on a row that is not of its form at all.
+UNPARSABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError, SyntaxError, RecursionError)
+
+
 def read_tools(written):
     """A list of tools, a single one, or either as text -> tool schemas."""
     while isinstance(written, str):

@@ -72,8 +72,8 @@ def ask_policy(model, tokenizer, max_new_tokens, temperature, batch_size=640):
     return ask
 
 
-def score(model, tokenizer, samples, max_new_tokens, demos=None, batch_size=64, invite=False):
-    """Greedy completions of `samples`, judged -> list of `calls.Verdict`, in order.
+def ask_and_judge(model, tokenizer, samples, max_new_tokens, demos=None, batch_size=64, invite=False):
+    """Greedy answers to `samples` -> (prompts, completions, `calls.Verdict`s), a list each, in order.
 
     `demos`: one list of demonstrations per sample, or None for zero-shot. `invite`: as in `render_prompt`.
     """
@@ -81,7 +81,21 @@ def score(model, tokenizer, samples, max_new_tokens, demos=None, batch_size=64, 
     prompts = [render_prompt(s, tokenizer, d, invite) for s, d in zip(samples, demos)]
     completions = generate(model, tokenizer, prompts, max_new_tokens, batch_size=batch_size)
     think = wants_think(invite)
-    return [judge(c, s.calls, s.tools, think) for c, s in zip(completions, samples)]
+    return prompts, completions, [judge(c, s.calls, s.tools, think) for c, s in zip(completions, samples)]
+
+
+def shares(values):
+    """{value: its share of all}, the most frequent first."""
+    counts = Counter(values)
+    return {value: count / counts.total() for value, count in counts.most_common()}
+
+
+def by_family(samples, right):
+    """{family: share of right answers}; `right`: True or False for each sample."""
+    found = defaultdict(list)
+    for sample, ok in zip(samples, right):
+        found[sample.family].append(ok)
+    return {name: mean(hits) for name, hits in found.items()}
 
 
 def gold_logprobs(model, tokenizer, samples, demos=None, batch_size=64, invite=False):
@@ -114,9 +128,9 @@ def gold_logprobs(model, tokenizer, samples, demos=None, batch_size=64, invite=F
     return torch.stack(result).cpu()
 
 
-def choose_demos(samples, bank, count, seed=0):
-    """Fixed demonstrations for an evaluation: one list per sample, the same for the same seed and sample."""
-    return [bank.choose(s, count, random.Random(f"{seed}-{s.id}")) for s in samples]
+def choose_demos(samples, bank, count):
+    """Fixed demonstrations for an evaluation: one list per sample, the same for the same sample."""
+    return [bank.choose(s, count, random.Random(f"0-{s.id}")) for s in samples]
 
 
 def evaluate(model, tokenizer, samples, max_new_tokens, bank=None, hard_families=(), batch_size=64, invite=False,
@@ -144,15 +158,11 @@ def evaluate(model, tokenizer, samples, max_new_tokens, bank=None, hard_families
         ModelError: `invite`, and the model's chat template drops the invitation.
     """
     check_invitation(tokenizer, invite)
-    prompts = [render_prompt(s, tokenizer, invite=invite) for s in samples]
-    completions = generate(model, tokenizer, prompts, max_new_tokens, batch_size=batch_size)
-    verdicts = [judge(c, s.calls, s.tools, wants_think(invite)) for c, s in zip(completions, samples)]
-    families = _by_family(samples, verdicts)
-    reasons = Counter(v.reason for v in verdicts)
-    result = {
-        "zero_shot": mean(v.reason == "ok" for v in verdicts), "families": families,
-        "reasons": {reason: n / len(verdicts) for reason, n in reasons.most_common()},
-    }  # fmt: skip
+    how = max_new_tokens, None, batch_size, invite
+    prompts, completions, verdicts = ask_and_judge(model, tokenizer, samples, *how)
+    right = [v.reason == "ok" for v in verdicts]
+    families = by_family(samples, right)
+    result = {"zero_shot": mean(right), "families": families, "reasons": shares(v.reason for v in verdicts)}
     if not all(sample.calls for sample in samples):
         result["no_call"] = _no_call(samples, completions, verdicts)
     if style_of(invite) in ("example", "examples"):
@@ -167,22 +177,13 @@ def evaluate(model, tokenizer, samples, max_new_tokens, bank=None, hard_families
     return result
 
 
-def _by_family(samples, verdicts):
-    """{family: share of right answers}"""
-    hits = defaultdict(list)
-    for sample, verdict in zip(samples, verdicts):
-        hits[sample.family].append(verdict.reason == "ok")
-    return {name: mean(found) for name, found in hits.items()}
-
-
 def _no_call(samples, completions, verdicts):
     """`evaluate`'s "no_call"."""
     declined = [i for i, sample in enumerate(samples) if not sample.calls]
-    kinds = Counter(answer_kind(completions[i], samples[i].tools) for i in declined)
     called = [v.call_ok for v, s in zip(verdicts, samples) if s.calls]
     return {
         "rows": len(declined), "right": mean(verdicts[i].reason == "ok" for i in declined),
-        "kinds": {kind: n / len(declined) for kind, n in kinds.most_common()},
+        "kinds": shares(answer_kind(completions[i], samples[i].tools) for i in declined),
         "right_with_call": mean(called) if called else None,
     }  # fmt: skip
 
@@ -200,9 +201,9 @@ def _hard(model, tokenizer, hard, families, bank, how):
     }  # fmt: skip
     if bank:
         shown = choose_demos(hard, bank, count=1)
-        verdicts = score(model, tokenizer, hard, max_new_tokens, shown, batch_size, invite)
-        result["few_shot_families"] = _by_family(hard, verdicts)
-        result["few_shot_hard"] = mean(v.reason == "ok" for v in verdicts)
+        *_, verdicts = ask_and_judge(model, tokenizer, hard, max_new_tokens, shown, batch_size, invite)
+        right = [v.reason == "ok" for v in verdicts]
+        result |= {"few_shot_families": by_family(hard, right), "few_shot_hard": mean(right)}
         logprobs = gold_logprobs(model, tokenizer, hard, shown, batch_size, invite)
         result["few_shot_prob_hard"] = logprobs.exp().mean().item()
     return result

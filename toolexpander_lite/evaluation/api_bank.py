@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 from collections import Counter
-from http.client import HTTPException
 from pathlib import Path
 
 import pandas as pd
@@ -22,8 +21,8 @@ from ..base.runs import write_json
 from ..base.spelled_defaults import DEFAULTS_RULE
 from ..data.file_formats import read_rows
 from ..data.parse_values import read_python_calls
-from ..data.sources import LoadReport
-from ..data.tool_schemas import flat_schema
+from ..data.sources import LoadReport, convert_rows
+from ..data.tool_schemas import RowDropped, flat_schema
 from ..method.calls import judge
 from ..method.samples import ToolSample
 from .answer_kinds import answer_kind, earned_text
@@ -63,35 +62,11 @@ def load_api_bank(level, publisher="owners", path=None, limit=None):
     if level not in (1, 2) or publisher not in ADDRESSES:
         raise DataError(f"no API-Bank level {level!r} by {publisher!r}; choose 1 or 2, owners or hammer")
     address = ADDRESSES[publisher][level] if path is None else str(path)
-    samples, dropped = [], Counter()
-    rows = _read(address, path)
+    rows = list(read_rows(fetch(address, cache_folder("data", "api-bank")) if path is None else Path(path)))
     if path is not None:
         publisher = "hammer" if any("answers" in row for row in rows if isinstance(row, dict)) else "owners"
-    for index, row in enumerate(rows):
-        try:
-            samples.append(_sample(row, level, index))
-        except _Unusable as reason:
-            dropped[str(reason)] += 1
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
-            dropped["unparsable row"] += 1
-    if not samples:
-        raise DataError(f"{address}: no usable row of {len(rows)} as API-Bank; dropped: {dict(dropped)}")
-    return LoadReport(draw(samples, limit), dict(dropped), f"api-bank level {level}", LICENCES[publisher], address)
-
-
-class _Unusable(Exception):
-    """Raised inside a row's conversion; its message is the reason that is counted."""
-
-
-def _read(address, path):
-    try:
-        file = fetch(address, cache_folder("data", "api-bank")) if path is None else Path(path)
-    except (OSError, HTTPException) as error:
-        raise DataError(
-            f"cannot fetch API-Bank from {address} ({error}); download the file on a machine with internet and give "
-            "it as path=... (--data-path)"
-        ) from None
-    return list(read_rows(file))
+    samples, dropped = convert_rows(rows, lambda index, row: _sample(row, level, index), address, "API-Bank")
+    return LoadReport(draw(samples, limit), dropped, f"api-bank level {level}", LICENCES[publisher], address)
 
 
 def _sample(row, level, index):
@@ -101,9 +76,9 @@ def _sample(row, level, index):
             spec["type"] = str(spec["type"]).replace("(", "[").replace(")", "]")  # list(str)
     parameters = {tool["name"]: tool["parameters"] for tool in tools}
     if call["name"] not in parameters:
-        raise _Unusable("call to an unlisted tool")
+        raise RowDropped("call to an unlisted tool")
     if not set(call["arguments"]) <= set(parameters[call["name"]]):
-        raise _Unusable("argument its tool does not list")
+        raise RowDropped("argument its tool does not list")
     schemas = [
         {"type": "function", "function": {
             "name": t["name"], "description": t["description"], "parameters": flat_schema(t["parameters"], []),
@@ -169,7 +144,7 @@ def _hammer_row(row):
     """{"query", "tools", "answers"} -> (dialogue, tools, call)."""
     dialogue = "\n".join(_SPEAKERS[turn["role"]] + turn["content"].strip("`") for turn in row["query"])
     if len(row["answers"]) != 1:
-        raise _Unusable("not exactly one call")
+        raise RowDropped("not exactly one call")
     (call,) = row["answers"]
     return dialogue, row["tools"], {"name": call["name"], "arguments": call["arguments"]}
 

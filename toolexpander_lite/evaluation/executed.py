@@ -18,13 +18,13 @@ from ..base.chat import render_chat as render
 from ..base.files import write_whole
 from ..base.intervals import mean
 from ..base.strict_json import same_value
-from ..method.calls import completion_text, judge, parse_completion, whole_answers
-from ..method.prompts import render_messages, render_prompt, wants_think
+from ..method.calls import completion_text, parse_completion, whole_answers
+from ..method.prompts import render_messages
 from ..method.rewards import judge_and_log
 from ..method.samples import tool_name
 from ..worlds.api_service import HttpTools, ToolService
 from ..worlds.api_world import World, initial_state
-from .accuracy import generate, gold_logprobs
+from .accuracy import ask_and_judge, by_family, generate, gold_logprobs, shares
 from .answer_kinds import answer_kind
 from .answers import as_completion
 
@@ -338,34 +338,29 @@ def evaluate_requests(model, tokenizer, data, max_new_tokens, invite=False):
     for samples, key in ((data.held_out, "zero_shot"), (data.unseen, "zero_shot_hard")):
         if not samples:
             continue
-        prompts = [render_prompt(sample, tokenizer, invite=invite) for sample in samples]
-        texts = generate(model, tokenizer, prompts, max_new_tokens)
-        verdicts = [judge(text, s.calls, s.tools, wants_think(invite)) for text, s in zip(texts, samples)]
+        _, texts, verdicts = ask_and_judge(model, tokenizer, samples, max_new_tokens, invite=invite)
         outcomes = run.outcomes([(s.id, text) for s, text in zip(samples, texts)])
         right = [v.format_ok and outcome == "ok" for v, outcome in zip(verdicts, outcomes)]
-        result[key] = mean(right)
-        families, reasons = {}, Counter(v.reason for v in verdicts)
-        for sample, ok in zip(samples, right):
-            families.setdefault(sample.family, []).append(ok)
         suffix = key.removeprefix("zero_shot")
-        result["families"] = result.get("families", {}) | {name: mean(found) for name, found in families.items()}
-        result[f"reasons{suffix}"] = {reason: n / len(samples) for reason, n in reasons.most_common()}
+        result[key] = mean(right)
+        result["families"] = result.get("families", {}) | by_family(samples, right)
+        result[f"reasons{suffix}"] = shares(v.reason for v in verdicts)
         result[f"format_rate{suffix}"] = mean(v.format_ok for v in verdicts)
         result[f"gold_logprob{suffix}"] = gold_logprobs(model, tokenizer, samples, invite=invite).mean().item()
     return result
 
 
-def step_by_step(task, turns, timeout=60):
+def step_by_step(task, turns):
     """Run the calls of `turns` on a fresh world of `task` -> rows {"step", "what", "state"}: request, calls, answers.
 
-    The last row judges by the state alone, as for a task that asks for a change. `timeout`: seconds for each call.
+    The last row judges by the state alone, as for a task that asks for a change.
     """
     start = initial_state(task.seed)
     goal = "goal: " + state_changes(start, task.goal)
     rows = [{"step": "asked", "what": task.sample.messages[-1]["content"], "state": goal}]
     with World(task.seed, [tool_name(tool) for tool in task.sample.tools]) as world:
         for call in (call for turn in turns for call in turn):
-            before, result = world.state(), world.tools.execute(call, timeout)
+            before, result = world.state(), world.tools.execute(call, timeout=60)
             rows.append({"step": "call", "what": json.dumps(call, ensure_ascii=False), "state": ""})
             said = json.dumps(result.value, ensure_ascii=False) if result.ok else result.error
             changed = "changed: " + state_changes(before, world.state())
