@@ -127,20 +127,13 @@ def _kind(values):
 
     values = list(values)
     types = set(map(type, values))
-    if types == {str}:
-        return pa.string() if all(map(_is_unicode, values)) else None
-    if types == {int}:
-        return pa.int64() if all(-(2**63) <= value < 2**63 for value in values) else None
-    return {frozenset({float}): pa.float64(), frozenset({bool}): pa.bool_()}.get(frozenset(types))
-
-
-def _is_unicode(text):
-    """False for half of a surrogate pair, which JSON can write and Arrow cannot."""
+    kind = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}.get(types.pop())
+    if kind is None or types:
+        return None
     try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+        return pa.array(values, kind).type
+    except (UnicodeEncodeError, OverflowError):  # half of a surrogate pair, which JSON can write; more than 64 bits
+        return None
 
 
 def _table(file):

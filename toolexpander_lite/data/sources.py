@@ -9,6 +9,7 @@ without the rest of it. A row that cannot be scored fairly is dropped and counte
 
 import hashlib
 import random
+import tomllib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ from .tool_schemas import NO_SCHEMA, UNPARSABLE, RowDropped
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set lives and how it is read.
+    """Where a data set lives and how it is read; its entry in sources.toml.
 
     Attributes:
         convert: converter of `row_formats`.
@@ -40,7 +41,7 @@ class Source:
 
     convert: Callable
     licence: str
-    files: tuple = ()
+    files: list = ()
     hub: str = ""
     revision: str = ""
     config: str | None = None
@@ -51,48 +52,12 @@ class Source:
         return self.files[0] if self.files else f"https://huggingface.co/datasets/{self.hub}/tree/{self.revision}"
 
 
-_TOOLRL = "https://raw.githubusercontent.com/qiancheng0/ToolRL/8cee13ec0ca72f0461da372a93a6fd8140dbb840/"
-_SEAL = "https://raw.githubusercontent.com/fairyshine/Seal-Tools/{}/Seal-Tools_Dataset/"
-SOURCES = {
-    "toolrl": Source(  # arXiv 2504.13958
-        toolrl_row,
-        "Apache-2.0 (its rows derive from ToolACE, Apache-2.0, and from xLAM and Hammer, CC BY 4.0)",
-        files=(_TOOLRL + "dataset/rlla_4k_raw/rlla_rl.json",),
-    ),
-    "seal-tools": Source(  # arXiv 2405.08355
-        seal_row,
-        "Apache-2.0",
-        files=(
-            _SEAL.format("0ad3824f85b636905be61427b75fe139ff0b3036") + "dev.jsonl",
-            _SEAL.format("91b8ad1d399129efd0e89437c594ecb9667c1151") + "tool.jsonl",
-        ),
-    ),
-    "toolace": Source(  # arXiv 2409.00920
-        toolace_row, "Apache-2.0", hub="Team-ACE/ToolACE", revision="6bda777c88d21e5a204703c1ee45597a8fa4f734"
-    ),
-    "xlam": Source(  # arXiv 2406.18518; gated
-        xlam_row,
-        "CC BY 4.0",
-        hub="Salesforce/xlam-function-calling-60k",
-        revision="26d14ebfe18b1f7b524bd39b404b50af5dc97866",
-    ),
-    "xlam-irrelevance": Source(  # arXiv 2410.04587
-        xlam_row,
-        "CC BY 4.0",
-        hub="MadeAgents/xlam-irrelevance-7.5k",
-        revision="34323bf09efc7e4a394998a0fa91ff997617c369",
-        calls=False,
-    ),
-    "hermes": Source(
-        hermes_row,
-        "Apache-2.0",
-        hub="NousResearch/hermes-function-calling-v1",
-        revision="8f025148382537ba84cd325e1834b706e1461692",
-        config="func_calling_singleturn",
-    ),
-    "openai": Source(openai_row, "the licence of your own file"),
-    "own": Source(own_row, "the licence of your own file"),  # a Python file of functions, see `own_tools`
-}
+CONVERTERS = {
+    "toolrl": toolrl_row, "seal-tools": seal_row, "toolace": toolace_row, "xlam": xlam_row,
+    "xlam-irrelevance": xlam_row, "hermes": hermes_row, "openai": openai_row, "own": own_row,
+}  # fmt: skip
+_LISTED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+SOURCES = {name: Source(convert, **_LISTED[name]) for name, convert in CONVERTERS.items()}
 
 
 @dataclass(frozen=True)

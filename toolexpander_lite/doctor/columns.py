@@ -1,52 +1,20 @@
 """One name for each quantity, whatever the framework calls it.
 
-A table of this room has these columns, as far as the log has them: `STANDARD`, and for each reward function NAME
+A table of this room has the columns of columns.toml, as far as the log has them, and for each reward function NAME
 `part/NAME` (mean) and `part_std/NAME`. A missing value is NaN; a value that was logged and is not finite is inf.
 """
 
 import re
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-# Names after `plain`: TRL 0.14 to 1.16, open-r1, Unsloth, verl, rllm, the kit, and hand-written loops.
-STANDARD = {
-    "step": "step global_step training/global_step _step iteration iter training_step",
-    "epoch": "epoch training/epoch",
-    "reward": "critic/score/mean reward critic/rewards/mean reward_avg avg_reward mean_reward reward_mean reward/mean "
-    "rewards/mean rewards/avg total_reward train_reward avg_return objective/scores score score/mean",
-    "reward_std": "reward_std reward/std std_reward rewards/std",
-    "reward_min": "critic/score/min critic/rewards/min reward/min reward_min",
-    "reward_max": "critic/score/max critic/rewards/max reward/max reward_max",
-    "zero_std": "frac_reward_zero_std frac_zero_std zero_std_ratio",
-    "all_fail": "groups/all_fail batch/solve_none all_fail frac_all_fail",
-    "all_pass": "groups/all_pass batch/solve_all all_pass frac_all_pass",
-    "loss": "loss training_loss train_loss policy_loss actor/pg_loss actor/loss pg_loss",
-    "grad_norm": "grad_norm actor/grad_norm grad gradient_norm grad_norm/actor",
-    "learning_rate": "learning_rate lr actor/lr actor_lr",
-    "kl": "kl actor/kl_loss actor/reward_kl_penalty objective/kl kl_div approx_kl kl_loss critic/kl kl_mean",
-    "entropy": "entropy entropy/mean actor/entropy actor/entropy_loss policy_entropy mean_entropy objective/entropy",
-    "clip_ratio": "clip_ratio/region_mean clip_ratio actor/pg_clipfrac clip_frac pg_clipfrac clipfrac",
-    "length": "completions/mean_length completion_length response_length/mean avg_response_len mean_length "
-    "response_length length avg_length mean_completion_length avg_response_length",
-    "length_min": "completions/min_length response_length/min",
-    "length_max": "completions/max_length response_length/max",
-    "clipped": "completions/clipped_ratio response_length/clip_ratio clipped_ratio truncated_ratio truncation_rate",
-    "ratio": "sampling/importance_sampling_ratio/mean rollout_corr/rollout_is_mean",
-    "logp_gap": "sampling/sampling_logp_difference/mean training/rollout_probs_diff_mean",
-    "tool_calls": "tools/call_frequency env/number_of_actions/mean num_turns/mean",
-    "tool_failures": "tools/failure_frequency",
-    "tokens": "num_tokens",
-    "eval": "eval/zero_shot eval/reward eval_reward val/reward eval_accuracy eval/accuracy val_accuracy",
-}
-_KNOWN = {alias: (name, rank) for name, aliases in STANDARD.items() for rank, alias in enumerate(aliases.split())}
+_NAMES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+_KNOWN = {alias: (name, rank) for name, known in _NAMES["standard"].items() for rank, alias in enumerate(known)}
+MAIN, SIDE, _INDICATORS = (set(_NAMES["parts"][kind]) for kind in ("main", "side", "indicators"))
 _PART = re.compile(r"rewards?/(.+?)(?:/(mean|std))?$|((?:.+_)?(?:reward|rew)(?:_(?:func|fn|\w+))?)$")
-_INDICATORS = {"task_reward", "format_rate", "examples/rate", "accuracy", "acc", "acc/mean", "format_acc"}
-MAIN = {"correct", "correctness", "accuracy", "acc", "answer", "solve", "solved", "exact", "task", "outcome", "success",
-        "result", "tests", "numbers", "math", "pass", "em"}  # fmt: skip
-SIDE = {"format", "xml", "xmlcount", "tag", "tags", "tagcount", "count", "length", "len", "int", "digit", "language",
-        "lang", "syntax", "style", "think", "thinking", "steps", "reasoning", "bonus", "cosine", "repetition",
-        "examples", "compile", "structure", "brevity"}  # fmt: skip
 
 
 def plain(name):

@@ -63,7 +63,7 @@ def read(source):
 
 
 def _kit_run(run):
-    rows = [row for row in read_jsonl(run / "log.jsonl")]
+    rows = read_jsonl(run / "log.jsonl")
     for row in rows:
         for name, value in row.get("eval", {}).items():
             if isinstance(value, (int, float)):
@@ -102,9 +102,7 @@ def _folder(folder):
         log = log or _log(_from_texts(found), "a folder of completions")
         log.texts = found
     if log is None:
-        raise RunError(
-            f"{folder} holds no log that the doctor knows (trainer_state.json, log.jsonl, *.csv, events, ...)"
-        )
+        raise RunError(f"{folder} holds no log that the doctor knows (trainer_state.json, *.csv, events, ...)")
     return log
 
 
@@ -160,9 +158,8 @@ def _rows_of_json(data):
         value = None
     if value is None:
         inner = re.findall(rb"\{[^{}]{5,}\}", data)
-        texts = (
-            text.decode("utf-8", "replace").replace("\n", " ") for text in inner[:: -(-len(inner) // MOST_ROWS) or 1]
-        )
+        inner = inner[:: -(-len(inner) // MOST_ROWS) or 1]
+        texts = (text.decode("utf-8", "replace").replace("\n", " ") for text in inner)
         return [row for text in texts if (row := _row_of_line(text))]
     if isinstance(value, dict) and not isinstance(value.get("log_history"), list):
         lists = {k: v for k, v in value.items() if isinstance(v, list) and v}
@@ -320,12 +317,9 @@ def _frame(rows, source):
     rows = [row for row in rows if isinstance(row, dict)]
     if not rows:
         raise RunError(f"{source} holds no row of a training log (nothing called reward, loss, kl, ...)")
-    kept = [
-        {k: math.inf if v != v else v for k, v in row.items() if not isinstance(v, (dict, list))}  # NaN: it was logged
-        for row in rows
-        if "train_runtime" not in row
-    ]
-    return pd.DataFrame(kept)
+    rows = [row for row in rows if "train_runtime" not in row]
+    plain_values = ({k: v for k, v in row.items() if not isinstance(v, (dict, list))} for row in rows)
+    return pd.DataFrame({k: math.inf if v != v else v for k, v in row.items()} for row in plain_values)  # it was logged
 
 
 def _log(frame, kind, settings=None, path=None):
@@ -343,7 +337,5 @@ def _log(frame, kind, settings=None, path=None):
     if not len(table) or not set(metrics) - {"eval"}:
         names = ", ".join(map(str, list(frame.columns)[:6])) or "none"
         where = f"{path}: " if path else ""
-        raise RunError(
-            f"{where}none of its columns is one that a GRPO run logs (reward, loss, kl, ...); it has {names}"
-        )
+        raise RunError(f"{where}none of its columns is of a GRPO run (reward, loss, kl, ...); it has {names}")
     return Log(table, kind, {k: v for k, v in (settings or {}).items() if v is not None}, notes=notes)

@@ -92,15 +92,9 @@ def verdict(findings):
         return "Something is wrong."
     if any(f.level == WARNING for f in findings):
         return "It runs, with something to look at."
-    return (
-        "Healthy: nothing wrong is seen."
-        if not _short(findings)
-        else "Nothing wrong is seen, but it is too short to tell."
-    )
-
-
-def _short(findings):
-    return any(f.name == "too_short" for f in findings)
+    if any(f.name == "too_short" for f in findings):
+        return "Nothing wrong is seen, but it is too short to tell."
+    return "Healthy: nothing wrong is seen."
 
 
 def report(source):
@@ -139,7 +133,5 @@ def _wrapped(label, text):
 
 def rules_table():
     """The rules as a Markdown table, for docs/doctor.md."""
-    rows = [
-        f"| `{name}` | {rule.level} | {rule.check.__doc__.strip()} | {rule.source} |" for name, rule in RULES.items()
-    ]
+    rows = [f"| `{name}` | {r.level} | {r.check.__doc__.strip()} | {r.source} |" for name, r in RULES.items()]
     return "\n".join(["| rule | level | seen when | source |", "|---|---|---|---|", *rows])

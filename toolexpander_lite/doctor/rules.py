@@ -155,10 +155,8 @@ def no_chat_template(log):
     bare = strings.loc[[not any(mark in text for mark in ROLE_MARKS) for text in strings["prompt"]]]
     on = bare["completion"].map(text_of).str.contains(NEW_TURN, regex=True).astype(bool)
     if len(bare) >= 4 and on.mean() >= 0.3:
-        says = (
-            f"{len(bare)} of {len(log.texts)} prompts have no role marker, and {per_cent(on.mean())} of their answers "
-        )
-        return Seen(says + "go on with a turn of the user's.", log.rows_of(bare["step"][on]))
+        says = f"{len(bare)} of {len(log.texts)} prompts have no role marker, and {per_cent(on.mean())} of their "
+        return Seen(says + "answers go on with a turn of the user's.", log.rows_of(bare["step"][on]))
 
 
 @rule
@@ -166,10 +164,8 @@ def never_stops(log):
     """Practically every completion runs into the cap, from the first row to the last."""
     cut = log.clipped
     if len(cut) >= 2 and cut.min() >= 0.9 and cut.mean() >= 0.97 and not log.improves and not log.solved:
-        says = (
-            f"{per_cent(cut.mean())} of the completions are cut, and never less than {per_cent(cut.min())} of a step's"
-        )
-        return Seen(says + _lengths(log) + ".", cut, "sure" if len(cut) >= 5 and log.has("clipped") else "likely")
+        says = f"{per_cent(cut.mean())} of the completions are cut, and never less than {per_cent(cut.min())} of a "
+        return Seen(f"{says}step's{_lengths(log)}.", cut, "sure" if len(cut) >= 5 and log.has("clipped") else "likely")
 
 
 @rule
@@ -240,10 +236,8 @@ def only_side_rewards(log):
         return Seen(says, reward, "sure" if len(reward) >= 20 else "likely")
     for name, side in sides.items():
         if not log.kind("other") and (side - reward).abs().max() < 1e-3 and reward.max() < 0.25 * log.ceiling:
-            says = (
-                f"all of the reward is {name}, {num(reward.min())} to {num(reward.max())} of {log.ceiling:g} possible."
-            )
-            return Seen(says, reward, "likely", WARNING)
+            says = f"all of the reward is {name}, {num(reward.min())} to {num(reward.max())} "
+            return Seen(f"{says}of {log.ceiling:g} possible.", reward, "likely", WARNING)
 
 
 @rule
@@ -299,17 +293,14 @@ def reward_collapse(log):
 
 def _sudden_collapse(log, reward):
     """An excerpt, or a break in the first rows: the reward is gone at the end, and another number left its range."""
-    if (
-        len(reward) < 3
-        or last(reward) > log.floor + 0.3 * (reward.max() - log.floor)
-        or np.ptp(reward) < 0.2 * log.scale
-    ):
+    if len(reward) < 3 or np.ptp(reward) < 0.2 * log.scale:
+        return None
+    if last(reward) > log.floor + 0.3 * (reward.max() - log.floor):
         return None
     others = ("entropy_up", "kl_explosion", "length_to_cap", "length_shrinks", "sampler_mismatch")
     if reward.idxmax() != reward.index[-1] and any(RULES[name].check(log) for name in others):
-        says = (
-            f"the reward falls from {num(reward.max())} ({log.at(reward.idxmax())}) to {num(last(reward))} at the end."
-        )
+        top = f"{num(reward.max())} ({log.at(reward.idxmax())})"
+        says = f"the reward falls from {top} to {num(last(reward))} at the end."
         return Seen(says, reward.loc[reward.idxmax() :].iloc[1:], "possible", None, _why_broken(log))
 
 
@@ -354,9 +345,8 @@ def length_growth(log):
     usual, before = middle(length), middle(reward)
     if last(length) > 2 * usual and last(reward) < before - 0.1 * log.scale:
         says = f"mean length grows from {num(usual)} to {num(last(length))} tokens, and the reward goes "
-        says += f"from {num(before)} to {num(last(reward))}" + (
-            f", and |loss| reaches {num(loss.max())}" if loss.max() > 100 else ""
-        )
+        says += f"from {num(before)} to {num(last(reward))}"
+        says += f", and |loss| reaches {num(loss.max())}" if loss.max() > 100 else ""
         return Seen(says + ".", smooth(length) > 2 * usual)
 
 
@@ -468,8 +458,7 @@ def side_eats_main(log):
                 continue
             steady = up.is_monotonic_increasing and down.is_monotonic_decreasing
             if steady if len(up) < 10 else rises(up) and rises(-down):
-                found.append(f"{side} rises from {ends(up)} while {main} falls from "
-                             f"{ends(down)}")  # fmt: skip
+                found.append(f"{side} rises from {ends(up)} while {main} falls from {ends(down)}")
     if found:
         few = len(log) < 10
         return Seen("; ".join(found) + ".", log.labels, *(("possible", WARNING) if few else ("likely", FAULT)))
@@ -479,9 +468,8 @@ def side_eats_main(log):
 def bonus_up_task_flat(log):
     """A side reward rises, well above its noise, while rewards for right answers stay flat and low."""
     mains = log.kind("main")
-    if not mains or any(
-        len(s) < 30 or abs(surprise(s)) > 1.5 or last(s) > 0.5 * max(s.max(), 1) for s in mains.values()
-    ):
+    moves = (len(s) < 30 or abs(surprise(s)) > 1.5 or last(s) > 0.5 * max(s.max(), 1) for s in mains.values())
+    if not mains or any(moves):
         return None
     up = {name: s for name, s in log.kind("side").items() if rises(s, 4, 0.2 * max(s.abs().max(), FLAT))}
     if up:
@@ -519,13 +507,10 @@ def identical_completions(log):
         return None  # no spread for another reason
     same = ((high - low).abs() < 0.5) & (log.zero_std.reindex(low.index) > 0.9)
     same &= log["clipped"].reindex(low.index).fillna(0) < 0.5
-    same &= (log["entropy"] * log["length"]).reindex(low.index).fillna(
-        0
-    ) < 0.3  # nats in a completion: they would differ
+    nats = (log["entropy"] * log["length"]).reindex(low.index).fillna(0)  # in a completion: with more they would differ
+    same &= nats < 0.3
     if len(same) and tail(same).mean() > 0.6:
-        says = (
-            f"shortest and longest completion both have {num(high[same].median())} tokens, and no group has any spread."
-        )
+        says = f"shortest and longest completion both have {num(high[same].median())} tokens, and no group has spread."
         return Seen(says, same, "sure" if same.sum() >= 3 else "likely")
 
 

@@ -18,72 +18,21 @@ from ..method.prompts import gold_completion, render_prompt, style_of, wants_thi
 from ..method.samples import ToolSample
 from ..method.self_examples import BLOCK_CLOSE, BLOCK_OPEN
 from ..variants.other_self_examples import EXAMPLE_CLOSE, EXAMPLE_OPEN
-from ..worlds.nano_world import nano_samples
+from ..worlds.nano_world import nano_samples, tool_schema
 
 logger = logging.getLogger(__name__)
 
-# ChatML with the tools in the system turn, one JSON schema per line, and calls in <tool_call> tags: the
-# form of Hermes and Qwen2.5, the wording ours.
-TOOL_TEMPLATE = """\
-{%- set system = messages[0].content if messages[0].role == 'system' else '' -%}
-{%- set turns = messages[1:] if messages[0].role == 'system' else messages -%}
-{%- if system or tools -%}
-{{ '<|im_start|>system\\n' + system }}
-{%- if tools -%}
-{{ ('\\n\\n' if system else '') + 'You can call these tools, one JSON schema per line:\\n<tools>' }}
-{%- for tool in tools %}{{ '\\n' + tool | tojson }}{% endfor -%}
-{{ '\\n</tools>\\nWrite each call as a JSON object in tags:\\n<tool_call>\\n' }}
-{{- '{"name": <tool name>, "arguments": <JSON object of arguments>}\\n</tool_call>' }}
-{%- endif -%}
-{{ '<|im_end|>\\n' }}
-{%- endif -%}
-{%- for message in turns -%}
-{%- if message.role == 'tool' -%}
-{{ '<|im_start|>user\\n<tool_response>\\n' + message.content + '\\n</tool_response><|im_end|>\\n' }}
-{%- else -%}
-{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}
-{%- endif -%}
-{%- endfor -%}
-{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif -%}
-"""
-# What stands in front of a template that cannot do it by itself; saved with the tokenizer, so that a server does alike.
-TOOLS_AS_TEXT = """\
-{%- if tools -%}
-{%- set told = 'You can call these tools, one JSON schema per line:\\n<tools>\\n'
- + (tools | map('tojson') | join('\\n')) + '\\n</tools>\\nWrite each call as a JSON object in tags:\\n<tool_call>\\n'
- + '{"name": <tool name>, "arguments": <JSON object of arguments>}\\n</tool_call>' -%}
-{%- if messages[0].role == 'system' -%}
-{%- set messages = [{'role': 'system', 'content': messages[0].content + '\\n\\n' + told}] + messages[1:] -%}
-{%- else -%}
-{%- set messages = [{'role': 'system', 'content': told}] + messages -%}
-{%- endif -%}
-{%- endif -%}
-"""
-SYSTEM_IN_USER = """\
-{%- if messages[0].role == 'system' and messages | length > 1 -%}
-{%- set first = {'role': 'user', 'content': messages[0].content + '\\n\\n' + messages[1].content} -%}
-{%- set messages = [first] + messages[2:] -%}
-{%- endif -%}
-"""
-ONE_TURN_EACH = """\
-{%- set merged = namespace(turns=[]) -%}
-{%- for m in messages -%}
-{%- if merged.turns and merged.turns[-1].role == m.role -%}
-{%- set joined = {'role': m.role, 'content': merged.turns[-1].content + '\\n\\n' + m.content} -%}
-{%- set merged.turns = merged.turns[:-1] + [joined] -%}
-{%- else -%}
-{%- set merged.turns = merged.turns + [m] -%}
-{%- endif -%}
-{%- endfor -%}
-{%- set messages = merged.turns -%}
-"""
-_PROBE_TOOL = {
-    "type": "function",
-    "function": {"name": "probe_tool", "description": "", "parameters": {
-        "type": "object", "properties": {"probe_parameter": {"type": "string", "description": ""}}}},
-}
+# A whole template, ChatML with the tools in the system turn, one JSON schema per line, and calls in <tool_call> tags:
+# the form of Hermes and Qwen2.5, the wording ours. And what stands in front of a template that cannot do it by itself.
+# They are saved with the tokenizer, so that a server does alike.
+TOOL_TEMPLATE, TOOLS_AS_TEXT, SYSTEM_IN_USER, ONE_TURN_EACH = (
+    Path(__file__).with_name("chat_templates").joinpath(f"{name}.jinja").read_text(encoding="utf-8")
+    for name in ("tool_template", "tools_as_text", "system_in_user", "one_turn_each")
+)
+_PROBE_TOOL = tool_schema("probe_tool", "", probe_parameter={"type": "string", "description": ""})
 _INVITED_TAGS = {"example": (EXAMPLE_OPEN, EXAMPLE_CLOSE), "examples": (BLOCK_OPEN, BLOCK_CLOSE)}  # by prompt style
 _SYSTEM, _USER = {"role": "system", "content": "probe_system"}, {"role": "user", "content": "probe_question"}
+_PROBE = ToolSample("probe", "probe", [_USER], [_PROBE_TOOL], [])
 
 
 def adapt_template(tokenizer):
@@ -271,11 +220,6 @@ def _render(tokenizer, chat, tools=None):
             f"{' with its answer' * answered} ({type(error).__name__}: {error}); mend its chat_template.jinja, or "
             "use another model"
         ) from None
-
-
-_PROBE = ToolSample("probe", "probe", [{"role": "user", "content": "question"}], [
-    {"type": "function", "function": {"name": "probe_tool", "description": "", "parameters": {"type": "object"}}}
-], [])  # fmt: skip
 
 
 def check_invitation(tokenizer, invite=True):

@@ -1,4 +1,4 @@
-"""A small world of real tools with state: bank accounts, a calendar and a store in SQLite, and unit conversion.
+"""A small world of real tools with state: bank accounts, a calendar, a store, and unit conversion.
 
 Calls of the nano world are right when they look right. Here they are *executed*, and what counts is the
 state they leave behind. Every tool has a strict JSON Schema (all arguments required, no others taken),
@@ -6,8 +6,8 @@ changes the state in one transaction or not at all, and answers with plain JSON.
 are ours.
 """
 
+import copy
 import random
-import sqlite3
 import threading
 
 from .nano_world import tool_schema
@@ -58,12 +58,6 @@ TOOLS = (
 )  # fmt: skip
 TOOL_NAMES = tuple(tool["function"]["name"] for tool in TOOLS)
 
-_TABLES = """
-CREATE TABLE accounts (owner TEXT PRIMARY KEY, balance INTEGER NOT NULL CHECK (balance >= 0));
-CREATE TABLE events (title TEXT PRIMARY KEY, day TEXT NOT NULL, hour INTEGER NOT NULL, UNIQUE (day, hour));
-CREATE TABLE stock (item TEXT PRIMARY KEY, quantity INTEGER NOT NULL CHECK (quantity >= 0), unit TEXT, price INTEGER);
-"""
-
 
 def initial_state(seed=0):
     """What the world holds before any call, the same for the same seed.
@@ -90,70 +84,65 @@ def convert(value, from_unit, to_unit):
 
 
 class World:
-    """One fresh copy of the state with its tools; a context manager, as it holds a database in memory.
+    """One fresh copy of the state with its tools; also as `with World() as world:`, which shows how long it is used.
 
     `tools` is the `ToolRegistry` through which calls are run; only the offered tools are in it.
     """
 
     def __init__(self, seed=0, offered=TOOL_NAMES, state=None):
         """`seed`: of `initial_state`, unless a `state` is given. `offered`: names of tools; others are unknown."""
-        # Calls run in worker threads, over HTTP several at a time: the lock lets one in, not SQLite's own check.
-        self._database = sqlite3.connect(":memory:", check_same_thread=False)
-        self._lock = threading.Lock()
-        self._database.executescript(_TABLES)
-        state = state or initial_state(seed)
-        with self._database as database:
-            database.executemany("INSERT INTO accounts VALUES (?, ?)", state["accounts"].items())
-            database.executemany("INSERT INTO events VALUES (?, ?, ?)", [(k, *v) for k, v in state["events"].items()])
-            database.executemany("INSERT INTO stock VALUES (?, ?, ?, ?)", [(k, *v) for k, v in state["stock"].items()])
+        self._state = copy.deepcopy(state or initial_state(seed))
+        self._lock = threading.Lock()  # calls run in worker threads, over HTTP several at a time
         self.tools = ToolRegistry()
         for schema in TOOLS:
             if schema["function"]["name"] in offered:
-                self.tools.register(self._in_transaction(getattr(self, schema["function"]["name"])), schema)
+                self.tools.register(self._whole_or_not_at_all(getattr(self, schema["function"]["name"])), schema)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self._database.close()
+        pass
 
     def state(self):
         """The state now, in the form of `initial_state`."""
         with self._lock:
-            rows = {t: self._database.execute(f"SELECT * FROM {t}").fetchall() for t in ("accounts", "events", "stock")}
-        state = {table: {key: list(values) for key, *values in found} for table, found in rows.items()}
-        return state | {"accounts": dict(rows["accounts"])}
+            return copy.deepcopy(self._state)
 
-    def _in_transaction(self, method):
+    def _whole_or_not_at_all(self, method):
         def tool(**arguments):
-            with self._lock, self._database:  # rolled back when the tool raises, or is stopped by the time limit
-                return method(**arguments)
+            with self._lock:
+                before = copy.deepcopy(self._state)
+                try:
+                    return method(**arguments)
+                except BaseException:  # it refuses, breaks, or is stopped by the time limit, which raises SystemExit
+                    self._state = before
+                    raise
 
         return tool
 
-    def _row(self, table, key_column, key):
-        """The columns after the key -> tuple; `ValueError` without such a row. Only `key` is a model's text."""
-        row = self._database.execute(f"SELECT * FROM {table} WHERE {key_column} = ?", (key,)).fetchone()
-        if row is None:
+    def _find(self, table, key):
+        """What the state holds of `key`; `ValueError` where it does not."""
+        if key not in self._state[table]:
             raise ValueError(f"there is no {key!r} in the {table}")
-        return row[1:]
+        return self._state[table][key]
 
     def _pay(self, owner, amount):
         """Add `amount` euros (negative: take) to an account -> the new balance."""
-        (balance,) = self._row("accounts", "owner", owner)
+        balance = self._find("accounts", owner)
         if balance + amount < 0:
             raise ValueError(f"{owner} has only {balance} euros")
-        self._database.execute("UPDATE accounts SET balance = ? WHERE owner = ?", (balance + amount, owner))
+        self._state["accounts"][owner] = balance + amount
         return balance + amount
 
-    def _free(self, day, hour):
+    def _check_free(self, day, hour):
         """`ValueError` when the hour is taken."""
-        row = self._database.execute("SELECT title FROM events WHERE day = ? AND hour = ?", (day, hour)).fetchone()
-        if row is not None:
-            raise ValueError(f"{day} at {hour} is taken by {row[0]!r}")
+        for title, taken in self._state["events"].items():
+            if taken == [day, hour]:
+                raise ValueError(f"{day} at {hour} is taken by {title!r}")
 
     def get_balance(self, owner):
-        return {"owner": owner, "balance": self._row("accounts", "owner", owner)[0]}
+        return {"owner": owner, "balance": self._find("accounts", owner)}
 
     def deposit_money(self, owner, amount):
         return {"owner": owner, "balance": self._pay(owner, amount)}
@@ -164,52 +153,51 @@ class World:
     def transfer_money(self, sender, receiver, amount):
         if sender == receiver:
             raise ValueError("sender and receiver are the same account")
-        self._row("accounts", "owner", receiver)
+        self._find("accounts", receiver)
         self._pay(sender, -amount)
         self._pay(receiver, amount)
         return {"moved": amount}
 
     def find_event(self, title):
-        day, hour = self._row("events", "title", title)
+        day, hour = self._find("events", title)
         return {"title": title, "day": day, "hour": hour}
 
     def list_events(self, day):
-        rows = self._database.execute("SELECT title, hour FROM events WHERE day = ? ORDER BY hour", (day,)).fetchall()
-        return {"day": day, "events": [{"title": title, "hour": hour} for title, hour in rows]}
+        events = [{"title": title, "hour": hour} for title, (on, hour) in self._state["events"].items() if on == day]
+        return {"day": day, "events": sorted(events, key=lambda event: event["hour"])}
 
     def add_event(self, title, day, hour):
-        self._free(day, hour)
-        if self._database.execute("SELECT 1 FROM events WHERE title = ?", (title,)).fetchone():
+        self._check_free(day, hour)
+        if title in self._state["events"]:
             raise ValueError(f"there is a {title!r} in the events already")
-        self._database.execute("INSERT INTO events VALUES (?, ?, ?)", (title, day, hour))
+        self._state["events"][title] = [day, hour]
         return {"title": title, "day": day, "hour": hour}
 
     def move_event(self, title, day, hour):
-        self._row("events", "title", title)
-        self._free(day, hour)
-        self._database.execute("UPDATE events SET day = ?, hour = ? WHERE title = ?", (day, hour, title))
+        event = self._find("events", title)
+        self._check_free(day, hour)
+        event[:] = day, hour
         return {"title": title, "day": day, "hour": hour}
 
     def cancel_event(self, title):
-        self._row("events", "title", title)
-        self._database.execute("DELETE FROM events WHERE title = ?", (title,))
+        self._find("events", title)
+        del self._state["events"][title]
         return {"cancelled": title}
 
     def check_stock(self, item):
-        quantity, unit, price = self._row("stock", "item", item)
+        quantity, unit, price = self._find("stock", item)
         return {"item": item, "quantity": quantity, "unit": unit, "price": price}
 
     def restock_item(self, item, quantity):
-        stored = self._row("stock", "item", item)[0] + quantity
-        self._database.execute("UPDATE stock SET quantity = ? WHERE item = ?", (stored, item))
-        return {"item": item, "quantity": stored}
+        self._find("stock", item)[0] += quantity
+        return {"item": item, "quantity": self._find("stock", item)[0]}
 
     def sell_item(self, item, quantity, buyer):
-        stored, unit, price = self._row("stock", "item", item)
+        stored, unit, price = self._find("stock", item)
         if stored < quantity:
             raise ValueError(f"there are only {stored} {unit} of {item}")
         self._pay(buyer, -price * quantity)
-        self._database.execute("UPDATE stock SET quantity = ? WHERE item = ?", (stored - quantity, item))
+        self._find("stock", item)[0] -= quantity
         return {"item": item, "sold": quantity, "paid": price * quantity}
 
     def convert_units(self, value, from_unit, to_unit):
