@@ -129,12 +129,6 @@ def find_runs(folder):
     return runs
 
 
-def has_seeds(folder, variants, number):
-    """Has a study `number` complete runs or more of each of these variants? -> bool"""
-    runs = find_runs(folder)
-    return all(len(runs.get(name, ())) >= number for name in variants)
-
-
 def _by_variant_and_seed(run):
     return run.parent.name, int(run.name.removeprefix("seed-"))
 

@@ -113,20 +113,19 @@ def plot_training(runs, panels, x="step", columns=3, window=1):
     return figure
 
 
-def plot_groups(runs, columns=3, window=5):
+def plot_groups(runs):
     """Shares of all-fail, mixed and all-pass groups over training, one panel per label.
 
-    Means over seeds and `window` steps. Only mixed groups give the reward a gradient. Seeds are cut to the shortest.
+    Means over seeds and 5 steps. Only mixed groups give the reward a gradient. Seeds are cut to the shortest.
     """
-    rows = -(-len(runs) // columns)
-    columns = min(columns, len(runs))
+    rows, columns = -(-len(runs) // 3), min(3, len(runs))
     figure, axes = plt.subplots(rows, columns, figsize=(max(7, 4.2 * columns), 2.9 * rows), squeeze=False, sharey=True)
     for axis, (group, folders) in zip(axes.flat, runs.items()):
         logs = [(curve(f, "groups/all_fail"), curve(f, "groups/all_pass")) for f in folders]
         length = min(len(fail[0]) for fail, _ in logs)
         steps = logs[0][0][0][:length]
-        fail = smooth(np.mean([f[1][:length] for f, _ in logs], 0), window)
-        passed = smooth(np.mean([p[1][:length] for _, p in logs], 0), window)
+        fail = smooth(np.mean([f[1][:length] for f, _ in logs], 0), 5)
+        passed = smooth(np.mean([p[1][:length] for _, p in logs], 0), 5)
         axis.stackplot(
             steps,
             fail,
@@ -182,7 +181,7 @@ def plot_pool(run, hard_families=()):
     return figure
 
 
-def plot_seeds(runs, panels, x="rollouts", window=1):
+def plot_seeds(runs, panels, window=1):
     """Every seed a line of its own style: a column per label, a row per quantity of `panels` {log quantity: title}.
 
     For what either happens or does not: a mean over such seeds is a run that nobody made. Quantities are shares.
@@ -194,11 +193,11 @@ def plot_seeds(runs, panels, x="rollouts", window=1):
         column[0].set_title(group, fontsize=9)
         for axis, name in zip(column, panels):
             for number, folder in enumerate(folders):
-                xs, ys = curve(folder, name, x)
+                xs, ys = curve(folder, name, "rollouts")
                 ys = ys if name.startswith("eval/") else smooth(ys, window)
                 axis.plot(xs, ys, color=COLOURS[number % 10], linestyle=styles[number % 5], label=Path(folder).name)
             axis.grid(alpha=0.25)
-        column[-1].set_xlabel(x, fontsize=9)
+        column[-1].set_xlabel("rollouts", fontsize=9)
     axes[0, 0].set_ylim(-0.04, 1.04)
     for axis, title in zip(axes[:, 0], panels.values()):
         axis.set_ylabel(title, fontsize=8)

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from ..base.collapse import has_collapsed
-from ..base.intervals import bootstrap_interval, paired_difference, share_interval
+from ..base.intervals import bootstrap_interval, share_interval
 from ..base.runs import evaluations, find_runs, load_study, read_json, read_jsonl, read_log, rollouts_to
 from ..worlds.nano_world import FAMILIES, HARD_FAMILIES
 from .plan import plan_names, read_plan
@@ -131,23 +131,17 @@ def compare(ours, theirs, fewer=False, expects="gain", most=(1.0, 1.0), floor=0.
     }  # fmt: skip
 
 
-def arms_table(folder, baseline="grpo"):
+def arms_table(folder):
     """One row per variant of a study of arms, best first -> DataFrame.
 
     `hard` is the mean of the seeds' last zero-shot accuracies on the hard families, `low` and `high` its 95 % bootstrap
     interval, `worst` the worst seed, `solved` the number of seeds at 0.95 or more. `to_0.9` is the median of the
     rollouts until 0.9 over the `reached` seeds that got there. `uninvited`: the hard families without the invitation
-    that the arm trains with (NaN if it has none). `stalled`, `collapsed`: numbers of seeds. `gain` (with `gain_low`,
-    `gain_high`) is the mean paired difference to the baseline, seed by seed. Costs are means over seeds.
+    that the arm trains with (NaN if it has none). `stalled`, `collapsed`: numbers of seeds.
     """
-    study = load_study(folder)
-    base = study[study.variant == baseline].set_index("seed")["zero_shot_hard"].to_dict()
     rows = []
-    for variant, runs in study.groupby("variant"):
-        hard = runs.set_index("seed")["zero_shot_hard"].to_dict()
-        low, high = bootstrap_interval(hard.values())
-        nothing = (float("nan"),) * 4  # no seed in common with the baseline
-        gain, gain_low, gain_high, _ = paired_difference(hard, base) if set(hard) & set(base) else nothing
+    for variant, runs in load_study(folder).groupby("variant"):
+        low, high = bootstrap_interval(runs.zero_shot_hard)
         reached = [n for n in (rollouts_to(run, 0.9) for run in runs["run"]) if n is not None]
         last = [evaluations(read_log(run))[-1][1] for run in runs["run"]]
         few_shot = [scores["few_shot_hard"] for scores in last]
@@ -155,13 +149,11 @@ def arms_table(folder, baseline="grpo"):
         rows.append({
             "variant": variant, "learning_rate": runs.learning_rate.iloc[0], "seeds": len(runs),
             "rollouts": int(runs.rollouts.mean()),
-            "tokens": int((runs.prompt_tokens + runs.completion_tokens).mean()), "seconds": runs.seconds.mean(),
             "easy": runs.zero_shot_easy.mean(), "hard": runs.zero_shot_hard.mean(), "low": low, "high": high,
             "worst": runs.zero_shot_hard.min(), "solved": int((runs.zero_shot_hard >= 0.95).sum()),
             "few_shot": sum(few_shot) / len(few_shot), "to_0.9": pd.Series(reached, dtype=float).median(),
             "reached": len(reached), "stalled": int(runs.stalled.sum()),
             "collapsed": int(runs.collapsed.sum()), "uninvited": pd.Series(uninvited, dtype=float).mean(),
-            "gain": gain, "gain_low": gain_low, "gain_high": gain_high,
         })  # fmt: skip
     return pd.DataFrame(rows).sort_values(["hard", "variant"], ascending=[False, True]).reset_index(drop=True)
 

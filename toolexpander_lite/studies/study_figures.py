@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ..base.intervals import bootstrap_interval
-from ..base.runs import find_runs, has_seeds, load_study, read_log, rollouts_to
+from ..base.runs import find_runs, load_study, read_log, rollouts_to
 from ..worlds.graded_world import NOISE
 from .paper import MEASURED_BY, arm_runs, comparisons, theirs_left
 from .plan import IDEAS, chosen_rates, plan_names, read_plan, search_table
@@ -26,7 +26,6 @@ ARMS = (
     "hard_sampling", "hard_sampling_decay", "hard_sampling-kl0.01", "hard_sampling-kl0", "hard_sampling-kl0-no-retest",
 )  # fmt: skip
 OVER_TIME = (HARD_RISES, "collapsed")  # drawn as they went in `plot_claim`
-KEY_SEEDS = 5  # a picture or a table of the docs waits until each of its arms has so many
 
 
 def plot_arms(table, value, title, xlabel="accuracy"):
@@ -126,12 +125,12 @@ def _rate(runs):
     return f", rate {runs.learning_rate.iloc[0]:g}" if "learning_rate" in runs else ""
 
 
-def draw_race(axis, runs, accuracy=0.9):
-    """Who gets there first? Rollouts until `accuracy` on the hard families, a dot per seed; a cross: never.
+def draw_race(axis, runs):
+    """Who gets there first? Rollouts until 0.9 on the hard families, a dot per seed; a cross: never.
 
     Dots that would lie on one another are set apart upwards.
     """
-    spent = {label: [rollouts_to(run, accuracy) for run in folders] for label, folders in runs.items()}
+    spent = {label: [rollouts_to(run, 0.9) for run in folders] for label, folders in runs.items()}
     most = max(read_log(run)[-1]["rollouts"] for folders in runs.values() for run in folders)
     for place, seeds in enumerate(reversed(spent.values())):
         found = sorted(n for n in seeds if n is not None)
@@ -141,7 +140,7 @@ def draw_race(axis, runs, accuracy=0.9):
         axis.plot([1.07 * most] * never, place + _spread(never), "x", color="#c44e52", markersize=5)
         axis.axhline(place - 0.5, color="#dddddd", linewidth=0.8)
     axis.set_yticks(range(len(runs)), list(reversed(spent)), fontsize=9)
-    axis.set(xlabel=f"rollouts until {accuracy} on the hard families", xlim=(0, 1.12 * most))
+    axis.set(xlabel="rollouts until 0.9 on the hard families", xlim=(0, 1.12 * most))
     axis.set_ylim(-0.5, len(runs) - 0.5)
     axis.locator_params(axis="x", nbins=6)
     axis.grid(axis="x", alpha=0.25)
@@ -152,13 +151,13 @@ def _spread(count):
     return np.linspace(-0.35, 0.35, count) if count > 1 else np.zeros(count)
 
 
-def plot_panels(runs, baseline, x="rollouts", columns=3):
-    """Hard-family accuracy over `x`, a panel per arm with the baseline's in grey behind -> figure.
+def plot_panels(runs, baseline):
+    """Hard-family accuracy over rollouts, a panel per arm with the baseline's in grey behind -> figure.
 
     Arms whose runs all stay within `EDGE` of 0 would hide under one line: they are listed below the panels.
-    `runs`: {arm: run directories}; `x`: see `plots.draw_curves`.
+    `runs`: {arm: run directories}.
     """
-    name = "eval/zero_shot_hard"
+    name, x, columns = "eval/zero_shot_hard", "rollouts", 3
     others = {arm: folders for arm, folders in runs.items() if arm != baseline}
     flat = [arm for arm, folders in others.items() if all(curve(run, name)[1].max() <= EDGE for run in folders)]
     drawn = [arm for arm in others if arm not in flat]
@@ -345,8 +344,7 @@ def _examples_figures(folder):
 
 def _together_figures(folder):
     bases = {folder: "nano-invited", folder.with_name("nano-ablation-hard"): "a harder policy"}
-    bases = {study: title for study, title in bases.items() if has_seeds(study, IDEAS, KEY_SEEDS)}
-    return {"readme-together": plot_together(bases)} if bases else {}
+    return {"readme-together": plot_together({study: title for study, title in bases.items() if find_runs(study)})}
 
 
 def _hard_sampling_figures(folder):

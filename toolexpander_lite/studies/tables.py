@@ -87,16 +87,16 @@ def last_scores(run):
     return evaluations(read_log(run))[-1][1]
 
 
-def ends_table(runs, accuracy=0.9):
-    """One row per run -> DataFrame: arm, seed, run, the last evaluation's scores, what it spent until `accuracy`.
+def ends_table(runs):
+    """One row per run -> DataFrame: arm, seed, run, the last evaluation's scores, what it spent until 0.9.
 
     Scores: hard, easy, demonstrated (hard, with one demonstration), bare (hard, not invited), examples. Spent on the
-    way to the evaluation that first shows `accuracy` on the hard families: rollouts, updates, tokens (with those of
+    way to the evaluation that first shows 0.9 on the hard families: rollouts, updates, tokens (with those of
     prompts), seconds. NaN is what a run has not.
     """
     rows = []
     for arm, run in ((arm, run) for arm, folders in runs.items() for run in folders):
-        scores, spent = last_scores(run), defaultdict(lambda: np.nan, first_at(run, accuracy) or {})
+        scores, spent = last_scores(run), defaultdict(lambda: np.nan, first_at(run, 0.9) or {})
         rows.append({
             "arm": arm, "seed": int(run.name.removeprefix("seed-")), "run": run, "hard": scores["zero_shot_hard"],
             "easy": scores["zero_shot_easy"], "demonstrated": scores.get("few_shot_hard", np.nan),
@@ -145,8 +145,8 @@ def contents_table(runs):
     })  # fmt: skip
 
 
-def price_table(runs, accuracy=0.9):
-    """What an arm spends until `accuracy` on the hard families, and what it ends with -> DataFrame, one row per arm.
+def price_table(runs):
+    """What an arm spends until 0.9 on the hard families, and what it ends with -> DataFrame, one row per arm.
 
     "to ..." columns: medians over the `reached` seeds (NaN if none), see `ends_table`; updates are optimizer steps. The
     others: means over all seeds at the last evaluation, "worst" beside them; "not invited" is NaN where no prompt
@@ -157,7 +157,7 @@ def price_table(runs, accuracy=0.9):
     columns |= {f"to: {name}": (name, "median") for name in ("rollouts", "updates", "tokens", "seconds")}
     for name, column in ends.items():
         columns |= {name: (column, "mean")} | ({f"{name}, worst": (column, "min")} if name != "hard" else {})
-    return _by_arm(ends_table(runs, accuracy), **columns)
+    return _by_arm(ends_table(runs), **columns)
 
 
 def leftovers_table(study, runs):
