@@ -2,7 +2,7 @@
 
     python benchmarks/hard_rows.py [--seeds 3] [--out assets/benchmarks/hard_rows.json]
 
-No training. Both policies, `training.rounds.hard_counts` for each seed (of the training rows, their demonstrations and
+No training. Three policies, `training.rounds.hard_counts` for each seed (of the training rows, their demonstrations and
 the rollouts); one demonstration of each of the two tools on offer. A seed that is in --out already is not run again.
 """
 
@@ -23,7 +23,7 @@ def main():
     found = read_json(arguments.out) if arguments.out.exists() else {}
     recipe = get_recipe("paper_replace", demos=2, demos_per_tool=1)
     for seed in range(arguments.seeds):
-        for profile in ("nano-graded", "nano-graded-weak"):
+        for profile in ("nano-graded", "nano-graded-weak", "nano-graded-habit"):
             runs = found.setdefault(profile, {})
             if str(seed) in runs:
                 continue

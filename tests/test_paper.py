@@ -19,6 +19,7 @@ from toolexpander_lite.studies.paper import (
     claims_table,
     comparison_lines,
     comparisons,
+    hard_rows_by_tool_lines,
     hard_rows_lines,
     outcome,
     plan_comparisons,
@@ -122,6 +123,22 @@ def test_table_3_shows_the_papers_numbers_beside_ours(tmp_path):
     (unscanned,) = hard_rows_lines(tmp_path / "another")[2:]
     assert "| not scanned | not scanned |  | 0.500" in unscanned and unscanned.endswith("| not given |")
     assert PAPER["table3"].keys() - {"rows"} <= {arm.variant for arm in read_plan("paper-t3").arms}
+
+
+def test_rows_left_hard_by_tool_are_those_of_the_last_scan(tmp_path):
+    """Two seeds: of call_a's two rows 2 and 1 stay hard in `few`, none in `more`; call_b's stay hard everywhere."""
+    assert hard_rows_by_tool_lines(tmp_path) == []
+    for arm, seeds in {"few": ((0, 0), (0, 3)), "more": ((1, 1), (1, 1))}.items():
+        for seed, right in enumerate(seeds):
+            run = scanned_run(tmp_path, arm, seed, 3, 2)
+            rows = [("scan", 0, "call_a-0", 9), ("scan", 0, "call_a-1", 9), ("scan", 20, "call_b-0", 0)]
+            rows += [("scan", 20, f"call_a-{n}", count) for n, count in enumerate(right)]
+            rows.append(("verification", 20, "call_a-0", 9))
+            lines = [dict(zip(("kind", "step", "sample_id", "right"), row)) for row in rows]
+            (run / "scans.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    about, _, *table = hard_rows_by_tool_lines(tmp_path)
+    assert "Left out: 1 tools" in about
+    assert table[0] == "| arm | `call_a` |" and table[2:] == ["| `few` | 0.75 |", "| `more` | 0.00 |"]
 
 
 def test_the_page_has_every_claim():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..base.intervals import bootstrap_interval, share_interval
-from ..base.runs import evaluations, find_runs, load_study, read_json, read_log
+from ..base.runs import evaluations, find_runs, has_file, load_study, read_json, read_jsonl, read_log
 from ..worlds.graded_world import NOISE
 from .plan import has_plan
 from .statistics import FEW, FEWER, HARD_LEFT, HARD_RISES, LITTLE, ROLLOUTS, compare, seed_values
@@ -231,6 +231,30 @@ def hard_rows_lines(folder):
               "hard after (95 % interval)",
               "as a share", "held-out accuracy (95 % interval)", "collapsed", "the paper: before, after")  # fmt: skip
     return markdown_table(header, rows)
+
+
+def hard_rows_by_tool_lines(folder, differ=0.1):
+    """In which tools the rows left hard are, by arm -> lines of a Markdown table, or [] without a scan.
+
+    Each cell is a share of the tool's training rows, a mean over seeds, from the last scan of the run. Tools in which
+    no two arms differ by more than `differ` are left out and counted.
+    """
+    cells = {}
+    for arm, runs in find_runs(folder).items():
+        for run in runs if has_file(runs[0] / "scans.jsonl") else ():
+            scans = pd.DataFrame([row for row in read_jsonl(run / "scans.jsonl") if row["kind"] == "scan"])
+            last = scans[scans.step == scans.step.max()]
+            tool = last.sample_id.str.rpartition("-")[0]
+            cells.setdefault(f"`{arm}`", []).append((last.right == 0).groupby(tool).mean())
+    if not cells:
+        return []
+    table = pd.DataFrame({arm: pd.concat(seeds, axis=1).mean(axis=1) for arm, seeds in cells.items()})
+    apart = table[table.max(axis=1) - table.min(axis=1) > differ]
+    apart = apart.sort_values(list(apart.columns), ascending=False)
+    rows = [(arm, *(f"{share:.2f}" for share in column)) for arm, column in apart.items()]
+    return ["Rows left hard as a share of a tool's training rows, mean over seeds. Left out: "
+            f"{len(table) - len(apart)} tools in which no two arms differ by more than {differ:g}.", "",
+            *markdown_table(("arm", *(f"`{tool}`" for tool in apart.index)), rows)]  # fmt: skip
 
 
 def _interval(values, digits):

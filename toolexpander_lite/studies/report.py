@@ -12,7 +12,7 @@ from ..base.collapse import collapse_mechanism
 from ..base.runs import REPOSITORY, evaluations, find_runs, has_file, load_study, read_json, read_jsonl, read_log
 from .front_page import plot_curves, plot_idea, verdicts_markdown
 from .notebooks import alt_text
-from .paper import claims_lines, comparison_lines, hard_rows_lines
+from .paper import claims_lines, comparison_lines, hard_rows_by_tool_lines, hard_rows_lines
 from .plan import chosen_rates, plan_names, read_plan
 from .scoreboard import scoreboard_lines
 from .statistics import arms_table, map_cells, map_table, study_table
@@ -71,9 +71,10 @@ def study_markdown(assets, plan, figures):
         lines = search_lines
     elif lines is None:
         lines = hard_rows_lines if "hard_rows_after" in load_study(folder) else arms_lines
+    by_tool = hard_rows_by_tool_lines(folder) if lines is hard_rows_lines and plan.name.startswith("paper-") else ()
     return TEXTS.get_template("study.md.j2").render(
         plan=plan, table="\n".join(lines(folder)), figures=figures, tests="\n".join(comparison_lines(assets, plan)),
-        more="\n".join([*collapsed_lines(folder), *more(folder)]).strip(),
+        more="\n".join([*collapsed_lines(folder), *by_tool, *more(folder)]).strip(),
     )  # fmt: skip
 
 
