@@ -30,9 +30,9 @@ CELLS = {
     "pool": "from toolexpander_lite.widgets.pool_stepper import pool_stepper\npool_stepper()",
     "rollouts": "from toolexpander_lite.widgets.rollouts import RolloutBrowser\nRolloutBrowser('run')",
     # A cell that is at work, as one that trains: the click has to be heard meanwhile.
-    "dashboard": "import pathlib, time\nfrom toolexpander_lite.widgets.dashboard import Dashboard\n"
-    "Dashboard('run').show()\nfor _ in range(1200):\n    time.sleep(0.1)\n"
-    "    if pathlib.Path('run/stop').exists():\n        print('heard')\n        break",
+    "dashboard": "import pathlib, time\nfrom toolexpander_lite.widgets.dashboard import Dashboard\n\n"
+    "def work(progress):\n    progress({'step': 0})\n    while not pathlib.Path('run/stop').exists():\n"
+    "        time.sleep(0.1)\n    return 'heard'\n\nprint(await Dashboard('run').follow(work))",
 }
 
 
@@ -60,8 +60,11 @@ def page(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    quiet = folder / "settings" / "@jupyterlab" / "apputils-extension"
+    quiet.mkdir(parents=True)
+    (quiet / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
     settings = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token=", "--allow-root",
-                f"--ServerApp.root_dir={folder}", "--LabApp.news_url="]  # fmt: skip
+                f"--ServerApp.root_dir={folder}"]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "JUPYTER_CONFIG_DIR": str(folder / "config"),
                                 "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings")}  # fmt: skip
     with (folder / "lab.log").open("w") as log:
@@ -120,11 +123,9 @@ def look(cell, name):
 def test_a_click_scales_the_advantages(page):
     cell = run_cell(page, "advantages")
     before = picture(cell)
-    assert "divided by the group's deviation" in cell.locator("img").get_attribute("alt")
     look(cell, "advantages")
     cell.get_by_role("button", name="batch").click()
     drawn_anew(cell, before)
-    assert "divided by the batch's" in cell.locator("img").get_attribute("alt")
     box = cell.locator("input[type=text]")
     box.fill("1 0 x")
     box.press("Enter")
@@ -153,7 +154,6 @@ def test_the_next_round_moves_rows(page):
     look(cell, "pool")
     cell.get_by_role("button", name="next round").click()
     drawn_anew(cell, before)
-    assert "round 4" in cell.locator("img").get_attribute("alt")
     cell.get_by_text("of 10 right in the scan").first.wait_for()
     look(cell, "pool-next")
 

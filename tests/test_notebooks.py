@@ -119,6 +119,14 @@ def test_harness_repeats_findings_saves_figures_and_passes_the_switch(tmp_path, 
         run_notebooks(tmp_path / "out", only="07", folder=tmp_path)
 
 
+def test_a_saved_notebook_has_the_picture_and_not_the_controls(tmp_path):
+    """Without their kernel, widgets are an error message in the notebook's place."""
+    code = "import ipywidgets\nfrom IPython.display import display\ndisplay(ipywidgets.IntSlider())\nprint('below')"
+    run_notebook(notebook(tmp_path, "00_widget.ipynb", code), tmp_path / "out")
+    copy = nbformat.read(tmp_path / "out" / "notebooks" / "00_widget.ipynb", as_version=4)
+    assert [o.output_type for o in copy.cells[0].outputs] == ["stream"] and "widgets" not in copy.metadata
+
+
 @pytest.mark.parametrize("words, executed", [([], []), (["--notebooks"], ["notebooks"])])
 def test_report_executes_the_notebooks_only_when_asked(words, executed, monkeypatch, capsys):
     calls = []

@@ -1,6 +1,8 @@
 """What the widgets show, by value and without a browser (tests/test_browser.py has one)."""
 
+import asyncio
 import re
+import time
 from types import SimpleNamespace
 
 import ipywidgets
@@ -271,6 +273,24 @@ def test_the_button_stops_a_run_and_leaves_a_complete_one_alone(runs, tmp_path, 
     assert not (runs["paid"] / "stop").exists()
 
 
+def test_an_interrupted_cell_stops_the_run_it_follows(tmp_path, shown):
+    board = Dashboard(tmp_path)
+
+    def work(words, progress):
+        while not (tmp_path / "stop").exists():
+            time.sleep(0.01)
+        assert progress is board
+        return words
+
+    async def cell():
+        following = asyncio.create_task(board.follow(work, "stopped"))
+        await asyncio.sleep(0.1)
+        following.cancel()
+        return await following
+
+    assert asyncio.run(cell()) == "stopped"
+
+
 def test_controls_draw_anew_and_an_error_is_one_line(shown):
     advantage_playground()
     box = controls(shown[0])
@@ -312,4 +332,4 @@ def test_the_browser_turns_pages(runs, shown):
     assert second != first == shown[1]["text/html"]
     box["groups"].value = "with demonstrations"
     assert "served demonstrated" in shown[1]["text/html"]
-    assert box["which"].max == len(chosen(read_groups(runs["scan"]), "with demonstrations")) - 1
+    assert box["number"].max == len(chosen(read_groups(runs["scan"]), "with demonstrations"))

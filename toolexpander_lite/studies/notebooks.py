@@ -106,8 +106,17 @@ def run_notebook(path, out, quick=False, timeout=1800):
         raise NotebookError(f"{path.name} failed: {text[-1500:]}") from error
     finally:
         cells.close()
+        without_controls(notebook)
         nbformat.write(notebook, copies / path.name)
     return time.perf_counter() - began, list(found_lines(notebook)), _save_figures(notebook, figures, path.stem)
+
+
+def without_controls(notebook):
+    """Drop widgets from a notebook that is saved: without their kernel they are an error; their picture stays."""
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        if "outputs" in cell:
+            cell.outputs = [o for o in cell.outputs if not any("widget-view" in kind for kind in o.get("data", {}))]
 
 
 def _outputs(notebook):

@@ -3,6 +3,7 @@
 Everything is read from the run directory, so it may be a run of this notebook, of a terminal, or of another notebook.
 """
 
+import asyncio
 import threading
 from pathlib import Path
 
@@ -99,13 +100,18 @@ def dashboard_figure(run):
 
 
 class Dashboard:
-    """Watches a run. As `train(progress=Dashboard(run))` it draws itself anew every `every` steps.
+    """Watches a run, and can stop it.
 
-    A run of another process: `Dashboard(run).watch()`, which draws every few seconds until the run ends. The button
-    "stop after this step" leaves a file that the run looks for (`training.record.StopOnRequest`); it writes a
-    checkpoint and ends with `RunStopped`, and `resume=True` goes on. While this notebook's own cell trains, a click is
-    heard in JupyterLab 4.4 or newer, which handles controls beside a running cell; elsewhere watch from a second
-    notebook.
+        await Dashboard(run).follow(train, recipe, profile, out=run)    a run of this notebook
+        Dashboard(run).watch()                                          a run of another process
+
+    `train(..., progress=Dashboard(run))` draws as well, but a click waits for the cell's end there. The button leaves a
+    file that the run looks for (`training.record.StopOnRequest`): it writes a checkpoint and ends with `RunStopped`,
+    and `resume=True` goes on. Interrupting a cell that follows does the same.
+
+    Args:
+        run: the run directory.
+        every: steps between two drawings.
     """
 
     def __init__(self, run, every=5):
@@ -132,6 +138,17 @@ class Dashboard:
 
     def _ipython_display_(self):
         self.show()
+
+    async def follow(self, work, *arguments, **named):
+        """Call `work(*arguments, progress=self, **named)` in a thread, so that clicks are heard -> what it returns."""
+        running = asyncio.create_task(asyncio.to_thread(work, *arguments, progress=self, **named))
+        try:
+            result = await asyncio.shield(running)
+        except asyncio.CancelledError:  # the cell was interrupted, which ends no thread
+            self.stop()
+            result = await running
+        self.show()
+        return result
 
     def watch(self, seconds=3.0):
         """Draw every `seconds` in a thread of its own, until the run ends or stops as asked -> the thread."""

@@ -131,6 +131,6 @@ def clip_playground(epsilon=0.2, epsilon_high=0.2, ratio=1.3, advantage=1.0, bet
         "drift": slider(drift, -1.0, 1.0, "p_old / p_base", 0.05, ipywidgets.FloatLogSlider),
     }  # fmt: skip
     both = list(sliders.values())
-    again = Live([both[:3], both[3:]], lambda: clip_figure(**{name: s.value for name, s in sliders.items()}))
+    again = Live([both[:2], both[2:4], both[4:]], lambda: clip_figure(**{name: s.value for name, s in sliders.items()}))
     for each in both:
         each.observe(again, "value")

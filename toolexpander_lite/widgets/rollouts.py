@@ -243,16 +243,16 @@ class RolloutBrowser:
         sizes = {which: len(chosen(self.groups, which)) for which in FILTERS}
         options = [(f"{which} ({number:,})", which) for which, number in sizes.items()]
         kind = ipywidgets.Dropdown(options=options, value=self.which, description="groups")
-        place = ipywidgets.IntSlider(0, min=0, max=max(sizes[self.which] - 1, 0), description="which",
+        place = ipywidgets.IntSlider(1, min=1, max=max(sizes[self.which], 1), description="number",
                                      layout={"width": "400px"})  # fmt: skip
         back, on = ipywidgets.Button(description="◀ before"), ipywidgets.Button(description="next ▶")
-        show = Live([[kind, back, on], [place]], lambda: self.html(place.value, kind.value))
+        show = Live([[kind, back, on], [place]], lambda: self.html(place.value - 1, kind.value))
 
         def choose(_):
-            place.value, place.max = 0, max(sizes[kind.value] - 1, 0)
+            place.value, place.max = 1, max(sizes[kind.value], 1)
             show()
 
         kind.observe(choose, "value")
         place.observe(show, "value")
-        back.on_click(lambda _: setattr(place, "value", max(place.value - 1, 0)))
+        back.on_click(lambda _: setattr(place, "value", max(place.value - 1, 1)))
         on.on_click(lambda _: setattr(place, "value", min(place.value + 1, place.max)))
