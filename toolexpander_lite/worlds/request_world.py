@@ -12,60 +12,24 @@ that concern different parts of the world make a *parallel* one. All names and w
 import copy
 import hashlib
 import random
+import tomllib
 from functools import lru_cache
+from pathlib import Path
 
 from ..method.samples import ToolSample
-from .api_tasks import FAMILIES, NEW_TITLES, Task
+from .api_tasks import ASKED, FAMILIES, NEW_TITLES, Task
 from .api_world import EVENTS, ITEMS, OWNERS, TOOLS, initial_state
 
 SPLITS = ("train", "test", "unseen")
 UNSEEN_TOOLS = ("withdraw_money", "list_events", "check_stock")  # of each part of the world one
-TOOL_OF = {
-    "balance": "get_balance", "event_time": "find_event", "day_plan": "list_events", "stock": "check_stock",
-    "conversion": "convert_units", "deposit": "deposit_money", "withdrawal": "withdraw_money",
-    "transfer": "transfer_money", "new_event": "add_event", "moved_event": "move_event",
-    "cancelled_event": "cancel_event", "restock": "restock_item", "sale": "sell_item",
-}  # fmt: skip
+TOOL_OF = {name: family["tool"] for name, family in ASKED.items() if "tool" in family}
+HELD_OUT_WORDINGS = {name: ASKED[name]["held_out"] for name in TOOL_OF}
+NAMES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 TRAINED_TOOLS = tuple(tool for tool in TOOL_OF.values() if tool not in UNSEEN_TOOLS)
 PARALLEL = (("deposit", "new_event"), ("transfer", "restock"), ("moved_event", "sale"), ("cancelled_event", "deposit"))
 TOOLS_PER_REQUEST = 2
 NUMBERS = ("amount", "quantity", "value")  # arguments that are even in training and odd in what is held out
 SHOWN = ("type", "enum")  # of an argument's schema: prompts are short, and the tools check the rest
-
-NAMES = {
-    "train": {
-        "owners": ("Alice", "Bob", "Carla", "Jürgen", "Omar", "Zoë", "Priya", "Tom"),
-        "events": ("dentist", "team meeting", "piano lesson", "book club", "car service", "tax call", "yoga", "lunch"),
-        "new": ("budget review", "haircut", "garden planning", "guitar class", "school visit", "choir"),
-        "items": ("rice", "flour", "milk", "juice", "rope", "cable"),
-    },
-    "test": {
-        "owners": ("Dmitri", "Fatima", "Hugo", "Ingrid", "Kofi", "Lucía", "Noah", "Yuki"),
-        "events": ("eye test", "project demo", "swimming", "chess club", "vet visit", "bank call", "pilates", "brunch"),
-        "new": ("staff party", "flu shot", "roof repair", "dance class", "museum tour", "quiz night"),
-        "items": ("sugar", "oats", "vinegar", "cider", "wire", "ribbon"),
-    },
-}  # fmt: skip
-
-# fmt: off
-HELD_OUT_WORDINGS = {
-    "balance": ("I'd like to know what {owner} has in the bank.", "Could you look up {owner}'s funds?"),
-    "event_time": ('Remind me when "{title}" takes place.', 'Which slot does "{title}" have?'),
-    "day_plan": ("Do I have anything on {day}?", "Read me my agenda for {day}."),
-    "stock": ("Is there any {item} left?", "Tell me the price and amount of {item} we have."),
-    "conversion": ("What does {value} {source} come to in {target}?", "Give me {value} {source} as {target}."),
-    "deposit": ("Credit {owner} with {amount} euros.", "Please add {amount} euros to what {owner} has."),
-    "withdrawal": ("Pay out {amount} euros to {owner} from the account.", "Debit {owner} by {amount} euros."),
-    "transfer": ("{receiver} should get {amount} euros from {sender}.",
-                 "Make a payment of {amount} euros: from {sender}, to {receiver}."),
-    "new_event": ('Book "{title}" for {day} at {hour}:00.', 'Schedule "{title}" at {hour}:00 on {day}, please.'),
-    "moved_event": ('Push "{title}" to {day} at {hour}:00.', 'Please shift "{title}": new time {day}, {hour}:00.'),
-    "cancelled_event": ('Call off "{title}".', '"{title}" is not happening; remove it.'),
-    "restock": ("A delivery of {quantity} {unit} of {item} has arrived.", "Increase {item} by {quantity} {unit}."),
-    "sale": ("{buyer} takes {quantity} {unit} of {item}; record the purchase.",
-             "Let {buyer} have {quantity} {unit} of {item} and charge for it."),
-}
-# fmt: on
 
 
 def families(split):
