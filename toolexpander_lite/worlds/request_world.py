@@ -51,8 +51,9 @@ def request_tasks(split, per_family, seed=0):
     for parts in families(split):
         rng, made = random.Random(f"{seed}-{split}-{parts}"), {}
         for _ in range(1000):
-            task = _draw(parts, split, rng, template=len(made))
-            if task and len(made) < per_family:
+            if len(made) == per_family:
+                break
+            if task := _draw(parts, split, rng, template=len(made)):
                 made.setdefault(task.sample.id, task)
         tasks += made.values()
     return tuple(tasks)
