@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from .base.errors import KitError, RunStopped, SettingsError
+from .base.processes import is_first, leave
 from .base.progress import bar
 from .base.settings import parse_settings
 from .base.spelled_defaults import DEFAULTS_RULE
@@ -159,7 +160,8 @@ def _train(arguments):
             steps.update(row["step"] - steps.n)
 
         run = train(recipe, profile, arguments.seed, arguments.out, arguments.resume, progress=show)
-    print(run, (run / "summary.json").read_text(), sep="\n")
+    if is_first():
+        print(run, (run / "summary.json").read_text(), sep="\n")
 
 
 @command(
@@ -548,6 +550,8 @@ def main(argv=None):
         problem = f"out of GPU memory ({str(error)[:200]}); lower micro_batch or the lengths in the profile"
     else:
         return 0
+    finally:
+        leave()
     print(f"error: {problem}", file=sys.stderr)
     return 2
 

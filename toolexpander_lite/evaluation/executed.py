@@ -350,6 +350,32 @@ def evaluate_requests(model, tokenizer, data, max_new_tokens, invite=False):
     return result
 
 
+def evaluate_dialogues(model, tokenizer, data, max_new_tokens):
+    """The numbers of an evaluation on `worlds.chain_world`, as run logs hold them -> dict: greedy, without examples.
+
+    "zero_shot", "zero_shot_hard" and "zero_shot_easy": shares of held-out requests that end at their goal, all and by
+    `data.hard_families`; "families" and "reasons" (of `EPISODE_REASONS`).
+
+    Args:
+        data: `splits.Splits`.
+        max_new_tokens: of each turn.
+    """
+    tasks = [data.tasks[sample.id] for sample in data.held_out]
+    answer = model_answers(model, tokenizer, max_new_tokens, batch_size=64)
+    episodes = run_episodes(answer, tasks, batch_size=64, invite="native")
+    families = {}
+    for sample, episode in zip(data.held_out, episodes):
+        families.setdefault(sample.family, []).append(episode.reason == "ok")
+    hard, easy = ([ok for name, found in families.items() if (name in data.hard_families) == wanted for ok in found]
+                  for wanted in (True, False))  # fmt: skip
+    reasons = Counter(episode.reason for episode in episodes)
+    return {
+        "zero_shot": mean(hard + easy), "zero_shot_hard": mean(hard) if hard else None,
+        "zero_shot_easy": mean(easy) if easy else None, "families": {name: mean(f) for name, f in families.items()},
+        "reasons": {reason: count / len(episodes) for reason, count in reasons.most_common()},
+    }  # fmt: skip
+
+
 def step_by_step(task, turns):
     """Run the calls of `turns` on a fresh world of `task` -> rows {"step", "what", "state"}: request, calls, answers.
 

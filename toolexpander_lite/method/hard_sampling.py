@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..base.errors import PoolError
-from ..base.processes import gather, processes
+from ..base.processes import gather, on_first, processes
 from ..base.progress import bar
 from ..base.runs import append_jsonl, read_jsonl, write_jsonl
 from .calls import judge, whole_answer, whole_answers
@@ -60,7 +60,7 @@ def count_right(ask, rows, rollouts, seed, note, file=None, think=True, chunk=CH
     """
     if not rows or rollouts < 1:
         raise PoolError(f"a scan of {len(rows)} rows, {rollouts} rollouts each: there is nothing to ask")
-    logged = read_jsonl(file) if file and Path(file).exists() else []
+    logged = on_first(read_jsonl, file) if file and on_first(Path(file).exists) else []
     known = {line["sample_id"]: line for line in logged if note.items() <= line.items()}
     rank, world = processes()
     parts = {start: rows[start : start + chunk] for start in range(0, len(rows), chunk)}
@@ -199,9 +199,8 @@ class PromptServer:
     def serve(self, sample_id, step=None, wanted=None):
         """Columns of one sample at its next visit -> {"prompt", "served", "fallback"}."""
         mode = wanted or self.pool.mode(sample_id, step)
-        return self._cached(
-            (sample_id, mode, self._visit(sample_id, step)), lambda: self._columns(sample_id, mode, step)
-        )
+        key = sample_id, mode, self._visit(sample_id, step)
+        return self._cached(key, lambda: self._columns(sample_id, mode, step))
 
     def _cached(self, key, make):
         if key not in self._rendered:
@@ -211,16 +210,17 @@ class PromptServer:
         return self._rendered[key]
 
     def _columns(self, sample_id, mode, step):
-        fallback = ""
-        if mode == "demonstrated":
-            prompt, fallback = self.demonstrate(self.samples[sample_id], step)
-            if prompt:
-                return {"prompt": prompt, "served": "demonstrated", "fallback": fallback}
-        return {"prompt": self.render(self.samples[sample_id]), "served": "plain", "fallback": fallback}
+        prompt, fallback = self.demonstrate(self.samples[sample_id], step) if mode == "demonstrated" else (None, "")
+        served = "demonstrated" if prompt else "plain"
+        return {"prompt": prompt or self.render(self.samples[sample_id]), "served": served, "fallback": fallback}
 
     def render(self, sample, demos=()):
         """The prompt of a sample -> str; tools that demonstrations bring along are on offer too."""
         return render_prompt(offering(sample, demos), self.tokenizer, demos, self.invite)
+
+    def length(self, prompt):
+        """Tokens of a rendered prompt."""
+        return len(self.tokenizer(prompt).input_ids)
 
     def _visit(self, sample_id, step):
         return self.pool.occasion(sample_id)
@@ -239,7 +239,7 @@ class PromptServer:
                 if attempt == len(draws):
                     draws.append(self.bank.choose(sample, self.demos, rng, step))
                 prompt = self.render(sample, draws[attempt][:shown])
-                if len(self.tokenizer(prompt).input_ids) <= self.max_prompt_tokens:
+                if self.length(prompt) <= self.max_prompt_tokens:
                     return prompt, "fewer_demonstrations" if shown < len(draws[0]) else ""
         return None, "prompt_too_long"
 

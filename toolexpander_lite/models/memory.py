@@ -1,4 +1,4 @@
-"""How much memory weights and training state take, counted from an architecture; no weights are loaded.
+"""How much memory weights and training state take, and how long a run, counted; no weights are loaded.
 
 Activations and the cache of a sampling model come on top and depend on batch and lengths: `preflight` and
 `benchmarks/gpu_fit.py` measure them. (The trainer scores answers in tiles and never holds the logits of a whole one;
@@ -71,6 +71,34 @@ def training_bytes(config, profile, reference=True):
     plain = DTYPE_BYTES[profile.dtype]
     weights = count["linear"] * (NF4_BYTES if profile.quantization else plain) + count["other"] * plain
     return {"weights": round(weights), "adapters": 4 * trained, **state, "reference": 0}
+
+
+def per_gpu(parts, gpus, sharing="ddp"):
+    """What each of several GPUs holds of `training_bytes` -> {part: bytes}; gathered layers in flight not counted.
+
+    `sharing`: "ddp" (all of it), "zero2" (a share of gradients and optimizer) or "zero3", as FSDP2 (of everything).
+    """
+    shared = {"ddp": (), "zero2": ("gradients", "optimizer"), "zero3": tuple(parts)}[sharing]
+    return {part: held / gpus if part in shared else held for part, held in parts.items()}
+
+
+def gpu_hours(parameters, rows, rollouts, prompt, answer, scans=0, reference=True, peak=312e12, used=0.2):
+    """Hours on one GPU that a GRPO run's arithmetic takes -> (training, scans).
+
+    Counted per rollout and parameter, over all tokens: 2 operations to sample, 2 for the sampler's log-probabilities,
+    2 for the reference's, 6 to learn. Attention over the context, waiting and loading are in `used`.
+
+    Args:
+        rows: prompts served in all: rows of the data times epochs.
+        rollouts: per prompt.
+        prompt, answer: tokens, means.
+        scans: rollouts of all scans together.
+        peak: operations a second of the GPU (312e12: A100 and A800, bfloat16).
+        used: share of the peak that is reached (0.2: our assumption).
+    """
+    token = parameters / (peak * used * 3600)
+    tokens = prompt + answer
+    return rows * rollouts * tokens * (12 if reference else 10) * token, scans * tokens * 2 * token
 
 
 def plot_memory(sizes, ways, cards):

@@ -54,7 +54,7 @@ def load_policy(profile, device=None, merge=False):
             tokenizer.
     """
     free_memory()
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or (f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu")
     options = _loading_options(profile, device)
     merge = merge and profile.quantization is None  # packed weights take no adapter in
     source = find_model(profile.model)

@@ -12,6 +12,7 @@ optimizer and one checkpoint.
 import torch
 from transformers import TrainerCallback
 
+from ..base.processes import gather
 from ..method.prompts import render_prompt
 from .warm_start import IGNORED
 
@@ -40,7 +41,8 @@ class Distiller(TrainerCallback):
         for id, mode, ids, reward in zip(sample_id, served, completion_ids, rewards):
             if mode.startswith("demonstrated") and reward is not None and reward >= 1:
                 kept.setdefault(id, {})[tuple(ids)] = None
-        self.rows = [(id, list(ids)) for id, found in kept.items() for ids in list(found)[: self.per_group]]
+        rows = [(id, list(ids)) for id, found in kept.items() for ids in list(found)[: self.per_group]]
+        self.rows = gather(rows)  # each process adds the same gradients, after GRPO's have been averaged
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
         """What transformers calls when a step's gradients are there and the optimizer has not yet moved."""

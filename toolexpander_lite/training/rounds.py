@@ -128,7 +128,7 @@ class Rounds:
         """The rows of the run up to a round's end; those of earlier rounds, which are skipped, are any."""
         recipe, updates = self.recipe, self.recipe.num_iterations
         per_step = self.arguments.per_device_train_batch_size * self.arguments.gradient_accumulation_steps
-        per_step //= recipe.num_generations
+        per_step = per_step * self.arguments.world_size // recipe.num_generations
         begin, end = round * self.length, min((round + 1) * self.length, self.total)
         rounds = -(-self.total // self.length)
         served = round_rows(recipe.serving, self.parts.pool, round, rounds, self.seed, recipe.few_shot_share)

@@ -11,6 +11,7 @@ from ..data.sources import load_samples, no_call_sample
 from ..method.prompts import gold_completion, render_prompt
 from ..method.samples import tool_name, training_columns
 from ..models.templates import round_trip
+from ..worlds.chain_world import CHAINS, chain_tasks
 from ..worlds.graded_world import graded_samples
 from ..worlds.nano_world import HARD_FAMILIES, nano_samples
 from ..worlds.request_world import request_tasks
@@ -51,9 +52,11 @@ def load_splits(profile, seed, tokenizer):
         SettingsError: no-call rows asked of data that cannot have them.
     """
     mixed = bool(profile.no_call_rows or profile.no_call_eval_rows)
-    if profile.data in (*WORLDS, "requests"):
+    if profile.data in (*WORLDS, "requests", "chains"):
         if mixed:
             raise SettingsError("no_call_rows and no_call_eval_rows are for data sets; the kit's worlds have none")
+        if profile.data == "chains":
+            return _chain_splits(profile, seed)
         return _request_splits(profile, seed, tokenizer) if profile.data == "requests" else _world_splits(profile, seed)
     report = load_samples(profile.data, path=profile.data_path, no_call=mixed)
     if mixed and not any(sample.calls for sample in report.samples):
@@ -104,6 +107,17 @@ def _world_splits(profile, seed):
             validation[sample.family].append(sample)
     held_out = [s for samples in validation.values() for s in samples[: profile.eval_prompts]]
     return Splits(train_samples, held_out, hard, {})
+
+
+def _chain_splits(profile, seed):
+    drawn = {"train": chain_tasks("train", profile.train_prompts, seed)}
+    if profile.eval_split == "test":
+        drawn["test"] = chain_tasks("test", profile.eval_prompts)
+    else:
+        more = chain_tasks("train", profile.train_prompts + profile.eval_prompts, seed)
+        drawn["test"] = [task for task in more if task not in drawn["train"]]
+    tasks = {task.sample.id: task for found in drawn.values() for task in found}
+    return Splits(*([task.sample for task in found] for found in drawn.values()), CHAINS, {}, tasks=tasks)
 
 
 def _request_splits(profile, seed, tokenizer):

@@ -15,10 +15,10 @@ schedule. The run directory it leaves is the contract every table and figure rea
 """
 
 import importlib.util
-import os
 import time
 from collections import Counter
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from transformers import PrinterCallback, set_seed
@@ -27,12 +27,13 @@ from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 from ..base.collapse import summarize
 from ..base.errors import DataError, ModelError, SettingsError
 from ..base.intervals import mean
+from ..base.processes import on_first, processes
 from ..base.runs import read_json, write_json
 from ..base.settings import check_seed
 from ..base.spelled_defaults import spelled_defaults
 from ..data.own_tools import pack_tools
 from ..evaluation.accuracy import evaluate
-from ..evaluation.executed import ExecutedReward, evaluate_requests
+from ..evaluation.executed import ExecutedReward, evaluate_dialogues, evaluate_requests
 from ..method.hardness import HARD_WINDOW
 from ..method.prompts import gold_completion, wants_think
 from ..method.samples import training_columns
@@ -45,6 +46,7 @@ from ..variants.all_recipes import get_recipe
 from ..variants.assemble_any import assemble
 from ..variants.other_demonstrations import VariantBank
 from ..worlds import graded_world, nano_world
+from .dialogues import DIALOGUES, TURNS, DialogueReward, DialogueServer, check_dialogues, dialogue_rows, environment_of
 from .distil import Distiller
 from .learning_rate import decay_by_round, first_learning_rate
 from .profiles import get_profile, tools_offered
@@ -61,6 +63,7 @@ from .record import (
 )
 from .resume import check_contents, check_folder, find_checkpoint, load_pool, what_a_run_holds
 from .rounds import Rounds
+from .several import check_came, check_sharing, join_processes, lost_processes, shards_weights
 from .splits import in_training_order, load_splits, training_rows
 
 ANSWERS = {"nano": nano_world.right_call, "graded": graded_world.right_call}  # where the world knows
@@ -80,6 +83,8 @@ TRAINER_SETTINGS = (
 def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progress=None):
     """Train one policy with GRPO -> path of the run directory.
 
+    Started by `accelerate launch` or torchrun it is one run on all processes, see docs/scale.md.
+
     Args:
         recipe: name or `Recipe`; `get_recipe("grpo", learning_rate=1e-3)` changes one thing.
         profile: name or `Profile`; `get_profile("nano", steps=20)` likewise.
@@ -90,22 +95,22 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         progress: called with each row of the log as it is written.
 
     Raises:
-        SettingsError: unknown recipe or profile, an impossible seed, settings that do not fit together, or more than
-            one process.
+        SettingsError: unknown recipe or profile, an impossible seed, settings that do not fit together, or processes
+            other than were asked for or that divide no step into whole groups.
         DataError, ModelError: the data or the model cannot be used.
         RunStopped: a file called "stop" in `out` asked for it; there is a checkpoint, and no summary.
         RunError: `out` cannot be written, holds a run already, or holds one that cannot be resumed: another run than
-            this, one with more steps, or a damaged one.
+            this, one with more steps, on another number of processes, or a damaged one; or another process ended.
     """
     recipe, profile = get_recipe(recipe), get_profile(profile)
-    check_request(seed)
+    check_request(recipe, profile, seed, resume)
     out = Path(out or Path("out") / recipe.name / f"seed-{seed}")
     identity = {"recipe": asdict(recipe), "profile": asdict(profile), "seed": seed}
-    check_folder(out, identity, resume)
-    pooled = recipe.hard_samples != "keep"
-    checkpoint = find_checkpoint(out, profile.steps, recipe.num_iterations, pooled) if resume else None
+    on_first(check_folder, out, identity, resume)
+    sought = out, profile.steps, recipe.num_iterations, recipe.hard_samples != "keep"
+    checkpoint = on_first(find_checkpoint, *sought) if resume else None
     began = time.perf_counter()
-    with disk_errors(out), spelled_defaults(profile.spelled_defaults):
+    with lost_processes(out), disk_errors(out), spelled_defaults(profile.spelled_defaults):
         set_seed(seed)
         model, tokenizer = load_policy(profile)
         arguments = grpo_config(recipe, profile, seed, out, describe_hardware())
@@ -117,44 +122,48 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
             check_contents(out, identity["holds"], identity["base_model_hash"], profile.model)
             load_pool(parts, checkpoint)
         # Only now: what cannot go on until here leaves the logs as they are.
-        counts = rewind(out, checkpoint, recipe.hard_samples == "scan")
-        write_config(out, identity, arguments, data, parts, checkpoint)
-        rules = recipe.invite, recipe.examples_needed, wants_think(recipe.asks)
-        reward = RolloutRecorder(parts.reward, recipe.num_generations, out / "rollouts.jsonl", counts, *rules)
-        rewards = [reward, *map(reward.noted, parts.bonuses)]
-        distil = distillation(recipe, profile, data.train, tokenizer, reward)
+        counts = on_first(rewind, out, checkpoint, recipe.hard_samples == "scan")
+        on_first(write_config, out, identity, arguments, data, parts, checkpoint)
+        rewards = recorded(recipe, profile, parts, out / "rollouts.jsonl", counts)
+        distil = distillation(recipe, profile, data.train, tokenizer, rewards[0])
 
         def make_trainer(arguments, rows):
             callbacks = distil + run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress)
-            return stock_trainer(recipe, profile, model, tokenizer, arguments, rows, rewards, callbacks)
+            handed = arguments, rows, rewards, callbacks
+            return stock_trainer(recipe, profile, model, tokenizer, *handed, **environment_of(profile, data.tasks))
 
-        rows = None
-        if recipe.hard_samples != "scan":
-            rows = rows_to_train_on(recipe, profile, seed, data.train, tokenizer, parts.server)
+        rows = rows_to_train_on(recipe, profile, seed, data.train, tokenizer, parts.server)
         rounds = Rounds(recipe, profile, seed, data.train, tokenizer, parts, arguments, out)
         trainer, hard = rounds.run(model, make_trainer, counts, checkpoint, rows)
         save_final(trainer, recipe, profile, out / "final")
         spent = {"wall_seconds": round(time.perf_counter() - began, 1)}
-        write_json(out / "summary.json", summarize(out) | hard | spent)
+        on_first(lambda: write_json(out / "summary.json", summarize(out) | hard | spent))
     return out
+
+
+def check_request(recipe, profile, seed, resume):
+    """Join the other processes, if there are any, and refuse what can be refused before anything is loaded."""
+    check_seed(seed)
+    join_processes()
+    check_sharing(recipe, resume)
+    check_dialogues(recipe, profile)
+    batch_shape(recipe, profile)
+
+
+def recorded(recipe, profile, parts, file, counts):
+    """The reward functions of `method.assemble.Parts`, the task's first, with a note of each rollout in `file`."""
+    judge = (lambda: getattr(parts.reward, "reward", parts.reward).verdicts) if profile.data in DIALOGUES else None
+    rules = recipe.invite, recipe.examples_needed, wants_think(recipe.asks), judge
+    reward = RolloutRecorder(parts.reward, recipe.num_generations, file, counts, *rules)
+    return [reward, *(reward.noted(bonus) for bonus in parts.bonuses)]
 
 
 def save_final(trainer, recipe, profile, folder):
     """What a run leaves to be used: weights or adapter, tokenizer and, of your own tools, file and prompt style."""
     trainer.save_model(str(folder))
-    mark_base(trainer.model, folder)
+    on_first(mark_base, trainer.model, folder)
     if profile.data == "own":
-        pack_tools(profile.data_path, folder, recipe.asks, profile.max_completion_length)
-
-
-def check_request(seed):
-    """Refuse a seed that is none, and more than one process."""
-    check_seed(seed)
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise SettingsError(
-            "train() runs in one process (one log, one GPU); for several, put hard_sampling's three pieces into a "
-            "GRPOTrainer script of your own and start that with accelerate"
-        )
+        on_first(pack_tools, profile.data_path, folder, recipe.asks, profile.max_completion_length)
 
 
 def check_fit(recipe, profile, model, tokenizer, samples):
@@ -189,8 +198,11 @@ def check_fit(recipe, profile, model, tokenizer, samples):
 def recipe_parts(recipe, profile, seed, samples, tokenizer, bank=None, tasks=None):
     """`variants.assemble_any` for a run, with the profile's lengths -> `Parts`. `tasks`: what calls are executed on."""
     longest = profile.max_prompt_tokens + profile.demo_room
+    shown = recipe, samples, tokenizer, longest, seed, ANSWERS.get(profile.data), bank
+    if profile.data in DIALOGUES:
+        return assemble(*shown, DialogueReward(tasks, tokenizer), partial(DialogueServer, tasks))
     reward = ExecutedReward(tasks, wants_think(recipe.asks)) if tasks and recipe.reward == "conjunctive" else None
-    return assemble(recipe, samples, tokenizer, longest, seed, ANSWERS.get(profile.data), bank, reward)
+    return assemble(*shown, reward)
 
 
 def distillation(recipe, profile, samples, tokenizer, reward):
@@ -206,10 +218,18 @@ def distillation(recipe, profile, samples, tokenizer, reward):
 def rows_to_train_on(recipe, profile, seed, samples, tokenizer, server=None):
     """The rows of a whole run, in order -> `Dataset`; with a `server`, prompts are rendered when they are asked for.
 
-    One order for all recipes of a group size, so that runs of one seed differ in nothing but the recipe.
+    None for a recipe that scans, whose rows are found round by round. One order for all recipes of a group size, so
+    that runs of one seed differ in nothing but the recipe.
     """
+    if recipe.hard_samples == "scan":
+        return None
     per_step, _ = batch_shape(recipe, profile)
-    columns = training_columns(samples) if server else training_rows(samples, tokenizer, recipe.asks)
+    if server:
+        columns = training_columns(samples)
+    elif profile.data in DIALOGUES:
+        columns = dialogue_rows(samples)
+    else:
+        columns = training_rows(samples, tokenizer, recipe.asks)
     if recipe.supervised:
         gold = [gold_completion(s, prompt, wants_think(recipe.asks)) for s, prompt in zip(samples, columns["prompt"])]
         columns = columns.select_columns(["prompt"]).add_column("completion", gold)
@@ -233,6 +253,7 @@ def write_config(out, identity, arguments, data, parts, checkpoint):
         "held_out_samples": len(data.held_out),
         "left_out": data.left_out,
         "tools": tools_offered(identity["profile"]),
+        "processes": processes()[1],
     }
     if parts.bank is not None:
         lonely = parts.bank.why_without(data.train)
@@ -253,6 +274,8 @@ def run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress
     bank = VariantBank(data.train) if data.hard_families else None
 
     def score(policy):
+        if profile.data in DIALOGUES:
+            return evaluate_dialogues(policy, tokenizer, data, longest)
         if data.tasks:
             return evaluate_requests(policy, tokenizer, data, longest, recipe.asks)
         asked = {"invite": recipe.asks, "needed": recipe.examples_needed}
@@ -269,17 +292,18 @@ def run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress
     return callbacks
 
 
-def stock_trainer(recipe, profile, model, tokenizer, arguments, rows, rewards, callbacks):
-    """The stock `GRPOTrainer` -> trainer; of a supervised recipe the stock `SFTTrainer`."""
+def stock_trainer(recipe, profile, model, tokenizer, arguments, rows, rewards, callbacks, **world):
+    """The stock `GRPOTrainer` -> trainer, `world` being its `environment_factory`; supervised: stock `SFTTrainer`."""
     handed = {"model": model, "train_dataset": rows, "processing_class": tokenizer, "callbacks": callbacks}
     if recipe.supervised:
         settings = {name: getattr(arguments, name) for name in SFT_SETTINGS}
         trainer = SFTTrainer(args=SFTConfig(**settings, max_length=None), **handed)
     else:
-        trainer = GRPOTrainer(args=arguments, reward_funcs=rewards, **handed)
+        trainer = GRPOTrainer(args=arguments, reward_funcs=rewards, **handed, **world)
+    check_came(trainer)
     adapters_to_float32(trainer.model)  # TRL rounds QLoRA adapters to bfloat16: small updates would vanish
-    for each in (trainer.model, getattr(trainer, "ref_model", None)) if profile.share_prompts else ():
-        if each is not None:
+    if profile.share_prompts and not shards_weights():
+        for each in filter(None, (trainer.model, getattr(trainer, "ref_model", None))):
             share_prompts(each)
     trainer.remove_callback(PrinterCallback)  # `progress` shows the log instead
     decay_by_round(trainer, recipe)
@@ -289,11 +313,12 @@ def stock_trainer(recipe, profile, model, tokenizer, arguments, rows, rewards, c
 def batch_shape(recipe, profile):
     """(prompts per step, rollouts per forward pass): the profile's, fitted to the recipe's group size.
 
-    The second is the largest divisor of a step's rollouts that is at most the profile's `micro_batch`, and of the
-    supervised rows of a real model at most 4: they share no prompt, and 20 of SmolLM2's at once took 13 GB.
+    The second is the largest divisor of a process's share of a step's rollouts that is at most `micro_batch`, and of
+    the supervised rows of a real model at most 4: they share no prompt, and 20 of SmolLM2's at once took 13 GB.
 
     Raises:
-        SettingsError: `equal_rollouts`, and a step's rollouts are no multiple of the group size.
+        SettingsError: `equal_rollouts`, and a step's rollouts are no multiple of the group size; or prompts that
+            cannot be shared equally among the processes, which would tear groups apart.
     """
     prompts = profile.prompts_per_step
     if recipe.equal_rollouts:
@@ -303,7 +328,12 @@ def batch_shape(recipe, profile):
                 f"recipe {recipe.name!r}: {profile.prompts_per_step} prompts of {HARD_WINDOW} rollouts a step make no "
                 f"whole groups of {recipe.num_generations}; choose another prompts_per_step or equal_rollouts=False"
             )
-    rollouts = prompts * recipe.num_generations
+    if prompts % (world := processes()[1]):
+        raise SettingsError(
+            f"profile {profile.name!r}: {prompts} prompts a step cannot be shared among {world} processes in whole "
+            "groups; choose a prompts_per_step that their number divides"
+        )
+    rollouts = prompts * recipe.num_generations // world
     most = min(4 if recipe.supervised and profile.lora_rank else profile.micro_batch, rollouts)
     return prompts, next(n for n in range(most, 0, -1) if rollouts % n == 0)
 
@@ -324,12 +354,13 @@ def grpo_config(recipe, profile, seed, out, hardware):
         beta=recipe.beta, epsilon=recipe.epsilon, epsilon_high=recipe.epsilon_high, loss_type="grpo",
         scale_rewards=recipe.scale_rewards, temperature=recipe.temperature, num_generations=recipe.num_generations,
         per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=prompts * recipe.num_generations // micro_batch,
+        gradient_accumulation_steps=prompts * recipe.num_generations // processes()[1] // micro_batch,
         shuffle_dataset=False,  # `in_training_order` has done it, in a way that a resumed run repeats
         max_completion_length=profile.max_completion_length, bf16=dtype == "bfloat16", fp16=dtype == "float16",
         gradient_checkpointing=profile.gradient_checkpointing,
         optim=profile.optim if hardware.device == "cuda" else "adamw_torch_fused",
         use_cpu=hardware.device == "cpu", dataloader_pin_memory=hardware.device != "cpu",
+        **({"max_tool_calling_iterations": TURNS} if profile.data in DIALOGUES else {}),
         **(vllm_settings(profile, hardware) if profile.vllm else {}),
     )  # fmt: skip
 

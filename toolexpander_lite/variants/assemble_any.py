@@ -13,10 +13,10 @@ from .visit_pool import VisitPool
 
 
 def assemble(recipe, samples, tokenizer, max_prompt_tokens, seed=0, answer=None, bank=None,
-             reward=None):  # fmt: skip
+             reward=None, server=None):  # fmt: skip
     """A recipe (`recipes.Recipe`) and the samples to train on -> `method.assemble.Parts`; arguments as there."""
     reward = reward or (REWARDS[recipe.reward] if wants_think(recipe.asks) else native_reward)
-    own = {"reward": reward, "bonuses": []}
+    own = {"reward": reward, "bonuses": [], "server": server}
     gate = own["reward"] if recipe.gated_bonus else None
     if recipe.invite:
         own["bonuses"] = [OneExampleBonus(recipe.example_bonus, gate, recipe.strict_examples, answer)]

@@ -285,7 +285,7 @@ def build_nano_policy(folder=None, plan=None, progress=None):
     return model.eval(), tokenizer
 
 
-def fit(model, tokenizer, plan, rows_at, rng, progress=None):
+def fit(model, tokenizer, plan, rows_at, rng, progress=None, to_batch=sft_batch):
     """The SFT loop of a warm start: AdamW, linear decay; `rows_at(step)` draws the `Row`s of the next ten batches."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=plan.learning_rate, weight_decay=0.01)
     warm_up = 50
@@ -298,7 +298,7 @@ def fit(model, tokenizer, plan, rows_at, rng, progress=None):
             rows = sorted(rows_at(step), key=lambda row: len(row.demos))
             batches = [rows[i : i + plan.batch_size] for i in range(0, len(rows), plan.batch_size)]
             rng.shuffle(batches)
-        input_ids, labels = sft_batch(batches.pop(), tokenizer)
+        input_ids, labels = to_batch(batches.pop(), tokenizer)
         # Right padding with causal attention: padded positions follow the answer and carry no loss.
         loss = model(input_ids=input_ids, labels=labels).loss
         loss.backward()
