@@ -88,6 +88,7 @@ def dashboard_figure(run):
         axes[3].set_xticks(range(len(counted)), [step for step, _ in counted])
     else:
         axes[3].text(0.5, 0.5, "no scan, no pool", ha="center", transform=axes[3].transAxes)
+        axes[3].set(xticks=[], yticks=[])
     axes[3].set(title="hard rows, round by round", xlabel="step")
     figure.suptitle(progress_words(run))
     for axis in axes:

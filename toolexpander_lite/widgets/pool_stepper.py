@@ -114,7 +114,7 @@ def pool_stepper(rounds=3, serving="replace", seed=0):
     row = ipywidgets.Dropdown(options=PoolStepper().ids, value="row 9", description="why")
     why = ipywidgets.HTML()
     start()
-    held["again"] = Live([[further, anew, serve], [row, why]], lambda: held["stepper"].figure())
+    held["again"] = Live([[further, anew, serve, row], [why]], lambda: held["stepper"].figure())
     further.on_click(step)
     anew.on_click(start)
     serve.observe(start, "value")
