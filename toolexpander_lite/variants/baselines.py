@@ -24,7 +24,7 @@ from ..base.strict_json import same_value
 from ..method.calls import opened_think, whole_answers
 from ..method.hard_sampling import PromptServer
 from ..method.hardness import FALLBACKS, HARD_WINDOW, index_of_ids
-from ..method.prompts import gold_completion, render_prompt
+from ..method.prompts import gold_completion, render_prompt, wants_think
 from ..method.rewards import conjunctive_reward, judge_and_log, quantise
 from ..method.samples import from_json
 
@@ -273,7 +273,8 @@ class BaselineServer(PromptServer):
             demonstrated, fallback = self.demonstrate(sample, step)
             prompt, mode = (demonstrated, mode) if demonstrated else (prompt, "plain")
         elif mode.startswith("hint-"):
-            given = hint_prefix(gold_completion(sample, prompt), int(mode.removeprefix("hint-")), self.tokenizer)
+            gold = gold_completion(sample, prompt, wants_think(self.invite))
+            given = hint_prefix(gold, int(mode.removeprefix("hint-")), self.tokenizer)
             prefix = opened_think(prompt) + given
             prompt += given
         return {**self.rows[chosen], "scheduled": scheduled, "prompt": prompt, "served": mode,
