@@ -462,8 +462,10 @@ def test_a_hint_is_put_behind_the_prompt(samples, tokenizer):
     assert row["sample_id"] == row["scheduled"] == first.id
 
 
-def test_a_hint_of_a_native_prompt_begins_the_call_and_no_thought(samples, tokenizer):
-    history, server = make_server(baselines.hint, samples, tokenizer, invite="native")
+def test_a_hint_of_a_native_prompt_begins_the_call_and_no_thought(samples):
+    history, server = make_server(
+        baselines.hint, samples, smollm2_tokenizer(), invite="native", max_prompt_tokens=2048
+    )
     history.observe(samples[0].id, "plain", 10, 0, 1)
     hint = server.serve(samples[0].id, 3)["hint"]
     assert hint and gold_completion(samples[0], think=False).startswith(hint) and "<think>" not in hint
