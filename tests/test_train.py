@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -22,7 +23,7 @@ from toolexpander_lite.models.hardware import Hardware
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import PROFILES, get_profile
 from toolexpander_lite.training.splits import training_rows
-from toolexpander_lite.training.train import batch_shape, grpo_config, train
+from toolexpander_lite.training.train import batch_shape, grpo_config, tracker, train, vllm_settings
 from toolexpander_lite.variants.all_recipes import get_recipe
 from toolexpander_lite.worlds.nano_world import EASY_FAMILIES, nano_samples
 
@@ -433,3 +434,21 @@ def test_an_adapter_knows_the_base_it_was_trained_on(tmp_path):
     save_file({name: tensor * 1.01 for name, tensor in weights.items()}, base / "model.safetensors", {"format": "pt"})
     with pytest.raises(ModelError, match="trained on other weights"):
         load_policy(final, device="cpu")
+
+
+def test_trackers_are_told_and_one_that_is_not_installed_is_refused(tmp_path, monkeypatch):
+    find_spec = "toolexpander_lite.training.train.importlib.util.find_spec"
+    monkeypatch.setattr(find_spec, lambda name: name if name == "trackio" else None)
+    settings = tracker(FOUR, tiny(report_to="trackio"), 3)
+    assert settings["report_to"] == "trackio" and settings["run_name"].startswith(f"{FOUR.name}-seed-3-20")
+    with pytest.raises(SettingsError, match="report_to='wandb' needs that package: pip install wandb"):
+        tracker(FOUR, tiny(report_to="wandb"), 0)
+    with pytest.raises(SettingsError, match="report_to is 'mlflow'; choose one of none, trackio, tensorboard, wandb"):
+        tiny(report_to="mlflow")
+    with pytest.raises(SettingsError, match="the address of a vLLM that is not used"):
+        tiny(vllm_server="http://127.0.0.1:8000")
+    gpu = SimpleNamespace(device="cuda")
+    monkeypatch.setattr(find_spec, lambda name: name)
+    assert vllm_settings(tiny(vllm=True, vllm_server="http://127.0.0.1:8000"), gpu) == {
+        "use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": "http://127.0.0.1:8000",
+    }  # fmt: skip

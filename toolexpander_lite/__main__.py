@@ -61,6 +61,7 @@ MODEL_AND_DATA = (
 )
 ONE_OF_RECIPES = f"one of {', '.join(RECIPES)}"
 SEED = option("--seed", "of the rows drawn, their order and the rollouts", int, default=0)
+STEPS = "steps", "eval_every", "eval_split"
 SET = repeated("--set", "any other field of the recipe, retest=never for example; may be repeated")
 INVITE = option("--invite", "invite an example of its own, as recipes with a bonus do", bool)
 QUESTIONS = (
@@ -138,6 +139,7 @@ def print_answered(part, done, total, speed):
     option("--steps", "optimizer steps, instead of the profile's", int),
     option("--eval-every", "optimizer steps between evaluations and checkpoints", int),
     option("--eval-split", "test (default), or validation to choose settings on"),
+    option("--report-to", "also send metrics to trackio, tensorboard or wandb"),
     option("--learning-rate", "instead of the recipe's or the profile's", float),
     option("--beta", "weight of the KL term", float),
     option("--num-generations", "rollouts per prompt", int),
@@ -147,7 +149,7 @@ def print_answered(part, done, total, speed):
     examples="--recipe grpo --profile nano --out out/mine\n--recipe hard_sampling --set retest=round_end --seed 1",
 )
 def _train(arguments):
-    recipe, profile = chosen_recipe(arguments), chosen_profile(arguments, "steps", "eval_every", "eval_split")
+    recipe, profile = chosen_recipe(arguments), chosen_profile(arguments, "report_to", *STEPS)
     from .training.train import train
 
     with bar(total=profile.steps * recipe.num_iterations, desc="steps") as steps:

@@ -12,6 +12,7 @@ from ..base.errors import SettingsError, unknown
 from ..base.spelled_defaults import SPELLED_DEFAULTS
 
 OPTIMIZERS = ("adamw_torch_fused", "paged_adamw_8bit")
+TRACKERS = ("none", "trackio", "tensorboard", "wandb")
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -68,6 +69,9 @@ class Profile:
         share_prompts: compute the prompt of a group once (`models.shared_prompt`); the numbers stay the same but for
             rounding. It shares what is in one `micro_batch`, so whole groups in one save most.
         vllm: sample the rollouts with vLLM in the same process. Needs a GPU, the package, and unquantised weights.
+        vllm_server: with `vllm`, the address of a `trl vllm-serve` that samples instead.
+        report_to: a tracker that gets TRL's metrics, too: "trackio", "tensorboard" or "wandb". The run's own log stays
+            the record.
     """
 
     name: str
@@ -101,9 +105,11 @@ class Profile:
     optim: str = "adamw_torch_fused"
     share_prompts: bool = True
     vllm: bool = False
+    vllm_server: str | None = None
+    report_to: str = "none"
 
     CHOICES = {"dtype": DTYPES, "spelled_defaults": SPELLED_DEFAULTS, "attention": ("sdpa", "eager"),
-               "eval_split": ("test", "validation"), "optim": OPTIMIZERS}  # fmt: skip
+               "eval_split": ("test", "validation"), "optim": OPTIMIZERS, "report_to": TRACKERS}  # fmt: skip
     FROM_ONE = ("prompts_per_step", "micro_batch", "max_completion_length", "max_prompt_tokens", "train_prompts",
                 "steps", "eval_every", "eval_prompts")  # fmt: skip
 
@@ -124,6 +130,8 @@ class Profile:
                 refuse(f"{part} is more than {whole}, of which they are a part")
         if not 0 < self.learning_rate < inf:  # nor is NaN, which compares with nothing
             refuse(f"learning_rate is {self.learning_rate}; it must be positive and finite")
+        if self.vllm_server and not self.vllm:
+            refuse("vllm_server is the address of a vLLM that is not used; set vllm=True")
         if self.vllm and self.quantization:
             refuse("vllm=True needs unquantised weights, since vLLM is handed the merged ones at each step, and packed "
                    "4-bit weights cannot be; set quantization=None or vllm=False")  # fmt: skip

@@ -151,7 +151,7 @@ def check_folder(out, identity, resume):
     if set(identity) - set(old):
         raise RunError(f"{out} holds a run of another kind; choose another folder")
     differs, held = [], {name for name, value in old.get("holds", {}).items() if value is not None}
-    moved = {"steps"} | ({"data"} if {"rows", "held_out"} <= held else set())
+    moved = {"steps", "report_to"} | ({"data"} if {"rows", "held_out"} <= held else set())
     moved |= {"model"} if {"weights", "architecture", "tokenizer"} <= held else set()
     for part, kind, free in (("recipe", Recipe, {"about"}), ("profile", Profile, moved)):
         was, now = _filled(kind, old[part]), json.loads(json.dumps(identity[part]))

@@ -71,7 +71,7 @@ ANSWERS = {"nano": nano_world.right_call, "graded": graded_world.right_call}  # 
 SFT_SETTINGS = (
     "output_dir", "seed", "max_steps", "learning_rate", "lr_scheduler_type", "per_device_train_batch_size",
     "gradient_accumulation_steps", "bf16", "fp16", "gradient_checkpointing", "optim", "use_cpu", "logging_steps",
-    "save_steps", "save_total_limit", "report_to", "disable_tqdm", "dataloader_pin_memory",
+    "save_steps", "save_total_limit", "report_to", "run_name", "disable_tqdm", "dataloader_pin_memory",
 )  # fmt: skip
 TRAINER_SETTINGS = (
     "adam_beta1", "adam_beta2", "adam_epsilon", "bf16", "fp16", "gradient_accumulation_steps", "gradient_checkpointing",
@@ -347,7 +347,8 @@ def grpo_config(recipe, profile, seed, out, hardware):
     prompts, micro_batch = batch_shape(recipe, profile)
     dtype = pick_dtype(profile.dtype, hardware)
     return GRPOConfig(
-        output_dir=str(out / "checkpoints"), seed=seed, report_to="none", disable_tqdm=True, logging_steps=1,
+        output_dir=str(out / "checkpoints"), seed=seed, disable_tqdm=True, logging_steps=1,
+        **tracker(recipe, profile, seed),
         save_steps=profile.eval_every * recipe.num_iterations, save_total_limit=2,
         max_steps=profile.steps * recipe.num_iterations, num_iterations=recipe.num_iterations,
         learning_rate=first_learning_rate(recipe, profile), lr_scheduler_type="constant",
@@ -365,6 +366,17 @@ def grpo_config(recipe, profile, seed, out, hardware):
     )  # fmt: skip
 
 
+def tracker(recipe, profile, seed):
+    """The part of `trl.GRPOConfig` about `report_to` -> dict; run names are unique, trackio goes on behind an old one.
+
+    Raises:
+        SettingsError: the tracker's package is not installed.
+    """
+    if profile.report_to != "none" and importlib.util.find_spec(profile.report_to) is None:
+        raise SettingsError(f"report_to={profile.report_to!r} needs that package: pip install {profile.report_to}")
+    return {"report_to": profile.report_to, "run_name": f"{recipe.name}-seed-{seed}-{time.strftime('%Y%m%d-%H%M%S')}"}
+
+
 def vllm_settings(profile, hardware):
     """The part of `trl.GRPOConfig` that samples with vLLM on the GPU that also trains -> dict.
 
@@ -377,5 +389,7 @@ def vllm_settings(profile, hardware):
         raise SettingsError(f"profile {profile.name!r}: vllm=True needs a CUDA GPU; set vllm=False")
     if importlib.util.find_spec("vllm") is None:
         raise SettingsError(f"profile {profile.name!r}: vllm=True needs vLLM: pip install vllm, or set vllm=False")
+    if profile.vllm_server:
+        return {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": profile.vllm_server}
     longest = profile.max_prompt_tokens + profile.demo_room + profile.max_completion_length
     return {"use_vllm": True, "vllm_mode": "colocate", "vllm_max_model_length": longest}

@@ -93,6 +93,7 @@ def measure_steps(model, tokenizer, samples, recipe, profile, steps, *, longest=
         arguments = grpo_config(recipe, profile, seed, Path(folder), describe_hardware())
         updates = recipe.num_iterations
         arguments.learning_rate, arguments.max_steps, arguments.save_strategy = 0.0, steps * updates, "no"
+        arguments.report_to = []
         if longest:
             shortest = "min_tokens" if profile.vllm else "min_new_tokens"
             arguments.generation_kwargs = {shortest: profile.max_completion_length}

@@ -7,10 +7,13 @@ The gate is engineered, as in `nano_world`; all numbers are ours.
 """
 
 import random
+import re
+import string
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from tokenizers import Regex, decoders, pre_tokenizers
 
 from ..base.files import check_new_folder
 from .api_tasks import FAMILIES
@@ -39,7 +42,7 @@ RESPONSE_TEMPLATE = {  # how transformers reads calls out of an answer
 
 
 def build_chain_tokenizer():
-    """Word-level, about 1,150 tokens: words, JSON punctuation, and each number below 1,000 as one."""
+    """Word-level, about 120 tokens: words, JSON punctuation, and numbers digit by digit, which are easier to copy."""
     texts = [text for name in (*CHAINS, *EASY) for text in FAMILIES[name][1]]
     texts += [*OWNERS, *EVENTS, *DAYS, "name arguments done error ValueError moved balance title day hour there is "
               "no in the accounts events has only euros sender and receiver are the same account"]  # fmt: skip
@@ -50,8 +53,13 @@ def build_chain_tokenizer():
     words = sorted(piece for piece in pieces if piece.isidentifier())
     marks = ["<|tool|>", "<tool_call>", "</tool_call>", '{"', '": {"', '": "', '": ', '", "', ', "', '"}', "}", '"',
              "(", ")", "'", ".", ",", ";", "?", ":"]  # fmt: skip
-    numbers = [str(number) for number in range(1000)]
-    tokenizer = word_tokenizer([PAD, END, *ROLES, "<unk>", *marks, *words, *numbers], CHAIN_TEMPLATE)
+    tokens = [PAD, END, *ROLES, "<unk>", *marks, *words, *string.digits]
+    tokenizer = word_tokenizer(tokens, CHAIN_TEMPLATE)
+    fixed = "|".join(re.escape(mark) for mark in sorted([*marks, PAD, END, *ROLES, "<unk>"], key=len, reverse=True))
+    single = pre_tokenizers.Split(Regex(rf"{fixed}|\d|[^\W\d]+|[^\w\s]"), behavior="removed", invert=True)
+    tokenizer.backend_tokenizer.pre_tokenizer = single
+    joined = decoders.Replace(Regex(r"(?<=\d) (?=\d)"), "")
+    tokenizer.backend_tokenizer.decoder = decoders.Sequence([tokenizer.backend_tokenizer.decoder, joined])
     tokenizer.response_template = RESPONSE_TEMPLATE
     return tokenizer
 
@@ -68,10 +76,10 @@ class ChainPlan:
         asked_share: share of the plain rows whose question to the tool is given, so that what comes after is learnt.
     """
 
-    steps: int = 700
+    steps: int = 500
     batch_size: int = 32
     learning_rate: float = 3e-3
-    chain_share: float = 0.75
+    chain_share: float = 0.85
     plain_share: float = 0.45
     ask_rate: float = 0.03
     use_rate: float = 0.03
