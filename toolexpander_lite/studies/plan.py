@@ -19,8 +19,6 @@ from ..variants.all_recipes import Recipe, get_recipe
 PLANS = Path(__file__).parent / "plans"
 RUNS = "assets/runs"  # the committed runs, from the repository's root
 IDEAS = ("grpo", "hard_sampling_decay", "set", "toolexpander")  # arms of the ablation: neither idea, each, both
-# What other papers do about prompts that teach nothing.
-BASELINES = ("exclude_hard", "rollouts_32", "difficulty_filter", "greso", "icl_seeding", "hint")
 
 # What an arm may say, and what a plan may say for all its arms; the options go to the train command in this order.
 OPTIONS = ("learning_rate", "model", "steps", "eval_every", "eval_split")

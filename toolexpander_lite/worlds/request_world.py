@@ -59,11 +59,6 @@ def request_tasks(split, per_family, seed=0):
     return tuple(tasks)
 
 
-def request_samples(split, per_family, seed=0):
-    """`ToolSample`s of `request_tasks` -> list."""
-    return [task.sample for task in request_tasks(split, per_family, seed)]
-
-
 def _draw(parts, split, rng, template):
     """One task that asks for `parts`, families of different parts of the world; None where a number is of the other
     kind or the parts disagree."""
