@@ -32,15 +32,14 @@ class VisitPool(HardSamplePool):
 
     MODES = (*HardSamplePool.MODES, "retest")
     STATES = (*HardSamplePool.STATES, "retest")
-    ARRAYS = (*HardSamplePool.ARRAYS, "rollouts", "correct", "retest_from")
+    ARRAYS = (*HardSamplePool.ARRAYS, "rollouts", "retest_from")
 
     def __init__(self, sample_ids, window=HARD_WINDOW, retest="after_success", content="", fresh=True):
         super().__init__(sample_ids, window, content)
         if retest not in RETESTS:
             raise PoolError(unknown("retest", retest, RETESTS))
         self.retest, self.fresh = retest, fresh
-        self._rollouts = np.zeros(len(self), np.uint32)  # plain ones since the last decision
-        self._correct = np.zeros(len(self), np.uint32)
+        self._rollouts = np.zeros(len(self), np.uint32)  # plain ones since the last decision, none of them right
         self._retest_from = np.zeros(len(self), np.uint32)  # first step whose prompts can know of such a re-test
 
     def mode(self, sample_id, step=None):
@@ -69,16 +68,15 @@ class VisitPool(HardSamplePool):
                 self._decide(i, RETEST, step, f"{correct} of {rollouts} right with a demonstration")
             return
         self._rollouts[i] += rollouts
-        self._correct[i] += correct
         self._solved[i] = correct > 0
         if correct:
             if self._mode[i] != PLAIN:
                 self._decide(i, PLAIN, step, f"{correct} of {rollouts} right without a demonstration")
-            self._rollouts[i] = self._correct[i] = 0
+            self._rollouts[i] = 0
         elif self._mode[i] == RETEST or self._rollouts[i] >= self.window:
             if self._mode[i] != DEMONSTRATED:
                 self._decide(i, DEMONSTRATED, step, f"0 of {self._rollouts[i]} right without a demonstration")
-            self._rollouts[i] = self._correct[i] = 0
+            self._rollouts[i] = 0
 
     def end_round(self, step):
         """Close a round; with `retest="round_end"` every hard sample is asked plainly next."""
