@@ -217,7 +217,7 @@ def test_trl_completions_are_read_group_by_group(tmp_path):
         (1, "mixed", [1.5, 0]), (1, "all pass", [1.5, 1.5]), (1, "all fail", [0, 0]),
         (2, "all pass", [1.5, 1.5])]  # fmt: skip
     assert groups[0].advantages == [1, -1] and groups[0].reasons == ["ok", "extra_text"]
-    assert "1.5" in RolloutBrowser(tmp_path).html(0) and "No group" in RolloutBrowser(tmp_path).html(0, "first success")
+    assert "1.5" in RolloutBrowser(tmp_path).html(1) and "No group" in RolloutBrowser(tmp_path).html(1, "first success")
     pd.DataFrame({"x": [1]}).to_parquet(tmp_path / "completions" / "completions_00003.parquet")
     with pytest.raises(RunError, match="no completions parquet"):
         read_groups(tmp_path)
@@ -229,7 +229,7 @@ def test_packed_runs_of_old_show_what_they_kept():
     from toolexpander_lite.base.runs import REPOSITORY, find_runs
 
     run = find_runs(REPOSITORY / "assets" / "runs" / "smol-cpu-arms")["toolexpander"][0]
-    text = RolloutBrowser(run).html(0)
+    text = RolloutBrowser(run).html(1)
     assert "(not kept)" in text and "reward" in text
 
 

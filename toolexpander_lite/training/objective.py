@@ -56,7 +56,7 @@ def plot_clip(epsilon=0.2, epsilon_high=0.2, ratio=1.0, advantage=1.0, kl=False)
     `advantage`: the size of both, A = +advantage and A = -advantage. `kl`: leave room for a third picture.
     """
     ratios, size = np.linspace(0, 2, 401), advantage
-    figure, axes = plt.subplots(1, 2 + kl, figsize=(13.5 if kl else 11, 3.6))
+    figure, axes = plt.subplots(1, 2 + kl, figsize=(11, 3.4 if kl else 3.6))
     for axis, (sign, colour) in zip(axes, CLIP_COLOURS.items()):
         advantage = sign * size
         values = clipped_objective(ratios, advantage, epsilon, epsilon_high)

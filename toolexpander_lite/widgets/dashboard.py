@@ -69,7 +69,7 @@ def dashboard_figure(run):
     """
     if not has_file(Path(run) / "log.jsonl") or not read_log(run):
         raise RunError(f"{run} has no log yet: the run is not begun, or still loads its model")
-    figure, axes = plt.subplots(1, 4, figsize=(13.5, 3.6))
+    figure, axes = plt.subplots(1, 4, figsize=(11, 3.7))
     for axis, (title, curves) in zip(axes, CURVES.items()):
         for name, (label, colour) in curves.items():
             xs, ys = curve(run, name)
@@ -77,8 +77,9 @@ def dashboard_figure(run):
                 evaluated = name.startswith("eval/")
                 axis.plot(xs, ys if evaluated else smooth(ys, WINDOW), "o-" if evaluated else "-", color=colour,
                           markersize=3, label=label)  # fmt: skip
-        axis.set(title=title, xlabel="step", ylim=(-0.03, max(1.03, axis.get_ylim()[1])))
-        axis.xaxis.get_major_locator().set_params(integer=True, nbins=6)
+        axis.set_title(title, fontsize=10)
+        axis.set(xlabel="step", ylim=(-0.03, max(1.03, axis.get_ylim()[1])))
+        axis.xaxis.get_major_locator().set_params(integer=True, nbins=5)
         if len(axis.lines) > 1:
             axis.legend(frameon=False, fontsize=8)
     if counted := hard_rows(run):
@@ -89,7 +90,8 @@ def dashboard_figure(run):
     else:
         axes[3].text(0.5, 0.5, "no scan, no pool", ha="center", transform=axes[3].transAxes)
         axes[3].set(xticks=[], yticks=[])
-    axes[3].set(title="hard rows, round by round", xlabel="step")
+    axes[3].set_title("hard rows, round by round", fontsize=10)
+    axes[3].set_xlabel("step")
     figure.suptitle(progress_words(run))
     for axis in axes:
         axis.grid(alpha=0.25)

@@ -112,6 +112,8 @@ def clip_figure(epsilon=0.2, epsilon_high=0.2, ratio=1.0, advantage=1.0, beta=0.
     axis.set(xscale="log", ylim=(-4, 4), xlabel="p_new / p_base", ylabel="pull back, times beta",
              title=f"KL term: p is {here:.3g} times the base's")  # fmt: skip
     axis.legend(frameon=False, fontsize=8, loc="lower right")
+    for panel in figure.axes:
+        panel.title.set_fontsize(10)
     good, bad = (push(ratio, sign * advantage, epsilon, epsilon_high, beta, drift) for sign in (1, -1))
     figure.suptitle(f"push on log p in all: {good:+.3f} for the good token, {bad:+.3f} for the bad one", fontsize=10)
     figure.tight_layout()

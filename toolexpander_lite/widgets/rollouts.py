@@ -174,7 +174,7 @@ def why_served(source, group, groups):
             seen = event["sample_id"], event["served"], len(event["rewards"]), right, step, event.get("fallback", "")
             pool.observe(*seen)
     words = pool.explain(group.name)
-    if line.get("fallback"):
+    if line.get("fallback") and line["fallback"] not in words:
         words += f"\n  this visit was not served as planned: {line['fallback']}"
     if kind == "scan" and recipe.get("serving") not in (None, "replace"):
         words += f"\n  the recipe serves the rows of a round by {recipe['serving']!r}"
@@ -190,29 +190,34 @@ def group_html(group, why=""):
     for (text, reason, paid, gain), times in equal.items():
         bar = "█" * min(12, round(6 * abs(gain) / SCALE)) if math.isfinite(gain) else ""
         colour = "#2b7a3d" if gain > 0 else "#b3353a" if gain < 0 else "inherit"
-        code = f"<code style='white-space:pre-wrap'>{marked(text)}</code>" if text else "(not kept)"
-        rows += f"<tr>{cell('right', f'{times} ×')}{cell('right', f'{paid:.4g}')}"
+        code = f"<code>{marked(text)}</code>" if text else "(not kept)"
+        rows += f"<tr>{cell('right', f'{times}&nbsp;×')}{cell('right', f'{paid:.4g}')}"
         rows += f"{cell('right', f'{gain:+.2f}' if gain else '0')}"
         rows += cell("left", f"<span style='color:{colour}'>{bar}</span>")
         rows += f"{cell('left', html.escape(reason))}{cell('left', code)}</tr>"
     names = "", "reward", "advantage", "", "reason", "completion"
     head = "".join(f"<th style='text-align:left'>{name}</th>" for name in names)
     served = f", served {html.escape(group.served)}" if group.served else ""
-    prompt = f"<details open><summary>prompt</summary><pre style='white-space:pre-wrap'>{html.escape(group.prompt)}"
+    prompt = f"<details open><summary>prompt</summary><p><code>{lines(group.prompt)}</code></p></details>"
     return (
         f"<p><b>step {group.step}: {html.escape(group.name)}</b>{served}; <b>{group.kind}</b>, "
         f"{sum(group.right)} of {len(group.right)} right. {html.escape(said)}</p>"
-        + (f"<pre style='white-space:pre-wrap'>why: {html.escape(why)}</pre>" if why else "")
-        + (f"{prompt}</pre></details>" if group.prompt else "")
+        + (f"<p><i>Why?</i> {lines(why)}</p>" if why else "")
+        + (prompt if group.prompt else "")
         + f"<table><tr>{head}</tr>{rows}</table>"
     )
 
 
+def lines(text):
+    """Text -> HTML with its line breaks, which hold where styles are taken away (GitHub)."""
+    return html.escape(text).replace("\n", "<br>")
+
+
 def marked(text):
     """A completion -> HTML with its calls in bold on yellow; a call that is never closed is marked to the end."""
-    text = text if len(text) <= SHOWN else text[:SHOWN] + " …"
+    text = text.strip() if len(text) <= SHOWN else text[:SHOWN] + " …"
     opened, closed = html.escape(CALL_OPEN), html.escape(CALL_CLOSE)
-    parts = re.split(f"({opened}.*?(?:{closed}|$))", html.escape(text), flags=re.DOTALL)
+    parts = re.split(f"({opened}.*?(?:{closed}|$))", lines(text), flags=re.DOTALL)
     yellow = "<mark style='background:#fff3b0'><b>{}</b></mark>".format
     return "".join(yellow(part) if n % 2 else part for n, part in enumerate(parts))
 
@@ -222,31 +227,32 @@ class RolloutBrowser:
 
     Args:
         source: as in `read_groups`.
-        which: filter that it opens with, one of `FILTERS`.
+        which, number: what it opens with, a filter of `FILTERS` and a group of it, from 1.
 
     Raises:
         RunError: as `read_groups`.
     """
 
-    def __init__(self, source, which="all"):
-        self.source, self.groups, self.which = source, read_groups(source), which
+    def __init__(self, source, which="all", number=1):
+        self.source, self.groups, self.which, self.number = source, read_groups(source), which, number
 
-    def html(self, number=0, which=None):
-        """A group of a filter, counted from 0 -> HTML, the static twin."""
+    def html(self, number=1, which=None):
+        """A group of a filter -> HTML, the static twin."""
         groups = chosen(self.groups, which or self.which)
         if not groups:
             return f"<p>No group of {len(self.groups)} is of this kind: {html.escape(which or self.which)}.</p>"
-        group = groups[min(number, len(groups) - 1)]
+        group = groups[min(number, len(groups)) - 1]
         return group_html(group, why_served(self.source, group, self.groups))
 
     def _ipython_display_(self):
         sizes = {which: len(chosen(self.groups, which)) for which in FILTERS}
         options = [(f"{which} ({number:,})", which) for which, number in sizes.items()]
         kind = ipywidgets.Dropdown(options=options, value=self.which, description="groups")
-        place = ipywidgets.IntSlider(1, min=1, max=max(sizes[self.which], 1), description="number",
+        most = max(sizes[self.which], 1)
+        place = ipywidgets.IntSlider(min(self.number, most), min=1, max=most, description="number",
                                      layout={"width": "400px"})  # fmt: skip
         back, on = ipywidgets.Button(description="◀ before"), ipywidgets.Button(description="next ▶")
-        show = Live([[kind, back, on], [place]], lambda: self.html(place.value - 1, kind.value))
+        show = Live([[kind, back, on], [place]], lambda: self.html(place.value, kind.value))
 
         def choose(_):
             place.value, place.max = 1, max(sizes[kind.value], 1)

@@ -13,7 +13,7 @@ from IPython.display import display
 from ..base.errors import KitError
 from ..studies.notebooks import alt_text
 
-DOTS_PER_INCH = 80
+DOTS_PER_INCH = 100
 
 
 class Controls(ipywidgets.VBox):
