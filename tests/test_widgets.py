@@ -199,7 +199,7 @@ def test_html_is_safe_whatever_the_model_wrote(runs):
     group = read_groups(runs["scan"])[0]
     text = group_html(group, "<b>why</b>")
     assert text.count("<tr>") <= 6 and "&lt;b&gt;why" in text
-    assert sum(map(int, re.findall(r">(\d+) ×</td>", text))) == 5, "equal completions share a line"
+    assert sum(map(int, re.findall(r">(\d+)&nbsp;×</td>", text))) == 5, "equal completions share a line"
 
 
 def test_trl_completions_are_read_group_by_group(tmp_path):
