@@ -6,7 +6,7 @@ import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.utils import DistributedType
 
-from toolexpander_lite.base.runs import REPOSITORY
+from toolexpander_lite.base.runs import REPOSITORY, read_json
 from toolexpander_lite.models.memory import count_parameters, gpu_hours, per_gpu, qwen25_config, training_bytes
 
 PAGE = (REPOSITORY / "docs" / "scale.md").read_text(encoding="utf-8")
@@ -50,3 +50,9 @@ def test_accelerate_reads_the_files(file, kind, stage):
     assert config.distributed_type == DistributedType[kind] and file in PAGE
     assert config.deepspeed_config.get("zero_stage") == stage
     assert file != "fsdp2" or config.fsdp_config["fsdp_version"] == 2
+
+
+def test_the_measured_ratio_of_the_page():
+    found = read_json(REPOSITORY / "assets" / "benchmarks" / "processes.json")
+    assert f"takes {found['ratio']} of the time of one" in PAGE and f"a load of {found['load_before']}" in PAGE
+    assert found["ratio"] == pytest.approx(found["seconds_per_step"]["2"] / found["seconds_per_step"]["1"], abs=1e-3)
