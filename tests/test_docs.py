@@ -124,13 +124,14 @@ def test_the_script_for_ones_own_trainer_runs(tmp_path, monkeypatch, capsys):
 
 
 def test_ones_own_tools_are_written_as_the_page_says(tmp_path):
-    file, use, hermes = re.findall(r"```python\n(.*?)```", text_of(REPOSITORY / "docs" / "your-own-tools.md"), re.S)
+    file, use, away, hermes = re.findall(r"```python\n(.*?)```", text_of(REPOSITORY / "docs" / "your-own-tools.md"), re.S)
     (tmp_path / "my_tools.py").write_text(file)
     report = load_samples("own", tmp_path / "my_tools.py")
     assert not report.dropped and {s.split for s in report.samples} == {"train", "test"}
     assert {c["name"] for s in report.samples for c in s.calls} == {"add_item", "switch_lamp"}
     assert any(not s.calls for s in report.samples)
-    compile(use, "use", "exec")
+    for code in (use, away):
+        compile(code, "page", "exec")
     names = {}
     exec(hermes, names)
     assert json.loads(json.dumps(names["row"])) == names["row"]
