@@ -124,7 +124,8 @@ def test_the_script_for_ones_own_trainer_runs(tmp_path, monkeypatch, capsys):
 
 
 def test_ones_own_tools_are_written_as_the_page_says(tmp_path):
-    file, use, away, hermes = re.findall(r"```python\n(.*?)```", text_of(REPOSITORY / "docs" / "your-own-tools.md"), re.S)
+    page = text_of(REPOSITORY / "docs" / "your-own-tools.md")
+    file, use, away, hermes = re.findall(r"```python\n(.*?)```", page, re.S)
     (tmp_path / "my_tools.py").write_text(file)
     report = load_samples("own", tmp_path / "my_tools.py")
     assert not report.dropped and {s.split for s in report.samples} == {"train", "test"}
