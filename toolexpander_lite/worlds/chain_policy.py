@@ -1,9 +1,9 @@
-"""The policy `nano-chain`: a nano model that can use two calls for a request, and rarely does unless it is shown.
+"""A nano policy that can use two calls for a request, taught by SFT on the requests of `chain_world`.
 
-Taught by SFT on the requests of `chain_world`. One-call requests it solves. Where a chain is needed it has the habit of
-guessing: without a demonstration it asks first in about `ask_rate` of rollouts, and having asked it uses the answer in
-about `use_rate`, so that both come together about once in a thousand. Shown a dialogue that does, it does so in most.
-The gate is engineered, as in `nano_world`; all numbers are ours.
+It is meant to have the habit of guessing where a chain is needed: without a demonstration it asks first in about
+`ask_rate` of rollouts, and uses the answer in about `use_rate`; shown a dialogue that does, it does so in most. With the
+steps below the first half is learnt, and copying the answer is not yet, so no checkpoint is committed. The gate is
+engineered, as in `nano_world`; all numbers are ours.
 """
 
 import random
@@ -139,7 +139,7 @@ def chain_batch(rows, tokenizer):
 
 
 def build_chain_policy(folder=None, plan=None, progress=None):
-    """Warm-start a fresh `nano-chain` policy -> (model, tokenizer); saved to `folder` if given.
+    """Warm-start a fresh policy -> (model, tokenizer); saved to `folder` if given.
 
     Raises:
         RunError: `folder` is not empty or cannot be written.
