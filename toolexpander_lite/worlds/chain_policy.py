@@ -1,8 +1,8 @@
 """A nano policy that can use two calls for a request, taught by SFT on the requests of `chain_world`.
 
 It is meant to have the habit of guessing where a chain is needed: without a demonstration it asks first in about
-`ask_rate` of rollouts, and uses the answer in about `use_rate`; shown a dialogue that does, it does so in most. With the
-steps below the first half is learnt, and copying the answer is not yet, so no checkpoint is committed. The gate is
+`ask_rate` of rollouts, and uses the answer in about `use_rate`; shown a dialogue that does, it does so in most. With
+the steps below the first half is learnt, and copying the answer is not yet, so no checkpoint is committed. The gate is
 engineered, as in `nano_world`; all numbers are ours.
 """
 
