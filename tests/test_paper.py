@@ -75,7 +75,7 @@ def test_fewer_hard_rows_are_a_gain_and_a_missing_arm_is_said_to_be_missing(tmp_
     for ours, theirs, said in (("grpo", "replace", "reversed"), ("add", "grpo", NO_RUNS)):
         assert outcome(tmp_path, Comparison(f"paper-t3/paper_{ours}", f"paper-t3/paper_{theirs}"))["verdict"] == said
     third = [line for line in claims_lines(tmp_path) if "`paper_replace` against `paper_grpo`: rows left hard" in line]
-    assert len(third) == 1 and "0.250 against 0.438, gain +0.188 (" in third[0]
+    assert len(third) == 2 and NO_RUNS in third[1] and "0.250 against 0.438, gain +0.188 (" in third[0]
     assert "5 seeds | 0.001 | seen |" in third[0]
     often = outcome(tmp_path, Comparison("paper-t3/paper_grpo", value="collapsed", expects="often"))
     assert often["verdict"] == "not seen" and (often["ours"], often["seeds"]) == (0, 5)
@@ -153,6 +153,18 @@ def test_near_the_wrong_gold_calls_there_is_nothing_left_to_win(tmp_path):
             scanned_run(tmp_path / "runs" / "s", arm, seed, 60, after)
     assert outcome(tmp_path, Comparison("s/few", "s/fewer"))["verdict"] == "could not be tested here"
     assert outcome(tmp_path, Comparison("s/few", "s/more"))["verdict"] == "seen"
+
+
+def test_runs_without_a_value_are_no_missing_runs(tmp_path):
+    """Shares of trivial examples, of runs that write none: run, and nothing to compare; a figure leaves them out."""
+    for seed in range(3):
+        for arm in ("few", "more"):
+            scanned_run(tmp_path / "runs" / "s", arm, seed, 40, 20)
+    test = {"ours": "s/few", "theirs": "s/more", "value": "examples/trivial"}
+    assert outcome(tmp_path, Comparison(**test))["verdict"] == "could not be tested here"
+    figure = plot_claim(tmp_path, {"text": "x", "where": "y", "tests": [test]})
+    assert not figure.axes[0].lines
+    plt.close(figure)
 
 
 def test_a_swing_has_no_floor(tmp_path):

@@ -88,7 +88,7 @@ def plot_claim(assets, claim):
             found = {name: list(seed_values(runs, value).values()) for name, runs in arms.items()}
             labels = {name: f"{_short(name)}{_rate(runs)} ({len(found[name])})" for name, runs in arms.items()}
             theirs = {labels[name]: theirs_left(name) for name in arms if value == HARD_LEFT and theirs_left(name)}
-            draw_arms(axis, {labels[name]: values for name, values in found.items()}, theirs)
+            draw_arms(axis, {labels[name]: values for name, values in found.items() if values}, theirs)
             axis.set_xlabel(MEASURED_BY[value])
             if value == HARD_LEFT:
                 axis.axvline(NOISE, color="#444444", linestyle=":", linewidth=1)
