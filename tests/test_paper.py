@@ -162,9 +162,7 @@ def test_runs_without_a_value_are_no_missing_runs(tmp_path):
             scanned_run(tmp_path / "runs" / "s", arm, seed, 40, 20)
     test = {"ours": "s/few", "theirs": "s/more", "value": "examples/trivial"}
     assert outcome(tmp_path, Comparison(**test))["verdict"] == "could not be tested here"
-    figure = plot_claim(tmp_path, {"text": "x", "where": "y", "tests": [test]})
-    assert not figure.axes[0].lines
-    plt.close(figure)
+    assert plot_claim(tmp_path, {"text": "x", "where": "y", "tests": [test]}) is None
 
 
 def test_a_swing_has_no_floor(tmp_path):

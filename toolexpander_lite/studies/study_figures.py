@@ -70,7 +70,7 @@ def plot_claim(assets, claim):
     panels = {}
     for test in comparisons(claim):
         sides = {name: arm_runs(Path(assets), name) for name in (test.theirs, test.ours) if name}
-        if all(runs is not None for runs in sides.values()):
+        if all(runs is not None and seed_values(runs, test.value) for runs in sides.values()):
             panels[test.value] = panels.get(test.value, {}) | sides
     if not panels:
         return None
