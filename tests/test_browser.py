@@ -111,7 +111,9 @@ def picture(cell):
 
 
 def drawn_anew(cell, before):
+    """Wait for another picture -> its source."""
     sync_api.expect(cell.locator("img")).not_to_have_attribute("src", before, timeout=PATIENCE)
+    return picture(cell)
 
 
 def look(cell, name):
@@ -125,7 +127,7 @@ def test_a_click_scales_the_advantages(page):
     before = picture(cell)
     look(cell, "advantages")
     cell.get_by_role("button", name="batch").click()
-    drawn_anew(cell, before)
+    assert drawn_anew(cell, before) != before
     box = cell.locator("input[type=text]")
     box.fill("1 0 x")
     box.press("Enter")
@@ -144,7 +146,7 @@ def test_a_drag_moves_the_token(page):
     page.mouse.down()
     page.mouse.move(x - 45, y, steps=4)
     page.mouse.up()
-    drawn_anew(cell, before)
+    assert drawn_anew(cell, before) != before
     look(cell, "clip-dragged")
 
 
@@ -153,7 +155,7 @@ def test_the_next_round_moves_rows(page):
     before = picture(cell)
     look(cell, "pool")
     cell.get_by_role("button", name="next round").click()
-    drawn_anew(cell, before)
+    assert drawn_anew(cell, before) != before
     cell.get_by_text("of 10 right in the scan").first.wait_for()
     look(cell, "pool-next")
 

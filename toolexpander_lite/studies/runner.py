@@ -56,6 +56,29 @@ def study_plan(study, only="", runs=RUNS):
     return pd.DataFrame(rows, columns=["variant", "seed", "arm", "words", "complete", "command"])
 
 
+def _call(words):
+    """One command of the kit in a process of its own -> `CompletedProcess`."""
+    return subprocess.run(
+        [sys.executable, "-m", "toolexpander_lite", *words], cwd=REPOSITORY, capture_output=True, text=True,
+        env={**os.environ, **ENVIRONMENT},
+    )  # fmt: skip
+
+
+def _build(arm, progress):
+    """Make the base of an arm -> was it made?"""
+    model = arm.options["--model"]
+    options, folder = dict(arm.base), model.removesuffix("/final")
+    words = [options.pop("--command", "nano-policy")]
+    for name, value in options.items():
+        for each in value if isinstance(value, list) else [value]:
+            words += [name, str(each)]
+    shutil.rmtree(REPOSITORY / folder, ignore_errors=True)  # of one that was cut while it was saved
+    made = _call([*words, "--out", folder])
+    result = f"could not be built: {_last_line(made.stderr)}" if made.returncode else "built"
+    progress(f"  {model} {result}")
+    return not made.returncode
+
+
 def run_study(study, workers=1, only="", progress=print, runs=RUNS):
     """Make the runs of a study that are not complete, `workers` at a time, each in a process of one thread.
 
@@ -72,30 +95,11 @@ def run_study(study, workers=1, only="", progress=print, runs=RUNS):
     if not_searched := sorted(set(plan.variant[plan.command == ""])):
         progress(f"  no learning rate yet for {', '.join(not_searched)}; run the search that its plan names first")
 
-    def call(words):
-        return subprocess.run(
-            [sys.executable, "-m", "toolexpander_lite", *words], cwd=REPOSITORY, capture_output=True, text=True,
-            env={**os.environ, **ENVIRONMENT},
-        )  # fmt: skip
-
-    def build(arm):
-        model = arm.options["--model"]
-        options, folder = dict(arm.base), model.removesuffix("/final")
-        words = [options.pop("--command", "nano-policy")]
-        for name, value in options.items():
-            for each in value if isinstance(value, list) else [value]:
-                words += [name, str(each)]
-        shutil.rmtree(REPOSITORY / folder, ignore_errors=True)  # of one that was cut while it was saved
-        made = call([*words, "--out", folder])
-        result = f"could not be built: {_last_line(made.stderr)}" if made.returncode else "built"
-        progress(f"  {model} {result}")
-        return not made.returncode
-
     began, done = time.perf_counter(), []
 
     def run(row):
         out = REPOSITORY / row.words[-1]
-        made = call([*row.words, *(["--resume"] if (out / "config.json").exists() else [])])
+        made = _call([*row.words, *(["--resume"] if (out / "config.json").exists() else [])])
         if made.returncode:
             progress(f"  {row.variant} seed {row.seed} FAILED: {_last_line(made.stderr)}")
             return False
@@ -115,7 +119,7 @@ def run_study(study, workers=1, only="", progress=print, runs=RUNS):
     bases = {arm.options["--model"]: arm for arm in waiting.arm if arm.base}
     missing = [arm for model, arm in bases.items() if not (REPOSITORY / model / "tokenizer.json").exists()]
     with ThreadPoolExecutor(workers) as pool:
-        if not all(list(pool.map(build, missing))):
+        if not all(list(pool.map(lambda arm: _build(arm, progress), missing))):
             raise RunError(f"a base policy of {study} could not be built; see above, then run the study again")
         if not all(list(pool.map(run, waiting.itertuples()))):
             raise RunError(f"some runs of {study} failed; see above, then run the study again")
