@@ -20,6 +20,7 @@ FILE = Path(__file__).with_name("paper_claims.toml")
 PAPER = tomllib.loads(FILE.read_text(encoding="utf-8"))
 COUNTS = "hard_rows.json"  # of assets/benchmarks: hard rows without any training
 NOT_RUN = "not run yet"
+POLICY = {"paper-habit": " (habits)"}  # its arms are called as those of paper-t3
 AGAIN = "out/again"  # where the commands of a table write a second set of runs
 MEASURED_BY = {
     "zero_shot_hard": "accuracy, hard families", "zero_shot": "held-out accuracy",
@@ -181,7 +182,8 @@ def theirs_left(name):
 
 def _arms(test):
     """Which arms a test compares."""
-    return _against(f"`{name.partition('/')[2]}`" for name in (test.ours, test.theirs) if name)
+    return _against(f"`{name.partition('/')[2]}`{POLICY.get(name.partition('/')[0], '')}"
+                    for name in (test.ours, test.theirs) if name)  # fmt: skip
 
 
 def result(test, found):

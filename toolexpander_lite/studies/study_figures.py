@@ -11,7 +11,7 @@ import numpy as np
 from ..base.intervals import bootstrap_interval
 from ..base.runs import find_runs, load_study, read_log, rollouts_to
 from ..worlds.graded_world import NOISE
-from .paper import MEASURED_BY, arm_runs, comparisons, theirs_left
+from .paper import MEASURED_BY, POLICY, arm_runs, comparisons, theirs_left
 from .plan import IDEAS, chosen_rates, plan_names, read_plan, search_table
 from .run_figures import COLOURS, curve, draw_curves, plot_groups, plot_seeds
 from .statistics import EDGE, HARD_LEFT, HARD_RISES, hard_counts, map_cells, map_table, seed_values, sensitivity_table
@@ -118,7 +118,8 @@ def _draw_scans(axis, arms):
 
 def _short(name):
     """STUDY/ARM without the study and what all arms share."""
-    return name.partition("/")[2].replace("paper_", "").replace("nano-", "").replace("/hard_", ": ")
+    study, _, arm = name.partition("/")
+    return arm.replace("paper_", "").replace("nano-", "").replace("/hard_", ": ") + POLICY.get(study, "")
 
 
 def _rate(runs):
