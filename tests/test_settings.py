@@ -373,6 +373,12 @@ def test_the_optimizer_of_a_machine(profile, hardware, optim, tmp_path, monkeypa
     assert seen["optim"] == optim and "use_vllm" not in seen
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_whether_the_kl_term_is_multiplied_by_the_ratio_reaches_the_trainer(wanted, tmp_path):
+    recipe = get_recipe("paper_grpo", use_bias_correction_kl=wanted)
+    assert grpo_config(recipe, get_profile("nano"), 0, tmp_path, CPU).use_bias_correction_kl is wanted
+
+
 def test_vllm_is_wired_where_it_can_be_used(tmp_path, monkeypatch):
     seen = {}
     monkeypatch.setattr("toolexpander_lite.training.train.GRPOConfig", lambda **settings: seen.update(settings))

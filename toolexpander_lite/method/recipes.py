@@ -22,14 +22,13 @@ class PaperRecipe:
         name: what `--recipe` takes.
         about: one sentence for tables.
         beta: weight of the KL term towards the frozen base (T9: 1e-3; section 4.1: none in the second idea).
+        use_bias_correction_kl: multiply its estimate by the ratio (TRL's default; the paper does not say).
         epsilon, epsilon_high: clip range of the probability ratio, [1 - epsilon, 1 + epsilon_high] (T9: 0.2 and 0.2;
-            T11: above 0.26). While each batch of rollouts is used once, the ratio is 1 and nothing is ever clipped; the
-            logs' clip_ratio shows it.
+            T11: above 0.26). While each batch is used once, the ratio is 1 and nothing is clipped (see clip_ratio).
         num_generations: rollouts per prompt, the group (T9: 5).
         learning_rate: AdamW, constant but for `lr_decay` (None takes the profile's; T9: 1e-6 at 7B and 1.5B).
         temperature: of the rollouts, in training and in scans (T9: 0.7).
-        equal_rollouts: with another group size than 10, ask fewer (or more) prompts per step, so that a step has the
-            rollouts it would have with 10; False keeps the number of prompts.
+        equal_rollouts: another group size than 10 asks other numbers of prompts, so that a step has as many rollouts.
         scan_rollouts: rollouts per raw row in a scan, before training, in each round that needs one and afterwards
             (section 3.2: 10); 0 is no scan.
         hard_samples: "keep" (nothing is done about them) or "scan" (by round, see `serving`).
@@ -50,6 +49,7 @@ class PaperRecipe:
     name: str
     about: str
     beta: float = 1e-3
+    use_bias_correction_kl: bool = True
     epsilon: float = 0.2
     epsilon_high: float = 0.2
     num_generations: int = 5

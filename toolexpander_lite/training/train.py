@@ -352,8 +352,9 @@ def grpo_config(recipe, profile, seed, out, hardware):
         save_steps=profile.eval_every * recipe.num_iterations, save_total_limit=2,
         max_steps=profile.steps * recipe.num_iterations, num_iterations=recipe.num_iterations,
         learning_rate=first_learning_rate(recipe, profile), lr_scheduler_type="constant",
-        beta=recipe.beta, epsilon=recipe.epsilon, epsilon_high=recipe.epsilon_high, loss_type="grpo",
-        scale_rewards=recipe.scale_rewards, temperature=recipe.temperature, num_generations=recipe.num_generations,
+        beta=recipe.beta, use_bias_correction_kl=recipe.use_bias_correction_kl, epsilon=recipe.epsilon,
+        epsilon_high=recipe.epsilon_high, loss_type="grpo", scale_rewards=recipe.scale_rewards,
+        temperature=recipe.temperature, num_generations=recipe.num_generations,
         per_device_train_batch_size=micro_batch,
         gradient_accumulation_steps=prompts * recipe.num_generations // processes()[1] // micro_batch,
         shuffle_dataset=False,  # `in_training_order` has done it, in a way that a resumed run repeats
