@@ -50,7 +50,7 @@ def test_settings_get_the_types_of_their_fields():
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("beta", "'beta' is not NAME=VALUE with a NAME of beta, epsilon"),
+        ("beta", "'beta' is not NAME=VALUE with a NAME of beta, use_bias_correction_kl, epsilon"),
         ("", "'' is not NAME=VALUE"),
         ("=3", "'=3' is not NAME=VALUE"),
         ("colour=red", "'colour=red' is not NAME=VALUE with a NAME of .*hard_samples"),
