@@ -80,6 +80,30 @@ def test_no_answer_raises(number, n, say):
         assert say(check, n, key.right[:-1]) == f"Not yet right. This asks for {len(key.right)} values, in a list."
 
 
+def test_a_prediction_counts_in_full_before_its_cell_has_shown_the_truth(say):
+    for number, key in KEYS.items():
+        for n, exercise in key.items():
+            for first in (..., "nonsense"):
+                check = Exercises(number)
+                say(check, n, first)
+                said = say(check, n, exercise.right)
+                late = "Right, after the cell has shown it: 1 point. 1 of 10"
+                assert said.startswith(late if exercise.prediction else f"Right: {exercise.points} points."), said
+                assert say(check, n, exercise.right) == said, "and is not worth more, or less, a third time"
+    assert sum(e.prediction for key in KEYS.values() for e in key.values()) == 5
+
+
+def test_what_is_wrong_is_named_where_no_mistake_is_known(say):
+    assert say(Exercises("03"), 2, (19, 14)).startswith("Not yet right. Not right: the first. 0.02 times")
+    assert "the first and the second" in say(Exercises("01"), 2, (0.022, 0.018))
+    assert "Without quotation marks" in say(Exercises("01"), 2, ("0.024", "0.016"))
+    assert "a return is missing" in say(Exercises("02"), 3, lambda h: None, lambda f: [f(0), f(3 / 8), f(3 / 4)])
+    assert "So the share cannot" in say(Exercises("01"), 3, (0.05, 0)).replace("so", "So")
+    for words in ("ddpd dpdp dppp dddp pppp pdpd ppdd ppdp pddd pddp dppd pppd dpdd ppdp pdpp dddd").split():
+        served = ["demonstrated" if w == "d" else "plain" for w in words]
+        assert "Four words" not in say(Exercises("02"), 2, served), "every wrong row of the two words has its sentence"
+
+
 def test_arrays_tensors_and_tuples_are_answers(say):
     mixed = 1.5, np.float32(0.5), 0, torch.tensor(0)
     for answer in (np.array([1.5, 0.5, 0, 0]), torch.tensor([1.5, 0.5, 0, 0]), mixed):
@@ -175,9 +199,15 @@ def test_the_quiz_has_one_right_answer_each_and_a_misconception_behind_each_wron
 
 def test_the_pictures_of_the_class_are_those_of_the_notebooks():
     text = (REPOSITORY / "docs" / "teach.md").read_text(encoding="utf-8")
-    named = re.findall(r"`(0\d_\w+)-(\d+)\.png`", text)
-    assert len(named) >= 6
-    for name, number in named:
-        cells = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
-        pictures = sum("image/png" in out.get("data", {}) for cell in cells for out in cell.get("outputs", []))
-        assert int(number) <= pictures, name
+    named = re.findall(r"`0(\d)_\w+-(\d+)\.png`", text)
+    drawn_by = {  # what stands in the cell that draws the picture of that name
+        "1-1": "check(1, predicted)", "1-3": "clip_playground(", "1-4": 'learn("book_taxi")', "1-5": "scan(policy",
+        "2-1": "check(1, predicted_above)", "2-2": "PAPER_T2", "2-6": 'x="rollouts"',
+        "3-1": "0.01 * wrote * task,", "3-5": "right or wrong",
+    }  # fmt: skip
+    assert {f"{notebook}-{number}" for notebook, number in named} == set(drawn_by)
+    for picture, words in drawn_by.items():
+        notebook, number = picture.split("-")
+        cells = nbformat.read(next(NOTEBOOKS.glob(f"0{notebook}_*.ipynb")), as_version=4).cells
+        pictures = [c for c in cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})]
+        assert words in pictures[int(number) - 1].source, picture

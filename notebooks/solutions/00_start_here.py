@@ -1,5 +1,6 @@
 """Notebook 00: a solution of each exercise, and what the checker says to a wrong answer. Try first."""
 
+from toolexpander_lite.method.calls import REASONS
 from toolexpander_lite.studies.exercises import Exercise
 
 EXERCISES = {
@@ -8,6 +9,7 @@ EXERCISES = {
         points=3,
         solution='predicted_reason, predicted_executed = "wrong_argument", False',
         right=["wrong_argument", False],
+        prediction=True,
         blank="Which part of the call can the model not read off the question or the schema?",
         mistakes=[
             (
@@ -55,6 +57,21 @@ EXERCISES = {
                 lambda v: v[0] == "no_call",
             ),
             (
+                ["missing_argument", "no_think", "wrong_argument", "extra_text"],
+                "The first: arguments are compared only in a call that could be read. This one was cut before its end.",
+                lambda v: v[0] in ("missing_argument", "bad_call"),
+            ),
+            (
+                ["too_long", "no_think", "wrong_argument", "extra_text"],
+                "The first: it is short. Its end is missing.",
+                lambda v: v[0] == "too_long",
+            ),
+            (
+                ["truncated", "extra_text", "wrong_argument", "extra_text"],
+                "The second: nothing stands outside the blocks. A block is missing.",
+                lambda v: v[1] == "extra_text",
+            ),
+            (
                 ["truncated", "no_call", "wrong_argument", "extra_text"],
                 "The second: the call is there. Look at what stands before it in the other answers.",
                 lambda v: v[1] == "no_call",
@@ -89,8 +106,13 @@ EXERCISES = {
                 "The fourth: a sentence is not a call.",
                 lambda v: v[3] == "extra_call",
             ),
+            (
+                ["Truncated", "no_think", "wrong_argument", "extra_text"],
+                "One of your codes is not in the list. They are written as there, in small letters.",
+                lambda v: any(code not in REASONS for code in v),
+            ),
         ],
-        otherwise="At least one of the four is another code. Which check fails first?",
+        otherwise="Which check fails first?",
     ),
     # The new key belongs inside "arguments".
     3: Exercise(
@@ -105,7 +127,7 @@ EXERCISES = {
                 "missing_argument",
                 "An argument of the gold call is gone: to rename one is to lose it, and that counts first.",
             ),
-            ("bad_json", "The block is no JSON any more. A comma, a quotation mark or a brace is missing."),
+            ("bad_json", "The block is no JSON any more: a comma or a brace is missing, or a key is there twice."),
             ("bad_call", 'The new key stands beside "name" and "arguments". It belongs inside "arguments".'),
             ("extra_call", "That is a second call. One call with one argument more is asked for."),
             ("extra_text", "That is text outside the blocks."),

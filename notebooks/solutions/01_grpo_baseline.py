@@ -1,5 +1,7 @@
 """Notebook 01: a solution of each exercise, and what the checker says to a wrong answer. Try first."""
 
+from math import exp
+
 from toolexpander_lite.studies.exercises import Exercise
 
 EXERCISES = {
@@ -9,6 +11,7 @@ EXERCISES = {
         solution="predicted = [1.5, 0.5, 0, 0]",
         right=[1.5, 0.5, 0, 0],
         within=0.15,
+        prediction=True,
         blank="Which of the four groups have nothing to compare?",
         mistakes=[
             (
@@ -39,6 +42,11 @@ EXERCISES = {
                 "All pass: each reward is the mean, so the advantage is 0. Being right together is no plus.",
                 lambda v: abs(v[3]) > 0.15,
             ),
+            (
+                [1, 1, 0, 0],
+                "The first two are not equal: one success among four stands out more than three among four.",
+                lambda v: abs(v[0] - v[1]) < 0.15,
+            ),
         ],
         otherwise="Take the mean of each group away, then divide by its standard deviation.",
     ),
@@ -68,6 +76,12 @@ EXERCISES = {
                 "The good one is right. The bad one does not fall to 0 in one batch: there is a lower end.",
                 lambda v: abs(v[0] - 0.024) < 2e-4 and v[1] < 0.01,
             ),
+            (
+                [0.024, None],
+                "The good one is right. Bad tokens are clipped too: their push ends at the lower end.",
+                lambda v: abs(v[0] - 0.024) < 2e-4 and v[1] in (None, float("inf")),
+            ),
+            ([0.02, 0.02], "That is where both begin. The clip lets the ratio go from 1 to 1.2, or to 0.8."),
         ],
         otherwise="The pushing stops where the ratio new / old leaves 1 - 0.2 to 1 + 0.2.",
     ),
@@ -77,23 +91,24 @@ EXERCISES = {
         solution="predicted_share, predicted_norm = 0.0, 0.0",
         right=[0.0, 0.0],
         within=0.01,
+        prediction=True,
         blank="Predict first: which kind of group will all groups be?",
         mistakes=[
             (
                 [0.5, 0.0],
                 "With a gradient of 0 nothing is learnt, so the share cannot rise: your two numbers disagree.",
-                lambda v: v[0] > 0.05 and abs(v[1]) <= 0.01,
+                lambda v: v[0] > 0.01 and abs(v[1]) <= 0.01,
             ),
             (
                 [0.9, 0.5],
                 "Not like the easy tool: three codes have to be right at once, and no rollout ever is. There is "
                 "nothing to make likelier.",
-                lambda v: v[0] > 0.05,
+                lambda v: v[0] > 0.01,
             ),
             (
                 [0.0, 0.5],
                 "The share is right. But in all-fail groups advantages are 0, and the KL term is flat at the start.",
-                lambda v: v[0] <= 0.05 and abs(v[1]) > 0.01,
+                lambda v: abs(v[0]) <= 0.01 and v[1] > 0.01,
             ),
         ],
         otherwise="Both are numbers of 0 or more: a share, and a norm.",
@@ -122,6 +137,16 @@ EXERCISES = {
             ),
             ([0.9 * 10, 0.9 * 32, (1 - 1e-5) * 32], "You multiplied by the number of rollouts. It is a power."),
             ([0.9, 0.9, 1 - 1e-5], "That is one rollout. All of them have to fail."),
+            ([0.9**10, 0.9**10, (1 - 1e-5) ** 10], "That is for ten rollouts. Their number is an argument."),
+            (
+                [p * n * (1 - p) ** (n - 1) for p, n in ((0.1, 10), (0.1, 32), (1e-5, 32))],
+                "That is the chance that exactly one is right.",
+            ),
+            (
+                [exp(-1), exp(-3.2), exp(-32e-5)],
+                "Close for small p only: exp(-p) stands for 1 - p. Take 1 - p itself.",
+                lambda v: abs(v[0] - exp(-1)) < 1e-6,
+            ),
         ],
         otherwise="The rollouts are independent, and each fails with probability 1 - p.",
     ),

@@ -8,6 +8,7 @@ EXERCISES = {
         points=3,
         solution="predicted_above = [True, False, False]",
         right=[True, False, False],
+        prediction=True,
         blank="What does an example of one tool say about another tool's arguments?",
         mistakes=[
             (
@@ -22,6 +23,7 @@ EXERCISES = {
             (
                 [False, False, False],
                 "Its own tools: the model knows how they are called, and an example brings it out.",
+                lambda v: v[0] is False,
             ),
         ],
         otherwise="Three values, each True or False: above 0.2 or not.",
@@ -42,8 +44,14 @@ EXERCISES = {
                 "You are a round late: a scan comes at a round's start, and decides about that same round.",
             ),
             (
+                ["plain", "plain", "demonstrated", "demonstrated"],
+                "The wrong way round: the rows that fail are those that get examples.",
+                lambda v: v[:3] == ["plain", "plain", "demonstrated"],
+            ),
+            (
                 ["demonstrated", "plain", "plain", "plain"],
                 "The second: having had examples is not enough. The row comes back when a plain scan finds it right.",
+                lambda v: v[:2] == ["demonstrated", "plain"],
             ),
             (
                 ["demonstrated", "demonstrated", "demonstrated", "demonstrated"],
@@ -52,6 +60,7 @@ EXERCISES = {
             (
                 ["plain", "plain", "plain", "plain"],
                 "The first: none of ten is right, so it is hard, and served with examples.",
+                lambda v: v[0] == "plain",
             ),
             (
                 ["demonstrated", "demonstrated", "demonstrated", "plain"],

@@ -11,6 +11,7 @@ EXERCISES = {
         solution="predicted = [0, 0.02, 1.8]",
         right=[0, 0.018, 1.793],
         within=0.15,
+        prediction=True,
         blank="Which of the three groups has a spread of its own, and how large?",
         mistakes=[
             (
@@ -75,6 +76,16 @@ EXERCISES = {
             ),
             ([14, 18], "The two are swapped: with more room it goes quicker."),
             ([18, 18], "The first is right. With 0.26 each step is longer, so fewer will do."),
+            (
+                [18, 13],
+                "The first is right. After 13 batches of 0.26 it is at 0.40: how many are missing?",
+                lambda v: v[0] == 18 and v[1] < 14,
+            ),
+            (
+                [21, 20],
+                "You divided 25 by 1.2 once. Each batch multiplies what the last one left.",
+                lambda v: 20 < v[0] <= 21,
+            ),
             ([17, 14], "0.02 * 1.2**17 is 0.44: one more with 0.2.", lambda v: v[0] == 17),
             (
                 [25, 25],

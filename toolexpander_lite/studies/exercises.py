@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from ..base.errors import NotebookError
 from .notebooks import NOTEBOOKS
 
+ORDINALS = "first", "second", "third", "fourth"
+
 
 @dataclass(frozen=True)
 class Exercise:
@@ -18,6 +20,7 @@ class Exercise:
     blank: the nudge for who has not answered yet. otherwise: the sentence for a mistake that is not listed.
     mistakes: [(a wrong value, its sentence)], the first that fits counts; a third entry, a function of the answer,
         says in place of equality whether this mistake was made. within: by how much a number may be off.
+    prediction: whether the cell shows the truth when it runs. A right answer to a later run then earns one point only.
     """
 
     points: int
@@ -27,15 +30,28 @@ class Exercise:
     mistakes: list
     otherwise: str
     within: float = 0.0
+    prediction: bool = False
 
-    def comment(self, answer):
-        """What is wrong with an answer -> a sentence, "" for a right one."""
+    def comment(self, answer, typed=True):
+        """What is wrong with an answer -> a sentence, "" for a right one. `typed`: not what a function returned."""
         if _same(answer, self.right, self.within):
             return ""
         if isinstance(self.right, list) and not (isinstance(answer, list) and len(answer) == len(self.right)):
             return f"This asks for {len(self.right)} values, in a list."
         found = (words for wrong, words, *when in self.mistakes if self._fits(answer, wrong, *when))
-        return next(found, self.otherwise)
+        return next(found, self._unlisted(answer, typed))
+
+    def _unlisted(self, answer, typed):
+        """A mistake that is not listed: the kind of value, else which of several values is wrong."""
+        if not isinstance(self.right, list):
+            return self.otherwise
+        pairs = list(zip(answer, self.right))
+        if any(isinstance(a, str) and isinstance(r, (int, float)) for a, r in pairs):
+            return f"Without quotation marks. {self.otherwise}"
+        if all(a is None for a in answer):
+            return "Your function gives None: a return is missing." if not typed else self.otherwise
+        wrong = [word for word, pair in zip(ORDINALS, pairs) if not _same(*pair, self.within)]
+        return f"Not right: the {' and the '.join(wrong)}. {self.otherwise}" if typed else self.otherwise
 
     def _fits(self, answer, wrong, when=None):
         try:
@@ -66,18 +82,22 @@ class Exercises:
         if not paths:
             raise NotebookError(f"notebook {notebook!r} has no file in notebooks/solutions")
         self.exercises, self.earned = runpy.run_path(str(paths[0]))["EXERCISES"], {}
+        self.shown = set()  # predictions whose cell has run, and has shown the truth
 
     def __call__(self, number, answer, read=None):
         """`read`: a function of the answer that gives what is compared, for answers that are functions or texts."""
         exercise = self.exercises[number]
+        late = number in self.shown and number not in self.earned
+        self.shown |= {number} if exercise.prediction else set()
         try:
             found = _plain(answer if answer is ... or read is None else read(answer))
             blank = found is ... or isinstance(found, list) and any(part is ... for part in found)
-            words = "" if blank else exercise.comment(found)
+            words = "" if blank else exercise.comment(found, typed=read is None)
         except Exception as error:  # whatever a learner's answer is, or does when it is called
             return print(f"Not yet right. Your answer fails with {type(error).__name__}: {error}")
         if blank or words:
             return print(f"Not yet right. {words}" if words else f"Not answered yet. {exercise.blank}")
-        self.earned[number] = exercise.points
+        points = self.earned.setdefault(number, 1 if late else exercise.points)
         whole = sum(e.points for e in self.exercises.values())
-        print(f"Right: {exercise.points} points. {sum(self.earned.values())} of {whole} in this notebook.")
+        words = "Right, after the cell has shown it" if points < exercise.points else "Right"
+        print(f"{words}: {points} point{'s' * (points > 1)}. {sum(self.earned.values())} of {whole} in this notebook.")
