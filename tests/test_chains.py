@@ -12,7 +12,7 @@ from trl.chat_template_utils import parse_response, supports_tool_calling
 from toolexpander_lite.base.errors import SettingsError
 from toolexpander_lite.base.runs import read_jsonl, read_log
 from toolexpander_lite.evaluation.executed import run_episodes, solver
-from toolexpander_lite.method.hardness import HardSamplePool
+from toolexpander_lite.method.hard_pool import HardSamplePool
 from toolexpander_lite.training.dialogues import DialogueReward, DialogueServer, check_dialogues, written_calls
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.train import train

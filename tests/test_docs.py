@@ -91,7 +91,7 @@ def test_what_is_said_not_to_be_run_is_not_run():
 
 
 def test_no_page_names_a_file_that_is_not_there():
-    """`method/hardness.py` and the like, as docs write them."""
+    """`method/hard_pool.py` and the like, as docs write them."""
     for path in PAGES:
         for file in re.findall(r"`((?:\w+/)+\w+\.(?:py|md))`", text_of(path)):
             assert (REPOSITORY / file).exists() or (REPOSITORY / "toolexpander_lite" / file).exists(), (path, file)

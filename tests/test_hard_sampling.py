@@ -15,9 +15,9 @@ from trl import GRPOConfig, GRPOTrainer
 
 from toolexpander_lite.base.errors import PoolError
 from toolexpander_lite.base.runs import read_jsonl, read_log
-from toolexpander_lite.method import hardness as sample_pool
+from toolexpander_lite.method import hard_pool as sample_pool
+from toolexpander_lite.method.hard_pool import FALLBACKS
 from toolexpander_lite.method.hard_sampling import PoolReward, PromptServer
-from toolexpander_lite.method.hardness import FALLBACKS
 from toolexpander_lite.method.prompts import render_prompt
 from toolexpander_lite.method.rewards import conjunctive_reward
 from toolexpander_lite.method.samples import training_columns

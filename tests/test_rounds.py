@@ -7,8 +7,8 @@ import pytest
 
 from toolexpander_lite.base.errors import PoolError
 from toolexpander_lite.base.runs import read_jsonl
+from toolexpander_lite.method.hard_pool import HardSamplePool
 from toolexpander_lite.method.hard_sampling import PromptServer, begin_round, count_right, round_rows
-from toolexpander_lite.method.hardness import HardSamplePool
 from toolexpander_lite.method.prompts import gold_completion
 from toolexpander_lite.method.samples import ToolSample
 from toolexpander_lite.variants.other_demonstrations import VariantBank

@@ -1,7 +1,7 @@
 """The rules: what can be wrong with a GRPO run, and how a log shows it.
 
 A rule is a function `log -> Seen or None`; its docstring is its line in docs/doctor.md. Its words (source, level,
-likely cause, what to try, which other findings it explains) stand in rules.toml. What matters most stands first.
+likely cause, what to try, which other findings it explains) stand in rule_words.toml. What matters most stands first.
 """
 
 import tomllib
@@ -38,7 +38,7 @@ NEW_TURN = r"(?i)\n\s*(?:user|human|question|q|problem|example \d+)\s*:"
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule's function and its words of rules.toml; a `Seen` may replace level, cause and try_next."""
+    """A rule's function and its words of rule_words.toml; a `Seen` may replace level, cause and try_next."""
 
     check: object
     source: str

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 from ..base.saved_state import content_hash
 from .demonstrations import DemoBank
+from .hard_pool import HardSamplePool
 from .hard_sampling import PoolReward, PromptServer
-from .hardness import HardSamplePool
 from .prompts import wants_think
 from .rewards import conjunctive_reward, native_reward
 from .self_examples import ExampleBonus

@@ -7,7 +7,7 @@ The paper (sections 3.1 and 3.2), for each round:
 
 and three pieces that work with any `GRPOTrainer`, data set and model:
 
-    pool = HardSamplePool(ids)                                # who is hard, see `hardness`
+    pool = HardSamplePool(ids)                                # who is hard, see `hard_pool`
     dataset = dataset.with_transform(PromptServer(pool, ...)) # what a prompt looks like in this round
     reward_funcs = PoolReward(reward, pool)                   # what came of it
 """

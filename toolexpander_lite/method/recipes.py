@@ -9,8 +9,8 @@ from math import inf
 
 from ..base.errors import SettingsError
 from .demonstrations import DemoBank
+from .hard_pool import HARD_WINDOW
 from .hard_sampling import SERVINGS
-from .hardness import HARD_WINDOW
 from .rewards import GRID
 
 

@@ -23,8 +23,8 @@ from ..method.calls import whole_answers
 from ..method.rewards import judge_all
 from ..models.hardware import describe_hardware, processor_name
 from ..variants.other_self_examples import example_reasons, trivial_share
+from .distributed import shards_weights
 from .resume import LOGS, step_of
-from .several import shards_weights
 
 # TRL's own metric names, plus ours ("format_rate", "groups/...", and the cumulative counts).
 LOGGED = (

@@ -34,7 +34,7 @@ from ..base.spelled_defaults import spelled_defaults
 from ..data.own_tools import pack_tools
 from ..evaluation.accuracy import evaluate
 from ..evaluation.executed import ExecutedReward, evaluate_dialogues, evaluate_requests
-from ..method.hardness import HARD_WINDOW
+from ..method.hard_pool import HARD_WINDOW
 from ..method.prompts import gold_completion, wants_think
 from ..method.samples import training_columns
 from ..models.files import mark_base
@@ -48,6 +48,7 @@ from ..variants.other_demonstrations import VariantBank
 from ..worlds import graded_world, nano_world
 from .dialogues import DIALOGUES, TURNS, DialogueReward, DialogueServer, check_dialogues, dialogue_rows, environment_of
 from .distil import Distiller
+from .distributed import check_came, check_sharing, join_processes, lost_processes, shards_weights
 from .learning_rate import decay_by_round, first_learning_rate
 from .profiles import get_profile, tools_offered
 from .record import (
@@ -63,7 +64,6 @@ from .record import (
 )
 from .resume import check_contents, check_folder, find_checkpoint, load_pool, what_a_run_holds
 from .rounds import Rounds
-from .several import check_came, check_sharing, join_processes, lost_processes, shards_weights
 from .splits import in_training_order, load_splits, training_rows
 
 ANSWERS = {"nano": nano_world.right_call, "graded": graded_world.right_call}  # where the world knows

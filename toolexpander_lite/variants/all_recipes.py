@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from math import inf
 
 from ..base.errors import SettingsError, unknown
-from ..method.hardness import HARD_WINDOW
+from ..method.hard_pool import HARD_WINDOW
 from ..method.recipes import PAPER_RECIPES, PaperRecipe
 from .baselines import REWARDS, RULES
 from .other_demonstrations import VariantBank

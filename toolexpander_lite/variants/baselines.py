@@ -22,8 +22,8 @@ from ..base.saved_state import read_state, write_state
 from ..base.spelled_defaults import DEFAULTS_RULE, without_defaults
 from ..base.strict_json import same_value
 from ..method.calls import opened_think, whole_answers
+from ..method.hard_pool import FALLBACKS, HARD_WINDOW, index_of_ids
 from ..method.hard_sampling import PromptServer
-from ..method.hardness import FALLBACKS, HARD_WINDOW, index_of_ids
 from ..method.prompts import gold_completion, render_prompt, wants_think
 from ..method.rewards import conjunctive_reward, judge_and_log, quantise
 from ..method.samples import from_json

@@ -6,7 +6,7 @@ The kit's first rules, from before the paper's text was read: all our assumption
 import numpy as np
 
 from ..base.errors import PoolError, unknown
-from ..method.hardness import DEMONSTRATED, HARD_WINDOW, PLAIN, HardSamplePool
+from ..method.hard_pool import DEMONSTRATED, HARD_WINDOW, PLAIN, HardSamplePool
 
 RETEST = 2
 RETESTS = ("after_success", "round_end", "never")

@@ -11,8 +11,8 @@ import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 
+from ..method.hard_pool import HARD_WINDOW, HardSamplePool
 from ..method.hard_sampling import SERVINGS, round_rows
-from ..method.hardness import HARD_WINDOW, HardSamplePool
 from ..studies.run_figures import STATE_COLOURS
 from .show import Live
 

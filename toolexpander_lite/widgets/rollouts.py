@@ -17,7 +17,7 @@ from ..base.groups import group_advantages
 from ..base.runs import has_file, read_json, read_jsonl
 from ..doctor.log import text_of, text_rewards
 from ..method.calls import REASONS, parse_completion
-from ..method.hardness import HardSamplePool
+from ..method.hard_pool import HardSamplePool
 from ..variants.visit_pool import VisitPool
 from .show import Live
 

@@ -10,9 +10,9 @@ import pytest
 
 from toolexpander_lite.base.errors import RunError, SettingsError
 from toolexpander_lite.base.runs import read_json, read_jsonl, read_log, write_json
+from toolexpander_lite.training.distributed import asked_for, check_sharing, join_processes, shards_weights
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.resume import check_checkpoint, check_folder, last_checkpoint
-from toolexpander_lite.training.several import asked_for, check_sharing, join_processes, shards_weights
 from toolexpander_lite.variants.all_recipes import get_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
