@@ -29,7 +29,7 @@ from .log import (
 )
 
 FAULT, WARNING, NOTE = "fault", "warning", "note"
-_WORDS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+_WORDS = tomllib.loads(Path(__file__).with_name("rule_words.toml").read_text(encoding="utf-8"))
 RULES = {}  # name -> Rule, in order
 GOLD = ("answer", "solution", "gold", "target", "ground_truth")  # columns of a data set that hold the right answer
 ROLE_MARKS = ("<|im_start|>", "<|start_header_id|>", "[INST]", "<start_of_turn>", "<|user|>", "<|turn", "\nAssistant:")
