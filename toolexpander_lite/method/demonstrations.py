@@ -40,12 +40,12 @@ class DemoBank:
             for name in {call["name"]: None for call in sample.calls}:
                 self._by_tool[name].append(sample)
 
-    def choose(self, sample, count, rng, step=None):
+    def choose(self, sample, count, rng, step=None, per_tool=None):
         """Up to `count` demonstrations, drawn with `rng` (a `random.Random`), the tools taken in turn -> list.
 
-        `step`: the optimizer step they are for, where that matters (`variants.other_demonstrations`).
+        `step`: the optimizer step they are for (`variants.other_demonstrations`). `per_tool`: instead of the bank's.
         """
-        tools, most = self._tools_drawn(sample, rng), self.per_tool or count
+        tools, most = self._tools_drawn(sample, rng), per_tool or self.per_tool or count
         tools = rng.sample(tools, len(tools))  # where not all fit, no tool is favoured
         drawn = [self._draw(sample, name, most, rng, step) for name in tools]
         chosen = {}

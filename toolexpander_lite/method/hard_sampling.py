@@ -163,8 +163,7 @@ class PromptServer:
     served as the pool says, or ""). Demonstrations that make a prompt too long are drawn anew; where no draw fits,
     fewer are shown, at last none.
 
-    The transform has to run in the trainer's process: leave `dataloader_num_workers` at 0, for a worker would hold a
-    copy of the pool that hears of nothing.
+    It has to run in the trainer's process: leave `dataloader_num_workers` at 0, for a worker's pool hears of nothing.
 
     Args:
         pool: `HardSamplePool`.
@@ -225,19 +224,20 @@ class PromptServer:
     def _visit(self, sample_id, step):
         return self.pool.occasion(sample_id)
 
-    def demonstrate(self, sample, step=None, draw=None):
+    def demonstrate(self, sample, step=None, draw=None, demos=None, per_tool=None):
         """A prompt with demonstrations -> (prompt, "" or "fewer_demonstrations"), or (None, why there is none)."""
+        count = demos or self.demos
         visit = self._visit(sample.id, step) if draw is None else f"draw-{draw}"
         if visit == "draw-None":
             return None, "not_verified"
         rng = random.Random(f"{self.seed}-{sample.id}-{visit}")
-        draws = [self.bank.choose(sample, self.demos, rng, step)]
+        draws = [self.bank.choose(sample, count, rng, step, per_tool)]
         if not draws[0]:
             return None, "no_demonstration"
         for shown in range(len(draws[0]), 0, -1):
             for attempt in range(DRAWS):
                 if attempt == len(draws):
-                    draws.append(self.bank.choose(sample, self.demos, rng, step))
+                    draws.append(self.bank.choose(sample, count, rng, step, per_tool))
                 prompt = self.render(sample, draws[attempt][:shown])
                 if self.length(prompt) <= self.max_prompt_tokens:
                     return prompt, "fewer_demonstrations" if shown < len(draws[0]) else ""

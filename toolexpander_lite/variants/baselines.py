@@ -266,11 +266,9 @@ class BaselineServer(PromptServer):
         sample, fallback, prefix = self.samples[chosen], "", ""
         prompt = render_prompt(sample, self.tokenizer, invite=self.invite)
         if mode.startswith("demonstrated"):
-            if mode != "demonstrated":
-                self.demos = int(mode.removeprefix("demonstrated-"))
-                if self.bank.per_tool:
-                    self.bank.per_tool, self.demos = self.demos, self.demos * len(sample.tools)
-            demonstrated, fallback = self.demonstrate(sample, step)
+            rung = int(mode.removeprefix("demonstrated").removeprefix("-") or 0)  # of each tool, where that is limited
+            many = (rung * len(sample.tools), rung) if self.bank.per_tool else (rung, None)
+            demonstrated, fallback = self.demonstrate(sample, step, None, *many)
             prompt, mode = (demonstrated, mode) if demonstrated else (prompt, "plain")
         elif mode.startswith("hint-"):
             gold = gold_completion(sample, prompt, wants_think(self.invite))
