@@ -82,7 +82,7 @@ def _build(arm, progress):
 def run_study(study, workers=1, only="", progress=print, runs=RUNS):
     """Make the runs of a study that are not complete, `workers` at a time, each in a process of one thread.
 
-    A run that was cut is resumed. Of a complete run, what is not committed (weights, checkpoints, rollouts) is removed.
+    A run that was cut is resumed. Of a complete run, checkpoints, rollouts and weights are removed, but for adapters.
     Arms that wait for the learning rate search are named and left out. `only`, `runs`: see `study_plan`.
 
     Raises:
@@ -103,7 +103,8 @@ def run_study(study, workers=1, only="", progress=print, runs=RUNS):
         if made.returncode:
             progress(f"  {row.variant} seed {row.seed} FAILED: {_last_line(made.stderr)}")
             return False
-        for name in ("checkpoints", "final"):
+        adapter = (out / "final" / "adapter_config.json").exists()  # small, and what benchmarks ask afterwards
+        for name in ("checkpoints",) if adapter else ("checkpoints", "final"):
             shutil.rmtree(out / name, ignore_errors=True)
         (out / "rollouts.jsonl").unlink(missing_ok=True)
         summary = read_json(out / "summary.json")

@@ -1,0 +1,89 @@
+"""After training: what the runs of a study do with more held-out requests than a run has time to ask, greedily.
+
+    python benchmarks/heldout_requests.py assets/runs/real-requests --out assets/benchmarks/heldout_requests.json
+
+Asked are the model as it comes and the last weights of every run of the study that has them here (`final/`, which is
+not committed), with requests of `worlds.request_world` that no training request is like:
+
+    test     new wordings, names and numbers, tools of training
+    unseen   the same of tools that training never showed
+    none     requests of `test` with two other tools on offer, of which none does it: no call is right
+
+A run is written as soon as it is measured, and a cut measurement goes on.
+"""
+
+import argparse
+import random
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from toolexpander_lite.base.runs import read_json, software_versions, write_json
+from toolexpander_lite.evaluation.accuracy import ask_and_judge
+from toolexpander_lite.evaluation.answer_kinds import answer_kind
+from toolexpander_lite.evaluation.executed import ExecutedReward
+from toolexpander_lite.method.samples import tool_name
+from toolexpander_lite.models.hardware import describe_hardware
+from toolexpander_lite.models.policy import load_policy
+from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.worlds.request_world import request_tasks
+
+
+def without_its_tool(samples):
+    """Each sample with two tools on offer that other samples call, and not its own -> list; its answer is no call."""
+    schemas = {tool_name(tool): tool for sample in samples for tool in sample.tools}
+    changed = []
+    for sample in samples:
+        others = [tool for name, tool in schemas.items() if name not in {tool_name(t) for t in sample.tools}]
+        offered = random.Random(sample.id).sample(others, 2)
+        changed.append(replace(sample, id=f"{sample.id}-none", tools=offered, calls=[]))
+    return changed
+
+
+def measure(profile, style, per_family):
+    """One policy -> {"test", "unseen", "none": what it answered}."""
+    model, tokenizer = load_policy(profile, merge=True)
+    asked = {name: request_tasks(name, per_family) for name in ("test", "unseen")}
+    tasks = {task.sample.id: task for found in asked.values() for task in found}
+    asked = {name: [t.sample for t in found if len(t.sample.calls) == 1] for name, found in asked.items()}
+    asked["none"] = without_its_tool(asked["test"])
+    run, found = ExecutedReward(tasks), {}
+    for name, samples in asked.items():
+        how = tokenizer, samples, profile.max_completion_length
+        _, texts, verdicts = ask_and_judge(model, *how, batch_size=32, invite=style)
+        kinds = Counter(answer_kind(text, sample.tools) for text, sample in zip(texts, samples))
+        found[name] = {"asked": len(samples), "kinds": dict(kinds), "in_format": sum(v.format_ok for v in verdicts)}
+        if name == "none":
+            continue
+        ends = run.outcomes([(s.id, text) for s, text in zip(samples, texts)])
+        right = [v.format_ok and end == "ok" for v, end in zip(verdicts, ends)]
+        by_tool = Counter(sample.family for sample, ok in zip(samples, right) if ok)
+        order = "".join("01"[ok] for ok in right)  # in the order of `request_tasks`, so that runs can be paired
+        found[name] |= {"right": sum(right), "by_tool": dict(by_tool), "order": order, "ends": dict(Counter(ends))}
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path, help="folder of runs, with the weights of each in final/")
+    parser.add_argument("--profile", default="smol-world")
+    parser.add_argument("--style", default="native", help="prompt style of the runs")
+    parser.add_argument("--per-family", type=int, default=10, help="requests of each tool")
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    about = {"per_family": arguments.per_family, "style": arguments.style, "machine": str(describe_hardware()),
+             "versions": software_versions()}  # fmt: skip
+    policies = read_json(arguments.out)["policies"] if arguments.out.exists() else {}
+    finals = sorted(folder for folder in arguments.study.glob("*/seed-*/final") if any(folder.glob("*.safetensors")))
+    for final in [None, *finals]:
+        name = f"{final.parents[1].name}/{final.parent.name}" if final else "as it comes"
+        if name not in policies:
+            profile = get_profile(arguments.profile, **({"model": str(final)} if final else {}))
+            policies[name] = measure(profile, arguments.style, arguments.per_family)
+            write_json(arguments.out, about | {"policies": policies})
+            told = {part: f"{f.get('right', '-')} of {f['asked']}" for part, f in policies[name].items()}
+            print(name, told, policies[name]["none"]["kinds"], flush=True)
+
+
+if __name__ == "__main__":
+    main()
