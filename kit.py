@@ -2,13 +2,17 @@
 """Set up and run the kit with nothing but Python (3.11 or newer) and pip.
 
     python3 kit.py reproduce    run the notebooks on this machine; copies and figures go to out/
+                                (--only 01: one of them; --quick: a few training steps only)
     python3 kit.py test         run the tests
     python3 kit.py publish --repository https://github.com/OWNER/NAME
                                 put that address into notebooks and README: links that open in Colab and Kaggle
     python3 kit.py publish --check
                                 say which of them have no address yet
 
-The first two make the virtual environment .venv on first use (some minutes of downloads) and reuse it afterwards.
+The first two make the virtual environment .venv on first use (some minutes of downloads) and reuse it afterwards. In it
+
+    python -m toolexpander_lite report                                rebuilds numbers and pictures from the logs
+    python -m toolexpander_lite study nano-baseline --runs out/again  makes a study anew, in a folder of yours
 """
 
 import hashlib
@@ -18,6 +22,7 @@ import re
 import subprocess
 import sys
 import venv
+from difflib import get_close_matches
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -31,7 +36,7 @@ def run(*command):
 
 def pip_install(*arguments):
     # This interpreter's pip installs into the environment, so that Debian's lack of ensurepip does not matter.
-    run(sys.executable, "-m", "pip", "--python", PYTHON, "install", "--quiet", *arguments)
+    run(sys.executable, "-m", "pip", "--python", PYTHON, "install", "-qq", *arguments)  # -qq: errors only
 
 
 def set_up():
@@ -121,19 +126,24 @@ def without_address(folder=HERE):
 
 def main():
     command = sys.argv[1] if len(sys.argv) > 1 else ""
+    if command != "test" and {"-h", "--help"} & {*sys.argv}:
+        return print(__doc__.strip())
     if command == "publish" and sys.argv[2:] == ["--check"]:
         blank = without_address()
         sys.exit(f"no address yet: {', '.join(blank)}" if blank else 0)
     if command == "publish" and len(sys.argv) == 4 and sys.argv[2] == "--repository":
         return publish(sys.argv[3])
     if command not in ("reproduce", "test"):
-        sys.exit(__doc__.strip())
+        near = [word for word in get_close_matches(command, ("reproduce", "test", "publish"), 1) if word != command]
+        sys.exit(f"kit.py has no {command!r}; did you mean {near[0]}?" if near else __doc__.strip())
     if sys.version_info < (3, 11):
         sys.exit(f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}")
     try:
         set_up()
         if command == "reproduce":
             run(PYTHON, "-m", "toolexpander_lite", "notebooks", *sys.argv[2:])
+            print(f"The numbers of README and docs come from the committed logs: {PYTHON} -m toolexpander_lite report")
+            print(f"A study made anew: {PYTHON} -m toolexpander_lite study nano-baseline --runs out/again")
         else:
             run(PYTHON, "-m", "pytest", *sys.argv[2:])
     except subprocess.CalledProcessError as error:

@@ -23,7 +23,7 @@ from toolexpander_lite.worlds.nano_world import nano_samples
     "text, words",
     [
         ("max_tokens=9", "'max_tokens=9' is not NAME=VALUE with a NAME of .*max_prompt_tokens"),
-        ("max_prompt_tokens=many", "max_prompt_tokens takes a int, not 'many'"),
+        ("max_prompt_tokens=many", "max_prompt_tokens takes a whole number, not 'many'"),
         ("max_prompt_tokens=0", "max_prompt_tokens is 0; it must be a whole number from 1"),
         ("lora_rank=-1", "lora_rank is -1; it must be a whole number from 0"),
         ("dtype=fp16", "dtype is 'fp16'; choose one of float32, float16, bfloat16"),
@@ -78,9 +78,12 @@ WRONG_NAMES = {
     "trian": r"invalid choice: 'trian'.*; did you mean train\?",
     "train --recipe gpro": r"unknown recipe 'gpro'; did you mean grpo\? choose one of paper_grpo",
     "train --profile nono": "unknown profile 'nono'; choose one of",
-    "train --set betta=1": "'betta=1' is not NAME=VALUE",
-    "train --sed 1": r"unrecognized arguments: --sed 1; did you mean --seed\?",
-    "train --steps two": "argument --steps: invalid int value: 'two'",
+    "train --set betta=1": r"did you mean beta\? 'betta=1' is not NAME=VALUE",
+    "train --sed 1": r"train knows no --sed 1; did you mean --seed\? python -m toolexpander_lite train --help",
+    "train --limit 3": "train knows no --limit 3; python -m",
+    "train --data toolrll": r"unknown data source 'toolrll'; did you mean toolrl\? choose one of nano, graded",
+    "train --data toolrl --data-path no.json": "there is no file no.json; see --data-path",
+    "train --steps two": "--steps takes a whole number, not 'two'",
     "preflight --recipe gpro": "unknown recipe",
     "scan --recipe gpro": "unknown recipe",
     "evaluate --profile nono": "unknown profile",
@@ -92,8 +95,11 @@ WRONG_NAMES = {
     "executed --profile nono": "unknown profile",
     "data toolrll": r"unknown data source 'toolrll'; did you mean toolrl\? choose one of",
     "study nano-basline --dry-run": r"unknown study 'nano-basline'; did you mean nano-baseline\? choose one of",
+    "data toolrl --against bfcl:simple_pythn": r"did you mean simple_python\?",
+    "pack no-such-folder": "there is no folder no-such-folder",
+    "study no.toml": "there is no plan no.toml; studies of the kit go by their name",
     "study zzz --dry-run": "unknown study 'zzz'; choose one of",
-    "nano-policy --graded middling --out x": "invalid choice: 'middling'",
+    "nano-policy --graded week --out x": r"invalid choice: 'week'.*; did you mean weak\? ",
 }
 
 

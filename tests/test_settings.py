@@ -56,11 +56,11 @@ def test_settings_get_the_types_of_their_fields():
         ("colour=red", "'colour=red' is not NAME=VALUE with a NAME of .*hard_samples"),
         ("name=mine", "'name=mine' is not NAME=VALUE"),  # the name says which recipe it is
         ("about=mine", "'about=mine' is not NAME=VALUE"),
-        ("beta=small", "'beta=small': beta takes a float, not 'small'"),
-        ("demos=2.5", "demos takes a int, not '2.5'"),
-        ("demos=", "demos takes a int, not ''"),
-        ("fresh_demos=yes", "fresh_demos takes a bool, not 'yes'"),
-        ("fresh_demos=1", "fresh_demos takes a bool, not '1'"),
+        ("beta=small", "'beta=small': beta takes a number, not 'small'"),
+        ("demos=2.5", "demos takes a whole number, not '2.5'"),
+        ("demos=", "demos takes a whole number, not ''"),
+        ("fresh_demos=yes", "fresh_demos takes true or false, not 'yes'"),
+        ("fresh_demos=1", "fresh_demos takes true or false, not '1'"),
         ("learning_rate=none", "learning_rate takes a number, not 'none'"),
     ],
 )

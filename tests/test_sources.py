@@ -428,7 +428,7 @@ def test_every_trouble_with_the_hub_is_one_clear_error(monkeypatch, error, words
         raise error
 
     monkeypatch.setattr(datasets, "load_dataset", rows)
-    with pytest.raises(DataError, match=f"{words}.*as path="):
+    with pytest.raises(DataError, match=rf"{words}.*\(path="):
         load_samples("xlam")
 
 

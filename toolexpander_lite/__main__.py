@@ -8,10 +8,10 @@ import contextvars
 import json
 import re
 import sys
-from difflib import get_close_matches
+import tomllib
 from pathlib import Path
 
-from .base.errors import KitError, RunStopped, SettingsError
+from .base.errors import DataError, KitError, RunStopped, SettingsError, meant, unknown
 from .base.processes import is_first, leave
 from .base.progress import bar
 from .base.settings import parse_settings
@@ -20,6 +20,8 @@ from .studies.plan import plan_names
 from .training.profiles import PROFILES, Profile, get_profile
 from .variants.all_recipes import RECIPES, Recipe, get_recipe
 
+SOURCES = tuple(tomllib.loads((Path(__file__).parent / "data" / "sources.toml").read_text(encoding="utf-8")))
+DATA = "nano", "graded", "requests", "chains", *SOURCES  # the kit's worlds first
 COMMANDS = {}  # name -> (function, about, options, examples)
 
 
@@ -56,8 +58,8 @@ def model(profile):
 
 MODEL_AND_DATA = (
     *model("nano"),
-    option("--data", "data source, instead of the profile's"),
-    option("--data-path", "local file of that source"),
+    option("--data", f"instead of the profile's; one of {', '.join(DATA)}"),
+    option("--data-path", "local file in the form of --data"),
 )
 ONE_OF_RECIPES = f"one of {', '.join(RECIPES)}"
 SEED = option("--seed", "of the rows drawn, their order and the rollouts", int, default=0)
@@ -98,11 +100,15 @@ def chosen_profile(arguments, *names):
     if "data" in arguments:
         names += ("data", "data_path")
     profile = get_profile(arguments.profile, **settings(arguments, Profile, "profile_set", "model", *names))
+    if profile.data not in DATA:
+        raise DataError(unknown("data source", profile.data, DATA))
     if "data" in arguments and profile.data == "nano" and profile.data_path:
         raise SettingsError(
             f"the nano data reads no file, so {profile.data_path} would be passed over; say whose form its rows have "
             "with --data, hermes for example"
         )
+    if profile.data_path and not Path(profile.data_path).exists():
+        raise DataError(f"there is no file {profile.data_path}; see --data-path")
     DEFAULTS_RULE.set(profile.spelled_defaults)  # the command judges by the profile's rule; see `main` for its end
     return profile
 
@@ -243,7 +249,7 @@ def _ask(arguments):
 
 @command(
     "load a public data set, count what is dropped, look for evaluation rows in it",
-    option("source", "a source of data.sources.SOURCES, toolrl for example"),
+    option("source", f"one of {', '.join(SOURCES)}"),
     option("--data-path", "local file of that source"),
     option("--limit", "stop at so many samples", int),
     option("--against", "where to look for equal questions: a source, bfcl:CATEGORY or api-bank:LEVEL",
@@ -256,15 +262,17 @@ def _data(arguments):
     from .data.contamination import contamination
     from .data.sources import load_samples
 
+    if arguments.source not in SOURCES:
+        raise DataError(unknown("data source", arguments.source, SOURCES))
+    asked = [(text, *text.partition("=")[::2]) for text in dict.fromkeys(arguments.against)]
+    loaded = [questions_of(name, path or None) for _, name, path in asked]  # a wrong name ends it before the long read
     report = load_samples(arguments.source, arguments.data_path, arguments.limit)
     print(report)
     halves = {split: [s for s in report.samples if s.split == split] for split in ("train", "test")}
     compared = {"train split against test split": contamination(halves["train"], halves["test"])}
     print("train split against test split:", *compared.values())
-    asked = [(text, *text.partition("=")[::2]) for text in dict.fromkeys(arguments.against)]
     names = [name for _, name, _ in asked]
-    for text, name, path in asked:
-        told, samples = questions_of(name, path or None)
+    for (text, name, _), (told, samples) in zip(asked, loaded):
         name = text if names.count(name) > 1 else name  # files of one source are told apart by their paths
         found = compared[f"all rows against {name}"] = contamination(report.samples, samples)
         print(told, f"all of {arguments.source} against all of {name}: {found}", sep="\n")
@@ -403,6 +411,8 @@ def _pack(arguments):
     from .base.run_tables import PACKED, compare, pack_study
 
     for study in arguments.folders:
+        if not Path(study).is_dir():
+            raise SettingsError(f"there is no folder {study}")
         if arguments.compare:
             files = [f for name in PACKED for f in sorted((arguments.compare / study.name).glob(f"*/seed-*/{name}"))]
             compare(files, study)
@@ -512,19 +522,28 @@ def _warm_start(arguments):
     print(build_warm_start(profile, arguments.out, arguments.seed, print_loss, arguments.demonstrations))
 
 
+FIRST_STEPS = """a first run, of a minute on one core, and what it did:
+  python -m toolexpander_lite train --recipe paper_grpo --profile nano-graded-weak --steps 20 --out out/first
+  python -m toolexpander_lite doctor out/first
+COMMAND --help has its options, their defaults and an example."""
+
+
 class _Parser(argparse.ArgumentParser):
     """An error is one line, as those of the kit are."""
 
     def error(self, message):
-        wrong = re.search(r"invalid choice: '([\w-]+)'|unrecognized arguments: (--[\w-]+)", message)
-        flags = [word for _, _, options, _ in COMMANDS.values() for word, _ in options if word.startswith("--")]
-        near = wrong and get_close_matches(wrong[1] or wrong[2], [*COMMANDS, *flags], 1)
-        meant = f"; did you mean {near[0]}?" if near else ";"
-        self.exit(2, f"error: {message}{meant} {self.prog} --help lists what there is\n")
+        if typed := re.search(r"(--\S+): invalid (int|float) value: (.*)", message):
+            message = f"{typed[1]} takes a {'whole ' * (typed[2] == 'int')}number, not {typed[3]}"
+        wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        near = meant(wrong[1], re.findall(r"[\w-]+", wrong[2])) if wrong else ""
+        self.exit(2, f"error: {message}; {near}{self.prog} --help lists what there is\n")
 
 
 def _parser():
-    parser = _Parser(prog="python -m toolexpander_lite", description=__doc__.splitlines()[0])
+    parser = _Parser(
+        prog="python -m toolexpander_lite", description="GRPO for tool calls, after the paper ToolExpander.",
+        formatter_class=argparse.RawDescriptionHelpFormatter, epilog=FIRST_STEPS,
+    )  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (function, about, options, examples) in COMMANDS.items():
         sub = commands.add_parser(
@@ -538,7 +557,12 @@ def _parser():
 
 
 def main(argv=None):
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest:
+        near = meant(rest[0].partition("=")[0], [word for word, _ in COMMANDS[arguments.command][2]])
+        told = f"error: {arguments.command} knows no {' '.join(rest)}; {near}{parser.prog} {arguments.command} --help"
+        parser.exit(2, f"{told} lists what there is\n")
     try:
         contextvars.copy_context().run(arguments.function, arguments)  # a profile may set the judge's rule
     except RunStopped as stopped:

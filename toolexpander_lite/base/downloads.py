@@ -65,7 +65,7 @@ def fetch(url, folder):
                 content = answer.read()
         except (OSError, HTTPException) as error:
             raise DataError(f"cannot fetch {Path(folder).name} from {url} ({error}); download the file on a machine "
-                            "with internet and give it as path=... (--data-path)") from None  # fmt: skip
+                            "with internet and give it with --data-path (path=...)") from None  # fmt: skip
         # Whole or not at all: a cut download must never be taken for the file.
         with beside(folder) as made:
             part = made / file.name

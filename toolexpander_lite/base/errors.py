@@ -38,8 +38,12 @@ class NotebookError(KitError, RuntimeError):
     """A notebook that did not run to its end."""
 
 
+def meant(name, choices):
+    """The choice that a misspelt name may stand for -> "did you mean ... ", "" if none is near."""
+    near = get_close_matches(str(name), choices, 1)
+    return f"did you mean {near[0]}? " if near else ""
+
+
 def unknown(what, name, choices):
     """What is said of a name that is none of `choices` -> "unknown WHAT NAME; did you mean ...; choose one of ..."."""
-    near = get_close_matches(str(name), choices, 1)
-    meant = f"; did you mean {near[0]}?" if near else ";"
-    return f"unknown {what} {name!r}{meant} choose one of {', '.join(choices)}"
+    return f"unknown {what} {name!r}; {meant(name, choices)}choose one of {', '.join(choices)}"

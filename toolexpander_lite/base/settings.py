@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from .errors import SettingsError
+from .errors import SettingsError, meant
 
 LARGEST_SEED = 2**32 - 1  # what numpy takes
 
@@ -30,7 +30,8 @@ def parse_settings(kind, texts):
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or name not in types:
-            raise SettingsError(f"{text!r} is not NAME=VALUE with a NAME of {', '.join(types)}")
+            near = meant(name, types) if equals else ""
+            raise SettingsError(f"{near}{text!r} is not NAME=VALUE with a NAME of {', '.join(types)}")
         try:
             if types[name] is bool:
                 changes[name] = {"true": True, "false": False}[value.lower()]
@@ -39,6 +40,6 @@ def parse_settings(kind, texts):
             else:
                 changes[name] = value if types[name] is str else (int if types[name] is int else float)(value)
         except (KeyError, ValueError):
-            wanted = getattr(types[name], "__name__", "number")
-            raise SettingsError(f"{text!r}: {name} takes a {wanted}, not {value!r}") from None
+            wanted = {int: "a whole number", bool: "true or false"}.get(types[name], "a number")
+            raise SettingsError(f"{text!r}: {name} takes {wanted}, not {value!r}") from None
     return changes

@@ -19,7 +19,7 @@ def read_rows(file):
     """
     readers = {".json": _text_rows, ".jsonl": _text_rows, ".parquet": _parquet_rows, ".arrow": _arrow_rows}
     if not file.is_file():
-        raise DataError(f"no file {file}; put it there, or give another path (None fetches the data set)")
+        raise DataError(f"no file {file}; put it there, or give another path; without one the data set is fetched")
     if file.suffix not in readers:
         raise DataError(f"{file} is none of {', '.join(readers)}; give the data set's file as its owners publish it")
     try:
@@ -125,4 +125,4 @@ def hub_rows(name, revision, config=None):
             problem = f"the Hub has no {name} at commit {revision} ({error}); see {page}"
         else:
             problem = f"cannot stream {name} from the Hub ({type(error).__name__}: {error}); try again"
-        raise DataError(f"{problem}; or give its file, downloaded from {page}, as path=...") from None
+        raise DataError(f"{problem}; or give its file, downloaded from {page}, with --data-path (path=...)") from None

@@ -105,10 +105,10 @@ def load_samples(source, path=None, limit=None, seed=0, no_call=False):
     if source not in SOURCES:
         raise DataError(unknown("data source", source, SOURCES))
     if limit is not None and limit < 1:
-        raise DataError(f"limit is {limit}; give the number of samples to keep, or None for all")
+        raise DataError(f"limit is {limit}; give the number of samples to keep, or none for all")
     spec = SOURCES[source]
     if path is None and not (spec.files or spec.hub):
-        raise DataError(f"{source!r} is a form for rows of your own; give their file as path=... (--data-path)")
+        raise DataError(f"{source!r} is a form for rows of your own; give their file with --data-path (path=...)")
     file = Path(path) if path is not None else None
     if file is None and spec.files:
         file, *_ = [fetch(url, cache_folder("data", source)) for url in spec.files]

@@ -59,7 +59,7 @@ def draw(rows, limit):
         DataError: a limit below 1.
     """
     if limit is not None and limit < 1:
-        raise DataError(f"limit is {limit}; give the number of rows to keep, or None for all")
+        raise DataError(f"limit is {limit}; give the number of rows to keep, or none for all")
     if limit is None or limit >= len(rows):
         return rows
     return [rows[i] for i in sorted(random.Random(0).sample(range(len(rows)), limit))]

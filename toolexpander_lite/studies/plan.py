@@ -105,6 +105,8 @@ def read_plan(study):
         file = next((path for path in found if path.is_file()), None)
         if file is None:
             raise SettingsError(unknown("study", study, plan_names()) + ", or a .toml file")
+    if not file.is_file():
+        raise SettingsError(f"there is no plan {file}; studies of the kit go by their name, without .toml")
     try:
         return _plan(file.stem, tomllib.loads(file.read_text(encoding="utf-8")), file.parent)
     except (OSError, ValueError, KitError) as error:

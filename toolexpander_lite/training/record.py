@@ -303,7 +303,7 @@ def check_stopped(trainer, out):
     step, steps = trainer.state.global_step, trainer.args.max_steps
     if step < steps:
         (Path(out) / STOP).unlink(missing_ok=True)
-        raise RunStopped(f"{out} was stopped at step {step}, as asked; resume=True (--resume) goes on from there")
+        raise RunStopped(f"{out} was stopped at step {step}, as asked; --resume (resume=True) goes on from there")
 
 
 def _weight_sums(model):
@@ -360,7 +360,7 @@ def disk_errors(out):
             raise
         raise RunError(
             f"cannot write the run to {out}: {error}. Free some space or choose another folder; what is on disk is "
-            "kept and resume=True goes on from the last checkpoint"
+            "kept and --resume (resume=True) goes on from the last checkpoint"
         ) from error
 
 

@@ -146,7 +146,7 @@ def check_folder(out, identity, resume):
             )
         return
     if not resume:
-        raise RunError(f"{out} already holds a run; go on with it (resume=True, --resume) or choose another folder")
+        raise RunError(f"{out} already holds a run; go on with it (--resume; resume=True) or choose another folder")
     old = read_json(out / "config.json")
     if set(identity) - set(old):
         raise RunError(f"{out} holds a run of another kind; choose another folder")

@@ -273,7 +273,7 @@ def api_tasks(seed=0, per_family=4, split=None, limit=None):
     if split not in (None, "train", "test"):
         raise DataError(f"split is {split!r}; use 'train', 'test' or None for both")
     if limit is not None and limit < 1:
-        raise DataError(f"limit is {limit}; give the number of tasks to keep, or None for all")
+        raise DataError(f"limit is {limit}; give the number of tasks to keep, or none for all")
     tasks = []
     for name in FAMILIES:
         rng, made, repeats = random.Random(f"{seed}-{name}"), {}, 0
