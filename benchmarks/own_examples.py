@@ -3,7 +3,7 @@
     python benchmarks/own_examples.py --out assets/benchmarks/own_examples.json
 
 Runs of `paper_self_exemplifying` as in the study paper-second, whose rollouts are not committed, on seeds of their own.
-Per ten steps: rollouts with and without a block, how many are right, why the others are not, and the mean advantage
+Per five steps: rollouts with and without a block, how many are right, why the others are not, and the mean advantage
 (task reward and bonus, over the group's standard deviation, as the trainer has it).
 """
 
@@ -13,12 +13,12 @@ from collections import Counter
 from pathlib import Path
 from statistics import mean, stdev
 
-from toolexpander_lite.base.runs import read_json, read_jsonl, software_versions, write_json
+from toolexpander_lite.base.runs import evaluations, read_json, read_jsonl, read_log, software_versions, write_json
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.train import train
 from toolexpander_lite.variants.all_recipes import get_recipe
 
-WINDOW = 10
+WINDOW = 5
 
 
 def advantages(group):
@@ -61,7 +61,9 @@ def main():
         if not (run / "summary.json").exists():
             train(recipe, get_profile("nano-graded-invited"), seed, run, resume=(run / "config.json").exists())
         windows = by_window(read_jsonl(run / "rollouts.jsonl"))
-        runs.append({"seed": seed, "commit": read_json(run / "config.json").get("commit"), "windows": windows})
+        last = evaluations(read_log(run))[-1][1]
+        ends = {"accuracy": last["zero_shot"], "examples": last["examples"]}
+        runs.append({"seed": seed, "commit": read_json(run / "config.json").get("commit"), **ends, "windows": windows})
         for window in windows:
             print(seed, window, flush=True)
         write_json(arguments.out, {"recipe": recipe.name, "versions": software_versions(), "runs": runs})

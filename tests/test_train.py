@@ -452,3 +452,14 @@ def test_trackers_are_told_and_one_that_is_not_installed_is_refused(tmp_path, mo
     assert vllm_settings(tiny(vllm=True, vllm_server="http://127.0.0.1:8000"), gpu) == {
         "use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": "http://127.0.0.1:8000",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("most, use_cpu, times", [(0, True, 1), (2**60, True, 0), (0, False, 0)])
+def test_freed_memory_goes_back_after_a_step_that_leaves_much(most, use_cpu, times):
+    asked = []
+    callback = recording.MemoryReturn(most)
+    if callback.trim is None or not Path("/proc/self/statm").exists():
+        pytest.skip("glibc on Linux alone keeps freed memory so")
+    callback.trim = asked.append
+    callback.on_step_end(SimpleNamespace(use_cpu=use_cpu), None, None)
+    assert asked == [0] * times

@@ -1,8 +1,10 @@
 """What a run writes down while it goes: rollouts, one line per step, and where its rounds end."""
 
+import ctypes
 import errno
 import json
 import math
+import os
 import shlex
 import sys
 import time
@@ -278,6 +280,23 @@ class WeightWatch(TrainerCallback):
                 "train in float32 or with adapters (lora_rank)"
             )
         self.before = None  # once is enough
+
+
+class MemoryReturn(TrainerCallback):
+    """Hands freed memory back to the system after each step that leaves much of it: on Linux, for training on a CPU.
+
+    glibc keeps freed memory that lies below memory in use. A process of SmolLM2-135M grew from 6 to 11 GB in twenty
+    steps, of which 1 GB was in use between steps.
+    """
+
+    def __init__(self, most=2 * 2**30):
+        self.most, self.trim = most, getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+
+    def on_step_end(self, args, state, control, **kwargs):
+        statm = Path("/proc/self/statm")
+        if self.trim and args.use_cpu and statm.exists():
+            if int(statm.read_text().split()[1]) * os.sysconf("SC_PAGESIZE") > self.most:
+                self.trim(0)
 
 
 class StopOnRequest(TrainerCallback):

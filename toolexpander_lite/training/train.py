@@ -52,6 +52,7 @@ from .distributed import check_came, check_sharing, join_processes, lost_process
 from .learning_rate import decay_by_round, first_learning_rate
 from .profiles import get_profile, tools_offered
 from .record import (
+    MemoryReturn,
     RolloutRecorder,
     RoundLog,
     RunLog,
@@ -286,7 +287,7 @@ def run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress
         tokens = [len(tokenizer(gold_completion(s, think=wants_think(recipe.asks))).input_ids) + 1 for s in data.train]
         gold = round(batch_shape(recipe, profile)[0] * recipe.num_generations * mean(tokens))
     log = RunLog(out / "log.jsonl", counts, score, every, progress, parts.pool, gold)
-    callbacks = [log, WeightWatch(), StopOnRequest(out)]
+    callbacks = [log, WeightWatch(), StopOnRequest(out), MemoryReturn()]
     if parts.pool is not None:
         callbacks.append(RoundLog(parts.pool, parts.bank, recipe.round_steps * updates, out, data.train))
     return callbacks
