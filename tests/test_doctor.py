@@ -54,7 +54,9 @@ def test_the_page_lists_the_rules_and_shows_what_is_printed():
     [
         ("log.jsonl", b"", "empty"),
         ("log.bin", b"\x00\x01\x02" * 100, "binary"),
-        ("log.csv", b"a,b\n1,2\n3,4\n", "none of its columns"),
+        ("log.csv", b"a,b\n1,2\n3,4\n", "none of its columns .*; it has a, b"),
+        ("log.csv", b"\x1b[2J" + b"x" * 900 + b",b\n1,2\n", "it has .x1b.2J" + "x" * 36 + ", b$"),
+        ("log.csv", b"step,reward\n1,high\n2,low\n", "no number stands under reward"),
         ("log.txt", b"hello\nworld\n", "no row of a training log"),
         ("log.parquet", b"PAR1 and then nothing", "no whole parquet"),
         ("x.db", b"SQLite format 3\0" + b"x" * 100, "no trackio project"),
@@ -96,6 +98,12 @@ def test_a_cut_line_is_left_out(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)) + '\n{"step": 41, "rew')
     assert not [f for f in diagnose(path) if f.level != NOTE]
+    assert "It is cut: its last line has no end." in report(path)
+    whole = json.dumps({"log_history": rows})
+    lines = "\n".join(map(json.dumps, rows))
+    for text, cut in ((whole, False), (whole + "\n", False), (whole[:-40], True), (lines, False)):
+        path.write_text(text)
+        assert ("It is cut" in report(path)) == cut
 
 
 # --------------------------------------------------------------------------------- each rule: a log that has it, and
@@ -336,6 +344,12 @@ def test_one_run_in_every_form(tmp_path, name):
     for column in ("reward", "loss", "kl", "grad_norm", "reward_std"):
         assert list(log[column].round(4))[:12] == [row[column] for row in rows], column
     assert log.unit == "step" and list(log.labels)[:12] == list(range(1, 13))
+
+
+def test_a_folder_says_which_of_its_logs_was_read(tmp_path):
+    for name in ("one.jsonl", "two.jsonl"):
+        (tmp_path / name).write_text(FORMS["log.jsonl"](small_run()))
+    assert f"The folder holds 2 such files; this is {tmp_path / 'one.jsonl'}" in report(tmp_path).replace("two", "one")
 
 
 def test_folders(tmp_path):

@@ -138,3 +138,10 @@ def test_help_shows_examples_that_parse_and_defaults(command, capsys):
     if "--seed SEED" in text:
         assert "rollouts (default 0)" in text
     assert "(default None)" not in text and "(default False)" not in text
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    command = [sys.executable, "-m", "toolexpander_lite", "doctor", "assets/doctor/solved_already.jsonl"]
+    done = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done.stdout.close()  # as `| head` does
+    assert done.stderr.read() == "" and done.wait() == 1

@@ -6,6 +6,7 @@ Options stand above the command that takes them. A command checks every name it 
 import argparse
 import contextvars
 import json
+import os
 import re
 import sys
 import tomllib
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from .base.errors import DataError, KitError, RunStopped, SettingsError, meant, unknown
 from .base.processes import is_first, leave
-from .base.progress import bar
+from .base.progress import bar, hush
 from .base.settings import parse_settings
 from .base.spelled_defaults import DEFAULTS_RULE
 from .studies.plan import plan_names
@@ -563,8 +564,10 @@ def main(argv=None):
         near = meant(rest[0].partition("=")[0], [word for word, _ in COMMANDS[arguments.command][2]])
         told = f"error: {arguments.command} knows no {' '.join(rest)}; {near}{parser.prog} {arguments.command} --help"
         parser.exit(2, f"{told} lists what there is\n")
+    hush()
     try:
         contextvars.copy_context().run(arguments.function, arguments)  # a profile may set the judge's rule
+        sys.stdout.flush()
     except RunStopped as stopped:
         print(stopped, file=sys.stderr)
         return 2
@@ -574,6 +577,9 @@ def main(argv=None):
         if type(error).__name__ != "OutOfMemoryError":
             raise
         problem = f"out of GPU memory ({str(error)[:200]}); lower micro_batch or the lengths in the profile"
+    except BrokenPipeError:  # `| head` has read enough; nor shall Python write its rest at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     else:
         return 0
     finally:

@@ -51,7 +51,7 @@ def read(source):
     if isinstance(source, list):
         return _log(_frame(source, "the list"), "a list of rows")
     path = Path(source)
-    if has_file(path / "log.jsonl"):
+    if has_file(path / "log.jsonl") and has_file(path / "config.json"):  # others name a log so, too
         return _kit_run(path)
     if path.is_dir():
         return _folder(path)
@@ -84,7 +84,7 @@ def _folder(folder):
     texts = sorted(folder.glob("**/completions_*.parquet"))
     log = None
     if states:
-        log = _file(max(states, key=lambda p: p.stat().st_size))
+        log = _only(max(states, key=lambda p: p.stat().st_size), states)
     elif events:
         log = _log(_frame([row for file in events for row in _events(file)], folder), "TensorBoard events")
     elif tables := sorted(folder.glob("*.csv")):
@@ -94,15 +94,23 @@ def _folder(folder):
             key = next((c for c in frame if plain(c) == "step"), None)
             merged = merged.merge(frame, how="outer", on=key) if key in merged else merged
         log = _log(merged, f"{len(tables)} CSV files")
-    elif files := [f for s in ("*.jsonl", "*.json", "*.db", "*.parquet", "*.log", "*.txt") for f in folder.glob(s)]:
+    elif files := [f for kind in "jsonl json db parquet log txt".split() for f in sorted(folder.glob(f"*.{kind}"))]:
         if not texts or files[0] not in texts:
-            log = _file(files[0])
+            log = _only(files[0], files)
     if texts:
         found = pd.concat([pd.read_parquet(file) for file in texts], ignore_index=True)
         log = log or _log(_from_texts(found), "a folder of completions")
         log.texts = found
     if log is None:
         raise RunError(f"{folder} holds no log that the doctor knows (trainer_state.json, *.csv, events, ...)")
+    return log
+
+
+def _only(file, files):
+    """One of several logs of a folder -> `Log`, which says so."""
+    log = _file(file)
+    if len(files) > 1:
+        log.notes.append(f"The folder holds {len(files)} such files; this is {file}.")
     return log
 
 
@@ -130,13 +138,14 @@ def _file(path):
 
 def _rows_of_text(data):
     """Text of unknown form -> (rows, what it is, notes)."""
-    if re.match(rb'\s*(\[\s*)?\{\s*"', data) and (rows := _rows_of_json(data)):
-        cut = len(rows) > MOST_ROWS // 2 and len(data) >= LONG
-        return rows, "JSON (trainer_state.json, or an export)", ["It is long; not every row was read."] if cut else []
+    if re.match(rb'\s*(\[\s*)?\{\s*"', data) and (rows := (found := _rows_of_json(data))[0]):
+        return rows, "JSON (trainer_state.json, or an export)", found[1]
     lines = data.splitlines()
-    every, notes = -(-len(lines) // MOST_ROWS), []
+    every = -(-len(lines) // MOST_ROWS)
+    last = lines[-1].strip() if lines else b""
+    notes = ["It is cut: its last line has no end."] if last[:1] == b"{" and last[-1:] != b"}" else []
     if every > 1:
-        notes = [f"{len(lines):,} lines; one in {every} was read."]
+        notes.append(f"{len(lines):,} lines; one in {every} was read.")
         lines = lines[:5] + lines[5::every]  # a table's header, and evenly from there
     lines = [_NOISE.sub("", line.decode("utf-8", "replace")) for line in lines]
     if table := _table_rows(lines):
@@ -145,11 +154,11 @@ def _rows_of_text(data):
 
 
 def _rows_of_json(data):
-    """One JSON value -> its rows; of one that is cut, or long, the innermost objects; [] if JSON lines."""
+    """One JSON value -> (rows, notes); of one that is cut, or long, the innermost objects; no rows if JSON lines."""
     try:
         json.loads(data.lstrip().split(b"\n", 1)[0])
         if b"\n" in data.strip():
-            return []
+            return [], []
     except (ValueError, RecursionError):
         pass
     try:
@@ -158,15 +167,17 @@ def _rows_of_json(data):
         value = None
     if value is None:
         inner = re.findall(rb"\{[^{}]{5,}\}", data)
-        inner = inner[:: -(-len(inner) // MOST_ROWS) or 1]
-        texts = (text.decode("utf-8", "replace").replace("\n", " ") for text in inner)
-        return [row for text in texts if (row := _row_of_line(text))]
+        every = -(-len(inner) // MOST_ROWS) or 1
+        texts = (text.decode("utf-8", "replace").replace("\n", " ") for text in inner[::every])
+        notes = ["It is long; not every row was read."] if every > 1 else []
+        notes += [] if data.rstrip()[-1:] in b"]}" else ["It is cut: its end is missing."]
+        return [row for text in texts if (row := _row_of_line(text))], notes
     if isinstance(value, dict) and not isinstance(value.get("log_history"), list):
         lists = {k: v for k, v in value.items() if isinstance(v, list) and v}
         if lists and len(set(map(len, lists.values()))) == 1 and not isinstance(next(iter(lists.values()))[0], dict):
-            return [dict(zip(lists, row)) for row in zip(*lists.values())]  # {"reward": [...], "loss": [...]}
-        return next((v for v in lists.values() if isinstance(v[0], dict)), [])
-    return value["log_history"] if isinstance(value, dict) else value
+            return [dict(zip(lists, row)) for row in zip(*lists.values())], []  # {"reward": [...], "loss": [...]}
+        return next((v for v in lists.values() if isinstance(v[0], dict)), []), []
+    return value["log_history"] if isinstance(value, dict) else value, []
 
 
 def _row_of_line(line):
@@ -335,7 +346,9 @@ def _log(frame, kind, settings=None, path=None):
     if "reward" not in table and "loss" in table and "part/" not in " ".join(table) and len(table.columns) < 4:
         notes.append("Only a loss is logged: of a GRPO run that says next to nothing.")
     if not len(table) or not set(metrics) - {"eval"}:
-        names = ", ".join(map(str, list(frame.columns)[:6])) or "none"
         where = f"{path}: " if path else ""
+        if named := [name for name in map(str, frame.columns) if is_metric(name)]:
+            raise RunError(f"{where}no number stands under {', '.join(named[:6])}")
+        names = ", ".join(ascii(str(name)[:40])[1:-1] for name in list(frame.columns)[:6]) or "none"
         raise RunError(f"{where}none of its columns is of a GRPO run (reward, loss, kl, ...); it has {names}")
     return Log(table, kind, {k: v for k, v in (settings or {}).items() if v is not None}, notes=notes)

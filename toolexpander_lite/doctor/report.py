@@ -107,7 +107,7 @@ def report(source):
         return "\n".join(_line(run) for group in runs.values() for run in group)
     log = read(source)
     findings = diagnose(log)
-    lines = [f"{log.source}, {len(log)} rows. {verdict(findings)}", *log.notes]
+    lines = [f"{log.source}, {len(log)} row{'s' * (len(log) != 1)}. {verdict(findings)}", *log.notes]
     if len(log["reward"]) > 1 and np.ptp(log["reward"]):
         lines.append(f"The reward goes from {num(first(log['reward']))} to {num(last(log['reward']))}.")
     for number, finding in enumerate(findings, start=1):

@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from ..base.errors import NotebookError
-from ..base.progress import bar
+from ..base.progress import bar, hush
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 QUICK_SWITCH = "TOOLEXPANDER_QUICK"  # "1": training cells take a few steps instead of a full nano run
@@ -21,18 +21,12 @@ FOUND = "Found: "  # a printed line that begins so is repeated by `run_notebooks
 
 def quiet():
     """Keep progress bars of model loading, bitsandbytes' hints and other libraries' deprecations out of the output."""
-    import logging
-    import warnings
-
     import datasets
     from transformers.utils import logging as transformers_logging
 
-    warnings.filterwarnings("ignore", category=FutureWarning)
+    hush()
     transformers_logging.disable_progress_bar()
     datasets.disable_progress_bars()
-    # The trainer warns of weights that a checkpoint does not repeat, such as an output head that is the embedding.
-    for name in ("bitsandbytes", "transformers.trainer"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def describe_pictures():
