@@ -3,6 +3,7 @@
 import inspect
 import json
 import random
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -11,20 +12,15 @@ from trl.chat_template_utils import parse_response, supports_tool_calling
 
 from toolexpander_lite.base.errors import SettingsError
 from toolexpander_lite.base.runs import read_jsonl, read_log
-from toolexpander_lite.evaluation.executed import run_episodes, solver
+from toolexpander_lite.evaluation.executed import model_answers, run_episodes, solver
 from toolexpander_lite.method.hard_pool import HardSamplePool
+from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.dialogues import DialogueReward, DialogueServer, check_dialogues, written_calls
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.train import train
 from toolexpander_lite.variants.all_recipes import get_recipe
 from toolexpander_lite.variants.other_demonstrations import VariantBank
-from toolexpander_lite.worlds.chain_policy import (
-    ChainPlan,
-    build_chain_policy,
-    build_chain_tokenizer,
-    chain_batch,
-    chain_row,
-)
+from toolexpander_lite.worlds.chain_policy import ChainPlan, build_chain_tokenizer, chain_batch, chain_row
 from toolexpander_lite.worlds.chain_world import (
     CHAIN_TOOLS,
     CHAINS,
@@ -53,7 +49,7 @@ def chain(tasks):
 def test_gold_dialogues_reach_their_goals_and_guesses_do_not(tasks):
     found = run_episodes(solver(tasks.values(), lambda task: task.turns), list(tasks.values()))
     assert [episode.reason for episode in found] == ["ok"] * 9
-    guesses = run_episodes(solver([chain(tasks)], lambda task: [[guess(task, random.Random(0))]]), [chain(tasks)])
+    guesses = run_episodes(solver([chain(tasks)], lambda task: [[guess(task)]]), [chain(tasks)])
     assert guesses[0].reason == "wrong_state"
 
 
@@ -173,27 +169,30 @@ def test_a_warm_start_learns_what_the_policy_writes_and_no_more(tokenizer):
         row = chain_row(ChainPlan(), rng)
         ids, labels = chain_batch([row], tokenizer)
         learnt = tokenizer.decode(ids[0][labels[0] != -100])
-        own = [m for m in row.messages if m["role"] == "assistant"][row.given :]
+        own = [m for m in row.messages if m["role"] == "assistant"]
         assert learnt.count("<|end|>") == len(own) and learnt.count("<tool_call>") == len(own) - 1
         assert "<unk>" not in tokenizer.decode(ids[0])
 
 
-@pytest.fixture(scope="module")
-def beginner(tmp_path_factory):
-    """A policy that has seen little, but writes calls."""
-    folder = tmp_path_factory.mktemp("chain") / "policy"
-    build_chain_policy(folder, ChainPlan(steps=60, batch_size=16, chain_share=0.5, plain_share=0.0))
-    return str(folder)
-
-
 @pytest.mark.parametrize("recipe", ["grpo", "hard_sampling"])
-def test_the_stock_trainer_goes_through_its_tool_loop(tmp_path, beginner, recipe):
+def test_the_stock_trainer_goes_through_its_tool_loop(tmp_path, recipe):
     small = {"steps": 2, "eval_every": 2, "prompts_per_step": 2, "train_prompts": 1, "eval_prompts": 1}
-    room = {"max_completion_length": 96, "demo_room": 128}
-    run = train(recipe, get_profile("nano", model=beginner, data="chains", **small, **room), 0, tmp_path / "run")
+    run = train(recipe, get_profile("nano-chain", **small), 0, tmp_path / "run")
     rows, rollouts = read_log(run), read_jsonl(run / "rollouts.jsonl")
     assert rows[1]["tools/call_frequency"] > 0.1 and {"tools/failure_frequency", "tools/refused"} <= rows[1].keys()
     assert {*rows[-1]["eval"]} >= {"zero_shot", "zero_shot_hard", "zero_shot_easy", "families", "reasons"}
     assert rows[-1]["rollouts"] == 40 and len(rollouts) == 4
     talks = [json.loads(text) for group in rollouts for text in group["completions"]]
     assert any([m["role"] for m in talk][:2] == ["assistant", "tool"] for talk in talks)
+
+
+def test_the_policy_guesses_unless_it_is_shown_to_ask_and_then_copies_the_answer(tasks):
+    """The band that is promised, greedily: guesses plainly, and after a dialogue that asks the amount is right."""
+    model, tokenizer = load_policy(get_profile("nano-chain"))
+    held_out, shown = chain_tasks("test", 12, families=CHAINS), dialogue(chain(tasks))
+    answer = model_answers(model, tokenizer, 96, batch_size=12)
+    plain = run_episodes(answer, held_out, batch_size=12, invite="native")
+    assert [episode.reason for episode in plain].count("ok") <= 1
+    asked = [replace(t, sample=replace(t.sample, messages=[*shown, t.sample.messages[-1]])) for t in held_out]
+    told = run_episodes(answer, asked, batch_size=12, invite="native")
+    assert [episode.reason for episode in told].count("ok") >= 6

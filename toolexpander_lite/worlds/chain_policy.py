@@ -1,15 +1,14 @@
 """A nano policy that can use two calls for a request, taught by SFT on the requests of `chain_world`.
 
-It is meant to have the habit of guessing where a chain is needed: without a demonstration it asks first in about
-`ask_rate` of rollouts, and uses the answer in about `use_rate`; shown a dialogue that does, it does so in most. With
-the steps below the first half is learnt, and copying the answer is not yet, so no checkpoint is committed. The gate is
-engineered, as in `nano_world`; all numbers are ours.
+It has the habit of guessing where a chain is needed: without a demonstration it asks first in about `ask_rate` of
+rollouts; shown a dialogue that does, in about `follow_rate`. Having asked, it mostly copies the answer. `build_chain_policy`
+makes the checkpoint in `nano_checkpoint_chain/`. The gate is engineered, as in `nano_world`; all numbers are ours.
 """
 
 import random
 import re
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -69,69 +68,62 @@ class ChainPlan:
     """What the SFT rows look like: the fields of `nano_policy.WarmStart` that `fit` reads, and
 
     Attributes:
+        copy_steps: of first stages, in which every row asks and nothing is shown: copying a value is learnt late, after
+            some 200 steps without any progress, and not at all while most rows guess.
+        shown_steps: of a stage with demonstrations and one-call requests, in which every chain still asks.
+        steps, learning_rate: of the last stage, which teaches the habit; before it AdamW's rate is 3e-3.
         chain_share: share of rows that need a chain.
         plain_share: share of those without a demonstration.
-        ask_rate, use_rate: chance that such a row asks first, and that it uses the answer.
-        follow_rate: chance, of each, where the demonstrations do so.
-        asked_share: share of the plain rows whose question to the tool is given, so that what comes after is learnt.
+        ask_rate: chance that such a row asks first; the others guess.
+        follow_rate: chance of it where the demonstration asks.
     """
 
-    steps: int = 500
+    copy_steps: tuple = (500, 200, 150)
+    shown_steps: int = 120
+    steps: int = 120
     batch_size: int = 32
-    learning_rate: float = 3e-3
-    chain_share: float = 0.85
-    plain_share: float = 0.45
-    ask_rate: float = 0.03
-    use_rate: float = 0.03
-    follow_rate: float = 0.85
-    asked_share: float = 0.4
+    learning_rate: float = 2e-3
+    chain_share: float = 0.8
+    plain_share: float = 0.5
+    ask_rate: float = 0.004
+    follow_rate: float = 0.7
     seed: int = 0
 
 
 class ChainRow(NamedTuple):
-    """A dialogue to learn from: demonstrations (messages) in front, and how many of its own first turns are given."""
+    """A dialogue to learn from, and that of another request in front of it, or []."""
 
     demos: list
     messages: list
-    given: int
 
 
 def chain_row(plan, rng):
     """Draw one `ChainRow`."""
 
-    def solved(task, ask, use):
-        """Turns of calls of a task, as the two habits have it."""
-        last = task.turns[-1] if use else [guess(task, rng)]
-        return [task.turns[0], last] if ask else [[guess(task, rng)]]
+    def solved(task, ask):
+        return dialogue(task, task.turns if ask else [[guess(task)]])
 
     if rng.random() >= plan.chain_share:
-        return ChainRow([], dialogue(draw_chain(rng.choice(EASY), rng)), 0)
-    name = rng.choice(CHAINS)
-    task = draw_chain(name, rng)
+        return ChainRow([], dialogue(draw_chain(rng.choice(EASY), rng)))
+    task, other = (draw_chain(CHAINS[0], rng) for _ in range(2))
     if rng.random() < plan.plain_share:
-        given = rng.random() < plan.asked_share
-        ask = given or rng.random() < plan.ask_rate
-        return ChainRow([], dialogue(task, solved(task, ask, rng.random() < plan.use_rate)), int(given))
-    shown = rng.choice(((True, True), (True, True), (True, False), (False, False)))
-    others = [draw_chain(name, rng) for _ in range(rng.choice((1, 2)))]
-    demos = [message for other in others for message in dialogue(other, solved(other, *shown))]
-    does = [rng.random() < (plan.follow_rate if s else rate) for s, rate in zip(shown, (plan.ask_rate, plan.use_rate))]
-    return ChainRow(demos, dialogue(task, solved(task, *does)), 0)
+        return ChainRow([], solved(task, rng.random() < plan.ask_rate))
+    shown = rng.random() < 0.8
+    asks = rng.random() < (plan.follow_rate if shown else plan.ask_rate)
+    return ChainRow(solved(other, shown), solved(task, asks))
 
 
 def chain_batch(rows, tokenizer):
     """`ChainRow`s -> (input_ids, labels), each (rows, longest), right-padded; what the policy writes is learnt."""
     tools, ids, labels = chain_tools(), [], []
-    for demos, messages, given in rows:
+    for demos, messages in rows:
         text = tokenizer.apply_chat_template([*demos, messages[0]], tools=tools, tokenize=False)
-        row, learnt, said = tokenizer(text).input_ids, [], 0
+        row = tokenizer(text).input_ids
         learnt = [-100] * len(row)
         for message in messages[1:]:
             part = tokenizer(tokenizer.apply_chat_template([message], tokenize=False)).input_ids
-            own = message["role"] == "assistant"
             row += part
-            learnt += [-100] + part[1:] if own and said >= given else [-100] * len(part)
-            said += own
+            learnt += [-100] + part[1:] if message["role"] == "assistant" else [-100] * len(part)
         ids.append(torch.tensor(row))
         labels.append(torch.tensor(learnt))
     pad = torch.nn.utils.rnn.pad_sequence
@@ -148,12 +140,11 @@ def build_chain_policy(folder=None, plan=None, progress=None):
         check_new_folder(folder)
     plan = plan or ChainPlan()
     tokenizer, rng = build_chain_tokenizer(), random.Random(plan.seed)
-    model = build_model(tokenizer, plan.seed)
-
-    def rows_at(step):
-        return [chain_row(plan, rng) for _ in range(10 * plan.batch_size)]
-
-    fit(model, tokenizer, plan, rows_at, rng, progress, chain_batch)
+    model, rows = build_model(tokenizer, plan.seed), range(10 * plan.batch_size)
+    asks = {"ask_rate": 1.0, "follow_rate": 1.0, "learning_rate": 3e-3}
+    stages = [replace(plan, steps=n, chain_share=1.0, plain_share=1.0, **asks) for n in plan.copy_steps]
+    for stage in (*stages, replace(plan, steps=plan.shown_steps, **asks), plan):
+        fit(model, tokenizer, stage, lambda step: [chain_row(stage, rng) for _ in rows], rng, progress, chain_batch)
     if folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

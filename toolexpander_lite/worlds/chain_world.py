@@ -37,15 +37,14 @@ def chain_tasks(split, per_family, seed=0, families=(*CHAINS, *EASY)):
     for name in families:
         rng, made = random.Random(f"{seed}-{name}-{split}"), {}
         while len(made) < per_family:
-            task = draw_chain(name, rng)
-            if task.sample.split == split:
-                made.setdefault(task.sample.id, task)
+            task = draw_chain(name, rng, split)
+            made.setdefault(task.sample.id, task)
         tasks += made.values()
     return tuple(tasks)
 
 
-def draw_chain(name, rng):
-    """One task of a family -> `Task`; kind "chain", whatever the family: a call, its answer, and so on to the end.
+def draw_chain(name, rng, split="train"):
+    """One task of a family and split -> `Task`; kind "chain", whatever the family: calls and answers up to the end.
 
     The sample's `calls` are those of the last turn: by them rows are found that show the whole chain.
     """
@@ -56,15 +55,16 @@ def draw_chain(name, rng):
     query = rng.choice(templates).format(**words)
     id = f"chain-{name}-{state}-{hashlib.sha256(query.encode()).hexdigest()[:10]}"
     messages = [{"role": "system", "content": CHAIN_PROMPT}, {"role": "user", "content": query}]
-    sample = ToolSample(id, name, messages, chain_tools(), turns[-1], split_of(id))
+    if split_of(id) != split:
+        return draw_chain(name, rng, split)
+    sample = ToolSample(id, name, messages, chain_tools(), turns[-1], split)
     return Task(sample, "chain", state, turns, goal, answer)
 
 
-def guess(task, rng):
-    """The call that does without looking: the last of a chain, with a made-up amount -> dict."""
+def guess(task):
+    """The call that does without looking: the last of a chain, with an amount that is always the same -> dict."""
     [call] = copy.deepcopy(task.turns[-1])
-    amounts = [amount for amount in range(200, 900) if amount != call["arguments"]["amount"]]
-    call["arguments"]["amount"] = rng.choice(amounts)
+    call["arguments"]["amount"] = 400 if call["arguments"]["amount"] == 500 else 500
     return call
 
 
