@@ -1,8 +1,9 @@
 """A nano policy that can use two calls for a request, taught by SFT on the requests of `chain_world`.
 
 It has the habit of guessing where a chain is needed: without a demonstration it asks first in about `ask_rate` of
-rollouts; shown a dialogue that does, in about `follow_rate`. Having asked, it mostly copies the answer. `build_chain_policy`
-makes the checkpoint in `nano_checkpoint_chain/`. The gate is engineered, as in `nano_world`; all numbers are ours.
+rollouts; shown a dialogue that does, in about `follow_rate`. Having asked, it mostly copies the answer.
+`build_chain_policy` makes the checkpoint in `nano_checkpoint_chain/`. The gate is engineered, as in `nano_world`; all
+numbers are ours.
 """
 
 import random
