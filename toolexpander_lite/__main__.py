@@ -520,7 +520,16 @@ def _warm_start(arguments):
     profile = chosen_profile(arguments, "warm_start_steps")
     from .training.warm_start import build_warm_start
 
-    print(build_warm_start(profile, arguments.out, arguments.seed, print_loss, arguments.demonstrations))
+    print(f"{profile.warm_start_steps} steps on {profile.model}; data and model are loaded first", flush=True)
+    with bar(total=profile.warm_start_steps, desc="steps") as steps:
+
+        def show(step, loss):
+            steps.write(f"step {step}  loss {loss:.4f}", sys.stdout)
+            sys.stdout.flush()
+            steps.update(step - steps.n)
+
+        out = build_warm_start(profile, arguments.out, arguments.seed, show, arguments.demonstrations)
+    print(out)
 
 
 FIRST_STEPS = """a first run, of a minute on one core, and what it did:
