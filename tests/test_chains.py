@@ -15,7 +15,13 @@ from toolexpander_lite.base.runs import read_jsonl, read_log
 from toolexpander_lite.evaluation.executed import model_answers, run_episodes, solver
 from toolexpander_lite.method.hard_pool import HardSamplePool
 from toolexpander_lite.models.policy import load_policy
-from toolexpander_lite.training.dialogues import DialogueReward, DialogueServer, check_dialogues, written_calls
+from toolexpander_lite.training.dialogues import (
+    DialogueReward,
+    DialogueServer,
+    check_dialogues,
+    dialogues_of,
+    written_calls,
+)
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.train import train
 from toolexpander_lite.variants.all_recipes import get_recipe
@@ -144,7 +150,8 @@ def test_demonstrations_are_whole_dialogues_within_the_room(tokenizer):
     tasks = {task.sample.id: task for task in chain_tasks("train", 12)}
     samples = [task.sample for task in tasks.values()]
     pool, bank, task = HardSamplePool([s.id for s in samples]), VariantBank(samples), chain(tasks)
-    make = partial(DialogueServer, tasks, pool, bank, samples, tokenizer, 1)
+    talks = dialogues_of(get_profile("nano", data="chains"), tasks)
+    make = partial(DialogueServer, talks, pool, bank, samples, tokenizer, 1)
     assert make(400).serve(task.sample.id)["prompt"] == task.sample.messages
     shown = make(400).serve(task.sample.id, wanted="demonstrated")
     roles = [message["role"] for message in shown["prompt"]]

@@ -217,6 +217,8 @@ def _scan(arguments):
 def _evaluate(arguments):
     profile = chosen_profile(arguments, "eval_prompts")
     from .evaluation.accuracy import evaluate
+    from .evaluation.executed import evaluate_dialogues
+    from .training.dialogues import dialogues_of
     from .training.splits import load_splits
     from .variants.other_demonstrations import VariantBank
 
@@ -227,6 +229,9 @@ def _evaluate(arguments):
 
         asked = data.held_out, profile.data_path, profile.max_completion_length, arguments.invite
         return print(json.dumps(evaluate_executed(policy, tokenizer, *asked), indent=1))
+    if data.tasks and (talks := dialogues_of(profile, data.tasks)):
+        asked = data, profile.max_completion_length, talks.episodes
+        return print(json.dumps(evaluate_dialogues(policy, tokenizer, *asked), indent=1))
     bank = VariantBank(data.train) if data.hard_families else None
     length = profile.max_completion_length
     scores = evaluate(policy, tokenizer, data.held_out, length, bank, data.hard_families, invite=arguments.invite)

@@ -27,12 +27,30 @@ ROWS_DRAWN = {"train": 40, "test": 10}  # of each template, as far as its values
 
 def own_row(row):
     """One row of `own_rows` -> (what is asked, tool schemas, gold calls), as the converters of `row_formats`."""
+    asked, tools, turns = read_turns(row)
+    if len(turns) > 1:
+        raise RowDropped("calls in several turns, which data own-turns takes")
+    return asked, tools, [call for turn in turns for call in turn]
+
+
+def read_turns(row):
+    """One row of `own_rows` -> (what is asked, tool schemas, the gold calls of each turn); no turn where none fits.
+
+    Several turns are a list of texts, or JSON text of one.
+    """
     if "messages" in row:
-        return openai_row(row)
+        asked, tools, calls = openai_row(row)
+        return asked, tools, [calls] if calls else []
     tools, call = read_tools(row["tools"]), row.get("calls", row.get("call"))
-    if isinstance(call, str) and re.match(r"\s*\w[\w.]*\(", call):
-        call = f"[{call}]"  # set_timer(minutes=5), as people write it into a table
-    return row["question"].strip(), tools, read_calls(call, [tool["function"]["name"] for tool in tools])
+    if isinstance(call, str) and call.lstrip().startswith('["'):
+        call = json.loads(call)
+    several = isinstance(call, list) and call and all(isinstance(turn, str) for turn in call)
+    names, turns = [tool["function"]["name"] for tool in tools], []
+    for written in call if several else [call]:
+        if isinstance(written, str) and re.match(r"\s*\w[\w.]*\(", written):
+            written = f"[{written}]"  # set_timer(minutes=5), as people write it into a table
+        turns.append(read_calls(written, names))
+    return row["question"].strip(), tools, [turn for turn in turns if turn]
 
 
 def own_rows(file):
@@ -122,7 +140,7 @@ def _key(value):
 def _free_values(row, schemas):
     """The argument values of a row that are not to be in both splits -> set; of one that cannot be read, none."""
     try:
-        calls = own_row(row)[2]
+        calls = [call for turn in read_turns(row)[2] for call in turn]
     except (RowDropped, *UNPARSABLE):
         return set()  # `load_samples` reads it again, and counts the reason
     properties = {s["function"]["name"]: s["function"]["parameters"].get("properties", {}) for s in schemas}

@@ -25,6 +25,7 @@ from ..worlds.run_calls import ToolRegistry
 from .tool_schemas import read_tool
 
 PACKED = "own_tools.py"  # the file of functions in a model's folder
+ROWS_OF = ("ROWS", "TEMPLATES", "TOOLS")  # what a file says beside its functions
 _TYPES = "use int, float, str, bool, Literal[...], list[...], dict, or one of them | None"
 
 
@@ -35,17 +36,19 @@ class OwnTools:
     Attributes:
         registry: `ToolRegistry` that executes calls.
         module: the file as a module.
+        functions: the tools themselves.
         owner: the object whose methods the tools are, or None.
     """
 
     registry: ToolRegistry
     module: ModuleType
+    functions: list
     owner: Any = None
 
     def state(self):
         """What calls may have changed, as far as JSON holds it: the object's attributes or the file's variables."""
         return {name: value for name, value in vars(self.owner or self.module).items()
-                if not name.startswith("__") and _as_json(value) is not None}  # fmt: skip
+                if not name.startswith("__") and name not in ROWS_OF and _as_json(value) is not None}  # fmt: skip
 
 
 def _as_json(value):
@@ -90,7 +93,7 @@ def load_tools(file):
             registry.register(function, tool_schema(function, file.name))
         except ValueError as error:
             raise error if isinstance(error, DataError) else DataError(f"{file}: {error}; rename one") from None
-    return OwnTools(registry, module, owner)
+    return OwnTools(registry, module, tools, owner)
 
 
 def _run(file):
@@ -182,13 +185,18 @@ def _has_schema(kind, get_json_schema):
     return True
 
 
-def pack_tools(file, folder, invite, max_new_tokens):
+def pack_tools(file, folder, invite, max_new_tokens, rounds=1, told=()):
     """Put into a model's folder what `evaluation.tool_caller.ToolCaller` needs: the file of tools, and `tools.json`.
 
-    That says how to ask: {"style", "system", "tools", "max_new_tokens"}; a server is to be sent the same.
+    That says how to ask: {"style", "system", "tools", "max_new_tokens", "rounds"}; a server is to be sent the same.
+
+    Args:
+        rounds: completions for a question at most.
+        told: further system text.
     """
     style = style_of(invite)
-    asked = {"style": style, "system": "\n\n".join(STYLES[style]), "tools": load_tools(file).registry.schemas(),
-             "max_new_tokens": max_new_tokens}  # fmt: skip
+    system = "\n\n".join([*STYLES[style], *told])
+    asked = {"style": style, "system": system, "tools": load_tools(file).registry.schemas(),
+             "max_new_tokens": max_new_tokens, "rounds": rounds}  # fmt: skip
     shutil.copyfile(file, Path(folder, PACKED))
     write_whole(Path(folder, "tools.json"), json.dumps(asked, indent=1, ensure_ascii=False) + "\n")

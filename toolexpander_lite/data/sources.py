@@ -22,6 +22,7 @@ from ..base.schemas import SchemaFault, fault
 from ..method.samples import ToolSample, tool_name
 from .file_formats import hub_rows, read_rows
 from .own_rows import own_row, own_rows
+from .own_turns import OWN, own_turn_row
 from .row_formats import hermes_row, openai_row, seal_row, toolace_row, toolrl_row, xlam_row
 from .tool_schemas import NO_SCHEMA, UNPARSABLE, RowDropped
 
@@ -54,7 +55,7 @@ class Source:
 
 CONVERTERS = {
     "toolrl": toolrl_row, "seal-tools": seal_row, "toolace": toolace_row, "xlam": xlam_row,
-    "xlam-irrelevance": xlam_row, "hermes": hermes_row, "openai": openai_row, "own": own_row,
+    "xlam-irrelevance": xlam_row, "hermes": hermes_row, "openai": openai_row, "own": own_row, "own-turns": own_turn_row,
 }  # fmt: skip
 _LISTED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 SOURCES = {name: Source(convert, **_LISTED[name]) for name, convert in CONVERTERS.items()}
@@ -119,19 +120,22 @@ def load_samples(source, path=None, limit=None, seed=0, no_call=False):
         except (KeyError, TypeError):
             raise DataError(f"{file.with_name('tool.jsonl')}: a row is no tool with an api_name") from None
     rows = read_rows(file) if file else hub_rows(spec.hub, spec.revision, spec.config)
-    if source == "own":
+    convert, own = spec.convert, source in OWN
+    if own:
         rows, no_call = own_rows(file), True  # who writes a row without a call means it
+    if source == "own-turns":
+        convert = own_turn_row(file)
 
     def sample(index, row):
         # One generator per row: its distractors do not depend on the rows before it.
         extra = (catalogue, random.Random(f"{seed}-{index}")) if source == "seal-tools" else ()
-        asked, tools, calls = spec.convert(row, *extra)
+        asked, tools, calls = convert(row, *extra)
         _check_calls(tools, calls, spec.calls, no_call)
         messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
         if not messages[-1]["content"].strip():
             raise RowDropped("empty question")
         split = split_of("\n".join(m["content"] for m in messages if m["role"] == "user"))
-        split = row.get("split", split) if source == "own" else split
+        split = row.get("split", split) if own else split
         family = source if calls or not spec.calls else "no-call"
         return ToolSample(f"{source}-{index:06d}", family, messages, tools, calls, split)
 

@@ -128,7 +128,7 @@ class _Running:
         """None at the goal, else (reason, detail)."""
         state, goal, answer = self.world.state(), self.task.goal, self.task.answer
         if state != goal:
-            return "wrong_state", ", ".join(table for table in goal if state[table] != goal[table])
+            return "wrong_state", ", ".join(sorted(t for t in {*goal, *state} if state.get(t) != goal.get(t)))
         if answer is None:
             return None
         if self.task.kind == "question" and len(self.calls) > 1:  # trying all names in turn is no answer
@@ -138,7 +138,7 @@ class _Running:
         return None
 
 
-def run_episodes(answer, tasks, http=False, max_steps=MAX_STEPS, timeout=1.0, batch_size=16, invite=False):
+def run_episodes(answer, tasks, http=False, max_steps=MAX_STEPS, timeout=1.0, batch_size=16, invite=False, world=None):
     """Let a model solve tasks, each on a fresh copy of the world -> list of `Episode`, in order.
 
     Args:
@@ -150,6 +150,7 @@ def run_episodes(answer, tasks, http=False, max_steps=MAX_STEPS, timeout=1.0, ba
         timeout: seconds for each call.
         batch_size: episodes that go on side by side; so many chats at most are given to `answer`.
         invite: the system turn invites an example of its own, as recipes with a bonus do in training.
+        world: function of a task: what it is run on, with `tools` and `state()`; None is the API world.
     """
     episodes = []
     for start in range(0, len(tasks), batch_size):
@@ -157,11 +158,11 @@ def run_episodes(answer, tasks, http=False, max_steps=MAX_STEPS, timeout=1.0, ba
             running = []
             for task in tasks[start : start + batch_size]:
                 offered = [tool_name(tool) for tool in task.sample.tools]
-                world = stack.enter_context(World(task.seed, offered, task.start))
-                executor = world.tools
+                place = world(task) if world else stack.enter_context(World(task.seed, offered, task.start))
+                executor = place.tools
                 if http:
-                    executor = HttpTools(stack.enter_context(ToolService(world.tools, timeout)).port)
-                running.append(_Running(task, executor, world, max_steps, timeout, invite))
+                    executor = HttpTools(stack.enter_context(ToolService(place.tools, timeout)).port)
+                running.append(_Running(task, executor, place, max_steps, timeout, invite))
             while open_ones := [r for r in running if not r.ended]:
                 chats = [{"messages": list(r.messages), "tools": r.task.sample.tools} for r in open_ones]
                 for one, completion in zip(open_ones, answer(chats), strict=True):
@@ -350,8 +351,8 @@ def evaluate_requests(model, tokenizer, data, max_new_tokens, invite=False):
     return result
 
 
-def evaluate_dialogues(model, tokenizer, data, max_new_tokens):
-    """The numbers of an evaluation on `worlds.chain_world`, as run logs hold them -> dict: greedy, without examples.
+def evaluate_dialogues(model, tokenizer, data, max_new_tokens, asked):
+    """The numbers of an evaluation on rows of several turns, as run logs hold them -> dict: greedy, without examples.
 
     "zero_shot", "zero_shot_hard" and "zero_shot_easy": shares of held-out requests that end at their goal, all and by
     `data.hard_families`; "families" and "reasons" (of `EPISODE_REASONS`).
@@ -359,10 +360,11 @@ def evaluate_dialogues(model, tokenizer, data, max_new_tokens):
     Args:
         data: `splits.Splits`.
         max_new_tokens: of each turn.
+        asked: what `run_episodes` is told beside: `training.dialogues.Dialogues.episodes`.
     """
     tasks = [data.tasks[sample.id] for sample in data.held_out]
     answer = model_answers(model, tokenizer, max_new_tokens, batch_size=64)
-    episodes = run_episodes(answer, tasks, batch_size=64, invite="native")
+    episodes = run_episodes(answer, tasks, batch_size=64, **asked)
     families = {}
     for sample, episode in zip(data.held_out, episodes):
         families.setdefault(sample.family, []).append(episode.reason == "ok")

@@ -21,6 +21,7 @@ from ..method.calls import judge, parse_completion
 from ..method.prompts import STYLES, render_messages, render_prompt, wants_think
 from ..method.samples import ToolSample
 from ..models.policy import load_policy
+from ..worlds.api_tasks import CHAIN_PROMPT
 from .accuracy import generate
 from .executed import render_chat
 
@@ -43,9 +44,9 @@ class ToolCaller:
         tools: `OwnTools`; `tools.state()` says what the calls have changed.
     """
 
-    def __init__(self, model, tokenizer, tools, style="think", max_new_tokens=192):
+    def __init__(self, model, tokenizer, tools, style="think", max_new_tokens=192, rounds=1):
         self.model, self.tokenizer, self.tools = model, tokenizer, tools
-        self.style, self.max_new_tokens = style, max_new_tokens
+        self.style, self.max_new_tokens, self.rounds = style, max_new_tokens, rounds
 
     @classmethod
     def load(cls, folder):
@@ -61,8 +62,9 @@ class ToolCaller:
         try:
             asked = json.loads(Path(folder, "tools.json").read_text(encoding="utf-8"))
             style, cap = asked["style"], asked["max_new_tokens"]
-            if style not in STYLES or not isinstance(cap, int):
-                raise ValueError(f"style {style!r}, max_new_tokens {cap!r}")
+            rounds = asked.get("rounds", 1)  # of one turn, where an older folder does not say
+            if style not in STYLES or not isinstance(cap, int) or not isinstance(rounds, int):
+                raise ValueError(f"style {style!r}, max_new_tokens {cap!r}, rounds {rounds!r}")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(
                 f"{folder} does not hold what a tool caller needs ({type(error).__name__}: {error}); give the final "
@@ -71,22 +73,25 @@ class ToolCaller:
         tools = load_tools(Path(folder, PACKED))
         plain = SimpleNamespace(name=str(folder), model=str(folder), dtype="float32", quantization=None, lora_rank=0,
                                 attention="sdpa")  # fmt: skip
-        return cls(*load_policy(plain, merge=True), tools, style, cap)
+        return cls(*load_policy(plain, merge=True), tools, style, cap, rounds)
 
-    def __call__(self, question, rounds=1, timeout=TIMEOUT):
+    def __call__(self, question, rounds=None, timeout=TIMEOUT):
         """Ask, and execute what is called -> `Answer`. Whatever the model writes, nothing is raised.
 
         Args:
             question: text, or a chat of `{"role", "content"}` that ends with the user's turn.
-            rounds: completions at most. With 2 the model reads its tools' results and goes on; one that was trained on
-                single turns often repeats its calls then, and they are executed again.
+            rounds: completions at most; None is what the folder says: 1, or what a model of several turns was trained
+                with. With 2 the model reads its tools' results and goes on; one that was trained on single turns often
+                repeats its calls then, and they are executed again.
             timeout: seconds for each call.
         """
         chat = [{"role": "user", "content": question}] if isinstance(question, str) else question
         schemas = self.tools.registry.schemas()
+        if self.rounds > 1:
+            chat = [{"role": "system", "content": CHAIN_PROMPT}, *chat]
         messages = render_messages(ToolSample("asked", "own", chat, schemas, []), invite=self.style)
         calls, results, text = [], [], ""
-        for _ in range(rounds):
+        for _ in range(rounds or self.rounds):
             prompt = render_chat({"messages": messages, "tools": schemas}, self.tokenizer)
             text = generate(self.model, self.tokenizer, [prompt], self.max_new_tokens)[0]
             made = parse_completion(text, wants_think(self.style)).calls

@@ -29,6 +29,17 @@ TOOL_TEMPLATE, TOOLS_AS_TEXT, SYSTEM_IN_USER, ONE_TURN_EACH = (
     Path(__file__).with_name("chat_templates").joinpath(f"{name}.jinja").read_text(encoding="utf-8")
     for name in ("tool_template", "tools_as_text", "system_in_user", "one_turn_each")
 )
+# How transformers (its server, and TRL's tool loop) reads the calls out of an answer in that form.
+RESPONSE_TEMPLATE = {
+    "defaults": {"role": "assistant"},
+    "start_anchor": "<|im_start|>assistant\n",
+    "fields": {
+        "reasoning_content": {"open": "<think>", "close_pattern": r"</think>\s*", "content": "text"},
+        "tool_calls": {"open_pattern": r"\s*<tool_call>", "close": "</tool_call>", "repeats": True, "content": "json",
+                       "transform": {"type": "function", "function": "{content}"}},
+        "content": {"close_pattern": r"\s*<\|im_end\|>", "content": "text"},
+    },
+}  # fmt: skip
 _PROBE_TOOL = tool_schema("probe_tool", "", probe_parameter={"type": "string", "description": ""})
 _INVITED_TAGS = {"example": (EXAMPLE_OPEN, EXAMPLE_CLOSE), "examples": (BLOCK_OPEN, BLOCK_CLOSE)}  # by prompt style
 _SYSTEM, _USER = {"role": "system", "content": "probe_system"}, {"role": "user", "content": "probe_question"}
@@ -59,7 +70,7 @@ def adapt_template(tokenizer):
     if "probe_tool" not in shown or "probe_parameter" not in shown:
         changed.append("tools")
         if {"<|im_start|>", "<|im_end|>"} <= set(tokenizer.get_vocab()):
-            own = TOOL_TEMPLATE
+            own, tokenizer.response_template = TOOL_TEMPLATE, RESPONSE_TEMPLATE
         else:
             front += TOOLS_AS_TEXT
     if not closed_vocabulary(tokenizer) and not _shows(tokenizer, [_SYSTEM, _USER], front + own):

@@ -6,20 +6,29 @@ What TRL 1.16 does there, and what is done about it:
     a call cut before its closing tag is executed           it was not written: reward 0, "not_as_written"
     "7" becomes 7 by the tool's signature                   likewise: the tokens themselves are read
     a result without room is dropped, as a success          "no_room", in the metric `tools/no_room`
-    an error reaches the model as Python text               `ChainEnvironment` answers in JSON and raises nothing
+    an error reaches the model as Python text               the environments answer in JSON and raise nothing
 """
 
+from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
+from typing import NamedTuple
+
+from trl.chat_template_utils import add_response_schema, supports_tool_calling
 
 from ..base.chat import CALL_CLOSE, CALL_OPEN
-from ..base.errors import SettingsError
+from ..base.errors import ModelError, SettingsError
 from ..base.strict_json import same_value
 from ..method.calls import parse_completion
+from ..data.own_tools import pack_tools
+from ..data.own_turns import OWN, own_environment, own_world, solved_dialogue
 from ..method.hard_sampling import PromptServer
+from ..method.prompts import render_messages, wants_think
 from ..method.samples import training_columns
-from ..worlds.chain_world import CHAIN_TOOLS, ChainEnvironment, dialogue
+from ..worlds.api_tasks import CHAIN_PROMPT
+from ..worlds.chain_world import ChainEnvironment, dialogue
 
-DIALOGUES = ("chains",)  # data whose rows take several turns
+DIALOGUES = ("chains", "own-turns")  # data whose rows take several turns
 TURNS = 4  # rounds of calls in a rollout (our assumption: twice what a chain needs)
 
 
@@ -27,8 +36,12 @@ def check_dialogues(recipe, profile):
     """Refuse what rows of several turns cannot have.
 
     Raises:
-        SettingsError: a scan, an invitation, supervised training, context distillation or a rule of another paper.
+        SettingsError: a scan, an invitation, supervised training, context distillation or a rule of another paper; or
+            fewer tools than there are, for TRL offers all.
     """
+    if profile.data in DIALOGUES and (profile.max_tools or profile.held_out_max_tools):
+        raise SettingsError(f"data {profile.data!r} offers all tools in every prompt; set max_tools=0 and "
+                            "held_out_max_tools=0")  # fmt: skip
     if profile.data in DIALOGUES and (
         recipe.hard_samples not in ("keep", "demonstrate") or recipe.scan_rollouts or recipe.supervised
         or recipe.invite or recipe.examples_needed or recipe.distil_weight or recipe.demo_source in ("own", "corrupted")
@@ -39,20 +52,68 @@ def check_dialogues(recipe, profile):
         )
 
 
+class Dialogues(NamedTuple):
+    """What one kind of rows of several turns is made of, see `dialogues_of`.
+
+    Attributes:
+        tasks: {sample id: `api_tasks.Task`} of all rows.
+        environment: function that makes an environment for `GRPOTrainer`; it has `calls` and `_at_goal(task)`.
+        opened: sample -> the messages it is asked with.
+        solved: task -> the messages of its solution, from the request on.
+        episodes: what `evaluation.executed.run_episodes` is told beside, a dict.
+    """
+
+    tasks: dict
+    environment: Callable
+    opened: Callable
+    solved: Callable
+    episodes: dict
+
+
+def dialogues_of(profile, tasks, style="think"):
+    """The `Dialogues` of a profile's data, None for data of single turns; `style`: of prompts on own tools."""
+    if profile.data == "chains":
+        opened = (lambda sample: sample.messages), dialogue, {"invite": "native"}
+        return Dialogues(tasks, lambda: ChainEnvironment(tasks), *opened)
+    if profile.data == "own-turns":
+        file, think = profile.data_path, wants_think(style)
+        world = {"invite": style, "world": lambda task: own_world(file)}
+        shown = partial(render_messages, invite=style), partial(solved_dialogue, file=file, think=think)
+        return Dialogues(tasks, partial(own_environment(file), file), *shown, world)
+    return None
+
+
+def check_template(tokenizer):
+    """Refuse a model whose chat template TRL's tool loop cannot use.
+
+    Raises:
+        ModelError: calls or results do not show in it, or nothing is known of how to read calls out of an answer.
+    """
+    try:
+        if supports_tool_calling(tokenizer):
+            return getattr(tokenizer, "response_template", None) or add_response_schema(tokenizer)
+        why = "does not show calls and their results"
+    except ValueError:
+        why = "is none whose calls TRL knows to read; set tokenizer.response_template"
+    raise ModelError(f"rows of several turns cannot be asked: the chat template of {tokenizer.name_or_path!r} {why}; "
+                     "Qwen2.5, Qwen3 and SmolLM2 have a fit one")  # fmt: skip
+
+
 class DialogueServer(PromptServer):
     """A `PromptServer` whose prompts are messages, and whose demonstrations are whole solved dialogues.
 
-    `tasks`: {sample id: `api_tasks.Task`} of all rows; the rest as in `PromptServer`.
+    `dialogues`: `Dialogues`; the rest as in `PromptServer`.
     """
 
-    def __init__(self, tasks, *arguments):
+    def __init__(self, dialogues, *arguments):
         super().__init__(*arguments)
-        self.tasks = tasks
+        self.dialogues = dialogues
 
     def render(self, sample, demos=()):
         """The prompt -> list of messages: system turn, the dialogues of `demos`, the request."""
-        shown = [message for demo in demos for message in dialogue(self.tasks[demo.id])]
-        return [*sample.messages[:-1], *shown, sample.messages[-1]]
+        shown = [message for demo in demos for message in self.dialogues.solved(self.dialogues.tasks[demo.id])]
+        *before, request = self.dialogues.opened(sample)
+        return [*before, *shown, request]
 
     def length(self, prompt):
         tools = next(iter(self.samples.values())).tools  # those of the environment, in every row
@@ -60,13 +121,13 @@ class DialogueServer(PromptServer):
         return len(self.tokenizer(text, add_special_tokens=False).input_ids)
 
 
-def dialogue_rows(samples):
+def dialogue_rows(samples, dialogues):
     """`ToolSample`s -> `Dataset`: the messages as prompt, and the columns rewards need."""
-    return training_columns(samples).add_column("prompt", [sample.messages for sample in samples])
+    return training_columns(samples).add_column("prompt", [dialogues.opened(sample) for sample in samples])
 
 
 class DialogueReward:
-    """A reward function for `GRPOTrainer` with a `ChainEnvironment`: 1 for a dialogue that brings about what was asked.
+    """A reward function for `GRPOTrainer` with an environment: 1 for a dialogue that brings about what was asked.
 
     The state must be the goal, and of a question the last result its answer; every executed call must stand in the
     model's own tokens as it was executed.
@@ -92,7 +153,7 @@ class DialogueReward:
         if log_metric is not None:
             results = [result for environment in environments for _, result in environment.calls]
             told = [message for row in completions for message in row if message["role"] == "tool"]
-            answered = sum(message["name"] in CHAIN_TOOLS for message in told)
+            answered = sum(hasattr(environments[0], message["name"]) for message in told)
             log_metric("tools/refused", sum(not r.ok for r in results) / max(1, len(results)))
             log_metric("tools/no_room", (len(results) - answered) / max(1, len(results)))
         return [float(verdict.reason == "ok") for verdict in self.verdicts]
@@ -126,6 +187,8 @@ def written_calls(messages, text):
     return [call for block in blocks for call in parse_completion(block, think=False).calls]
 
 
-def environment_of(profile, tasks):
-    """What `GRPOTrainer` is handed for such data -> {"environment_factory"}, or {} for other data."""
-    return {"environment_factory": lambda: ChainEnvironment(tasks)} if profile.data in DIALOGUES else {}
+def pack_own(profile, folder, invite):
+    """Of a model for your own tools: leave beside it how to ask (`own_tools.pack_tools`), turns and all."""
+    if profile.data in OWN:
+        rounds = (TURNS, [CHAIN_PROMPT]) if profile.data in DIALOGUES else ()
+        pack_tools(profile.data_path, folder, invite, profile.max_completion_length, *rounds)

@@ -25,6 +25,7 @@ from ..models.templates import closed_vocabulary, round_trip
 from ..variants.all_recipes import get_recipe
 from ..variants.other_demonstrations import VariantBank
 from ..variants.other_self_examples import example_text
+from .dialogues import DIALOGUES
 from .profiles import get_profile
 from .splits import load_splits
 from .train import batch_shape, check_fit, grpo_config, recipe_parts
@@ -279,6 +280,9 @@ def _checks(recipe, profile, seed, out, steps):
         return None
     try:
         set_seed(seed)
+        if profile.data in DIALOGUES:
+            raise SettingsError(f"a preflight looks at single turns, and rows of {profile.data!r} take several; in its "
+                                "place try `train` with --steps 2")  # fmt: skip
         grpo_config(recipe, profile, seed, Path(out), hardware)
         model, tokenizer = load_policy(profile)
         samples = load_splits(profile, seed, tokenizer).train

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from ..base.chat import holds_turn_marker
 from ..base.errors import DataError, SettingsError
+from ..data.own_turns import own_tasks
 from ..data.sources import load_samples, no_call_sample
 from ..method.prompts import gold_completion, render_prompt
 from ..method.samples import tool_name, training_columns
@@ -92,7 +93,9 @@ def load_splits(profile, seed, tokenizer):
             left_out[f"{split}: replaced by a no-call row of the file"] += from_file
             left_out[f"{split}: replaced by a no-call row made of it"] += count - from_file
         left_out["no-call row of the file that was not needed"] += len(own["train"] + own["test"])
-    return Splits(train_samples, held_out, (), dict(+left_out), set_aside)
+    told = [*train_samples, *held_out, *set_aside]
+    tasks = own_tasks(profile.data_path, told) if profile.data == "own-turns" else {}
+    return Splits(train_samples, held_out, (), dict(+left_out), set_aside, tasks=tasks)
 
 
 def _world_splits(profile, seed):

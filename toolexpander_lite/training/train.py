@@ -31,11 +31,10 @@ from ..base.processes import on_first, processes
 from ..base.runs import read_json, write_json
 from ..base.settings import check_seed
 from ..base.spelled_defaults import spelled_defaults
-from ..data.own_tools import pack_tools
 from ..evaluation.accuracy import evaluate
 from ..evaluation.executed import ExecutedReward, evaluate_dialogues, evaluate_requests
 from ..method.hard_pool import HARD_WINDOW
-from ..method.prompts import gold_completion, wants_think
+from ..method.prompts import gold_completion, style_of, wants_think
 from ..method.samples import training_columns
 from ..models.files import mark_base
 from ..models.hardware import describe_hardware, pick_dtype
@@ -46,7 +45,17 @@ from ..variants.all_recipes import get_recipe
 from ..variants.assemble_any import assemble
 from ..variants.other_demonstrations import VariantBank
 from ..worlds import graded_world, nano_world
-from .dialogues import DIALOGUES, TURNS, DialogueReward, DialogueServer, check_dialogues, dialogue_rows, environment_of
+from .dialogues import (
+    DIALOGUES,
+    TURNS,
+    DialogueReward,
+    DialogueServer,
+    check_dialogues,
+    check_template,
+    dialogue_rows,
+    dialogues_of,
+    pack_own,
+)
 from .distil import Distiller
 from .distributed import check_came, check_sharing, join_processes, lost_processes, shards_weights
 from .learning_rate import decay_by_round, first_learning_rate
@@ -118,7 +127,8 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         data = load_splits(profile, seed, tokenizer)
         check_fit(recipe, profile, model, tokenizer, data.train)
         identity |= {"base_model_hash": model_hash(model), "holds": what_a_run_holds(profile, data, tokenizer)}
-        parts = recipe_parts(recipe, profile, seed, data.train, tokenizer, tasks=data.tasks)
+        talks = dialogues_of(profile, data.tasks, style_of(recipe.asks))
+        parts = recipe_parts(recipe, profile, seed, data.train, tokenizer, tasks=data.tasks, talks=talks)
         if checkpoint:
             check_contents(out, identity["holds"], identity["base_model_hash"], profile.model)
             load_pool(parts, checkpoint)
@@ -129,11 +139,12 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         distil = distillation(recipe, profile, data.train, tokenizer, rewards[0])
 
         def make_trainer(arguments, rows):
-            callbacks = distil + run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress)
+            callbacks = distil + run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress, talks)
+            world = {} if talks is None else {"environment_factory": talks.environment}
             handed = arguments, rows, rewards, callbacks
-            return stock_trainer(recipe, profile, model, tokenizer, *handed, **environment_of(profile, data.tasks))
+            return stock_trainer(recipe, profile, model, tokenizer, *handed, **world)
 
-        rows = rows_to_train_on(recipe, profile, seed, data.train, tokenizer, parts.server)
+        rows = rows_to_train_on(recipe, profile, seed, data.train, tokenizer, parts.server, talks)
         rounds = Rounds(recipe, profile, seed, data.train, tokenizer, parts, arguments, out)
         trainer, hard = rounds.run(model, make_trainer, counts, checkpoint, rows)
         save_final(trainer, recipe, profile, out / "final")
@@ -163,8 +174,7 @@ def save_final(trainer, recipe, profile, folder):
     """What a run leaves to be used: weights or adapter, tokenizer and, of your own tools, file and prompt style."""
     trainer.save_model(str(folder))
     on_first(mark_base, trainer.model, folder)
-    if profile.data == "own":
-        on_first(pack_tools, profile.data_path, folder, recipe.asks, profile.max_completion_length)
+    on_first(pack_own, profile, folder, recipe.asks)
 
 
 def check_fit(recipe, profile, model, tokenizer, samples):
@@ -196,12 +206,13 @@ def check_fit(recipe, profile, model, tokenizer, samples):
     check_invitation(tokenizer, recipe.asks)
 
 
-def recipe_parts(recipe, profile, seed, samples, tokenizer, bank=None, tasks=None):
-    """`variants.assemble_any` for a run, with the profile's lengths -> `Parts`. `tasks`: what calls are executed on."""
+def recipe_parts(recipe, profile, seed, samples, tokenizer, bank=None, tasks=None, talks=None):
+    """`variants.assemble_any` for a run, with the profile's lengths -> `Parts`; `tasks`: what calls are executed on."""
     longest = profile.max_prompt_tokens + profile.demo_room
     shown = recipe, samples, tokenizer, longest, seed, ANSWERS.get(profile.data), bank
-    if profile.data in DIALOGUES:
-        return assemble(*shown, DialogueReward(tasks, tokenizer), partial(DialogueServer, tasks))
+    if talks is not None:
+        check_template(tokenizer)
+        return assemble(*shown, DialogueReward(tasks, tokenizer), partial(DialogueServer, talks))
     reward = ExecutedReward(tasks, wants_think(recipe.asks)) if tasks and recipe.reward == "conjunctive" else None
     return assemble(*shown, reward)
 
@@ -216,7 +227,7 @@ def distillation(recipe, profile, samples, tokenizer, reward):
     return [distiller]
 
 
-def rows_to_train_on(recipe, profile, seed, samples, tokenizer, server=None):
+def rows_to_train_on(recipe, profile, seed, samples, tokenizer, server=None, talks=None):
     """The rows of a whole run, in order -> `Dataset`; with a `server`, prompts are rendered when they are asked for.
 
     None for a recipe that scans, whose rows are found round by round. One order for all recipes of a group size, so
@@ -227,8 +238,8 @@ def rows_to_train_on(recipe, profile, seed, samples, tokenizer, server=None):
     per_step, _ = batch_shape(recipe, profile)
     if server:
         columns = training_columns(samples)
-    elif profile.data in DIALOGUES:
-        columns = dialogue_rows(samples)
+    elif talks is not None:
+        columns = dialogue_rows(samples, talks)
     else:
         columns = training_rows(samples, tokenizer, recipe.asks)
     if recipe.supervised:
@@ -269,14 +280,14 @@ def write_config(out, identity, arguments, data, parts, checkpoint):
     write_json(out / "config.json", config)
 
 
-def run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress):
+def run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress, talks=None):
     """What writes the logs -> list of callbacks. The log first: its rows show the pool before the round closes."""
     updates, longest = recipe.num_iterations, profile.max_completion_length
     bank = VariantBank(data.train) if data.hard_families else None
 
     def score(policy):
-        if profile.data in DIALOGUES:
-            return evaluate_dialogues(policy, tokenizer, data, longest)
+        if talks is not None:
+            return evaluate_dialogues(policy, tokenizer, data, longest, talks.episodes)
         if data.tasks:
             return evaluate_requests(policy, tokenizer, data, longest, recipe.asks)
         asked = {"invite": recipe.asks, "needed": recipe.examples_needed}

@@ -21,14 +21,16 @@ from ..base.errors import ModelError, SettingsError
 from ..base.runs import write_json, write_jsonl
 from ..base.settings import check_seed
 from ..base.spelled_defaults import spelled_defaults
-from ..data.own_tools import pack_tools
+from ..base.chat import render_chat
 from ..evaluation.accuracy import evaluate
+from ..evaluation.executed import evaluate_dialogues
 from ..method.hard_sampling import PromptServer
 from ..method.prompts import gold_completion, render_prompt
 from ..models.hardware import pick_dtype
 from ..models.policy import load_policy, model_hash
 from ..variants.other_demonstrations import VariantBank
 from ..variants.visit_pool import VisitPool
+from .dialogues import check_dialogues, dialogues_of, pack_own
 from .record import command_line, here
 from .resume import check_folder
 from .splits import load_splits
@@ -149,21 +151,33 @@ def check_warmable(profile):
         )
 
 
-def rows_to_teach(data, profile, tokenizer, seed, demonstrations):
+def rows_to_teach(data, profile, tokenizer, seed, demonstrations, talks=None):
     """What a warm start learns from -> (samples, a prompt or None for each, tokens of the longest prompt).
 
-    With `demonstrations` each comes once more, as hard sampling would show it, uninvited, if one is admissible and
+    A row of several turns (`talks`: `dialogues.Dialogues`) becomes one for each turn, the end included. With `demonstrations` each comes once more, as hard sampling would show it, uninvited, if one is admissible and
     fits.
     """
     taught = data.set_aside or data.train
     prompts, longest = [None] * len(taught), profile.max_prompt_tokens
-    if demonstrations:
+    if talks is not None:
+        taught, prompts = zip(*(row for sample in taught for row in turns_to_teach(talks, sample, tokenizer)))
+        longest += profile.max_completion_length
+    elif demonstrations:
         longest += profile.demo_room
         pool = VisitPool([sample.id for sample in taught], fresh=False)
         server = PromptServer(pool, VariantBank(taught), taught, tokenizer, max_prompt_tokens=longest, seed=seed)
         shown = [(sample, prompt) for sample in taught if (prompt := server.demonstrate(sample)[0])]
         taught, prompts = [*taught, *(s for s, _ in shown)], [*prompts, *(p for _, p in shown)]
     return taught, prompts, longest
+
+
+def turns_to_teach(talks, sample, tokenizer):
+    """Each turn of a solved dialogue -> [(the sample with that turn's calls, the prompt before it)]; last no call."""
+    task = talks.tasks[sample.id]
+    messages = [*talks.opened(sample)[:-1], *talks.solved(task)]
+    places = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
+    prompts = [render_chat(messages[:place], sample.tools, tokenizer) for place in places]
+    return [(replace(sample, calls=calls), prompt) for calls, prompt in zip([*task.turns, []], prompts, strict=True)]
 
 
 def build_warm_start(profile, out, seed=0, progress=None, demonstrations=False):
@@ -192,12 +206,15 @@ def build_warm_start(profile, out, seed=0, progress=None, demonstrations=False):
     torch.manual_seed(seed)
     model, tokenizer = load_policy(replace(profile, quantization=None, lora_rank=0))
     data = load_splits(profile, seed, tokenizer)
-    taught, prompts, longest = rows_to_teach(data, profile, tokenizer, seed, demonstrations)
+    talks = dialogues_of(profile, data.tasks)
+    taught, prompts, longest = rows_to_teach(data, profile, tokenizer, seed, demonstrations, talks)
     dtype = pick_dtype(profile.dtype)
 
     def held_out_scores():
         autocast = torch.autocast(model.device.type, getattr(torch, dtype), enabled=dtype != "float32")
         with autocast, spelled_defaults(profile.spelled_defaults):
+            if talks is not None:
+                return evaluate_dialogues(model, tokenizer, data, profile.max_completion_length, talks.episodes)
             return evaluate(model, tokenizer, data.held_out, profile.max_completion_length)
 
     write_json(out / "config.json", {
@@ -218,8 +235,7 @@ def build_warm_start(profile, out, seed=0, progress=None, demonstrations=False):
     write_jsonl(out / "log.jsonl", rows)
     model.save_pretrained(out / "final")
     tokenizer.save_pretrained(out / "final")
-    if profile.data == "own":
-        pack_tools(profile.data_path, out / "final", False, profile.max_completion_length)
+    pack_own(profile, out / "final", False)
     write_json(out / "summary.json", {
         "steps": len(losses), "rows_per_step": 8, "seconds": seconds, "zero_shot_before": before["zero_shot"],
         "zero_shot": rows[-1]["eval"]["zero_shot"], "wall_seconds": round(time.perf_counter() - began, 1),
