@@ -107,8 +107,10 @@ def own_tasks(file, samples):
         world, results = play(file, turns)
         for call, result in zip((call for turn in turns for call in turn), results, strict=True):
             if not result.ok:
-                raise DataError(f"{file}: the right call {json.dumps(call, ensure_ascii=False)} of the row "
-                                f"{sample.messages[-1]['content']!r:.60} fails: {result.error}; mend row or function")  # fmt: skip
+                asked = sample.messages[-1]["content"]
+                told = json.dumps(call, ensure_ascii=False)
+                raise DataError(f"{file}: the right call {told} of the row {asked!r:.50} "
+                                f"fails: {result.error}; mend row or function")  # fmt: skip
         goal = world.state()
         tasks[sample.id] = Task(sample, "chain", 0, turns, goal, results[-1].value if goal == before else None)
     return tasks

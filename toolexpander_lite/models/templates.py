@@ -37,7 +37,7 @@ RESPONSE_TEMPLATE = {
         "reasoning_content": {"open": "<think>", "close_pattern": r"</think>\s*", "content": "text"},
         "tool_calls": {"open_pattern": r"\s*<tool_call>", "close": "</tool_call>", "repeats": True, "content": "json",
                        "transform": {"type": "function", "function": "{content}"}},
-        "content": {"close_pattern": r"\s*<\|im_end\|>", "content": "text"},
+        "content": {"close_pattern": r"\s*<\|im_end\|>\s*", "content": "text"},
     },
 }  # fmt: skip
 _PROBE_TOOL = tool_schema("probe_tool", "", probe_parameter={"type": "string", "description": ""})

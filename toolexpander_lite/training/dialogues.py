@@ -19,9 +19,9 @@ from trl.chat_template_utils import add_response_schema, supports_tool_calling
 from ..base.chat import CALL_CLOSE, CALL_OPEN
 from ..base.errors import ModelError, SettingsError
 from ..base.strict_json import same_value
-from ..method.calls import parse_completion
 from ..data.own_tools import pack_tools
 from ..data.own_turns import OWN, own_environment, own_world, solved_dialogue
+from ..method.calls import parse_completion
 from ..method.hard_sampling import PromptServer
 from ..method.prompts import render_messages, wants_think
 from ..method.samples import training_columns

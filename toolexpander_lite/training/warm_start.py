@@ -17,11 +17,11 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 from torch.nn.utils.rnn import pad_sequence
 
+from ..base.chat import render_chat
 from ..base.errors import ModelError, SettingsError
 from ..base.runs import write_json, write_jsonl
 from ..base.settings import check_seed
 from ..base.spelled_defaults import spelled_defaults
-from ..base.chat import render_chat
 from ..evaluation.accuracy import evaluate
 from ..evaluation.executed import evaluate_dialogues
 from ..method.hard_sampling import PromptServer
@@ -30,7 +30,7 @@ from ..models.hardware import pick_dtype
 from ..models.policy import load_policy, model_hash
 from ..variants.other_demonstrations import VariantBank
 from ..variants.visit_pool import VisitPool
-from .dialogues import check_dialogues, dialogues_of, pack_own
+from .dialogues import dialogues_of, pack_own
 from .record import command_line, here
 from .resume import check_folder
 from .splits import load_splits
@@ -154,8 +154,8 @@ def check_warmable(profile):
 def rows_to_teach(data, profile, tokenizer, seed, demonstrations, talks=None):
     """What a warm start learns from -> (samples, a prompt or None for each, tokens of the longest prompt).
 
-    A row of several turns (`talks`: `dialogues.Dialogues`) becomes one for each turn, the end included. With `demonstrations` each comes once more, as hard sampling would show it, uninvited, if one is admissible and
-    fits.
+    A row of several turns (`talks`: `dialogues.Dialogues`) becomes one for each turn, the end included. With
+    `demonstrations` each comes once more, as hard sampling would show it, uninvited, if one is admissible and fits.
     """
     taught = data.set_aside or data.train
     prompts, longest = [None] * len(taught), profile.max_prompt_tokens
