@@ -267,14 +267,14 @@ def beginner(tmp_path_factory, file, tasks, tokenizer):
                          num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=1024,
                          eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)  # fmt: skip
     profile = get_profile(
-        "nano", data="own-turns", data_path=str(file), max_prompt_tokens=450, max_completion_length=160
+        "nano", data="own-turns", data_path=str(file), max_prompt_tokens=600, max_completion_length=160
     )
     model, talks = LlamaForCausalLM(config), dialogues_of(profile, tasks)
     data = SimpleNamespace(set_aside=[], train=[t.sample for t in tasks.values()])
     taught, prompts, longest = rows_to_teach(data, profile, tokenizer, 0, False, talks)
     assert len(taught) == 3 * 2 + 6 * 3, "a row for each turn and for the end"
     sft_warm_start(
-        model, tokenizer, taught, 60, learning_rate=3e-3, prompts=prompts, max_tokens=longest, rows_at_once=8
+        model, tokenizer, taught, 150, learning_rate=3e-3, prompts=prompts, max_tokens=longest, rows_at_once=8
     )
     folder = tmp_path_factory.mktemp("policy")
     model.save_pretrained(folder)
@@ -284,7 +284,7 @@ def beginner(tmp_path_factory, file, tasks, tokenizer):
 
 @pytest.mark.parametrize("recipe", ["grpo", "hard_sampling"])
 def test_the_stock_trainer_goes_through_its_tool_loop(tmp_path, beginner, file, recipe, capsys):
-    room = {"max_completion_length": 160, "max_prompt_tokens": 450, "demo_room": 200}
+    room = {"max_completion_length": 160, "max_prompt_tokens": 600, "demo_room": 200}
     small = {"steps": 2, "eval_every": 2, "prompts_per_step": 1, "train_prompts": 4, "eval_prompts": 2}
     profile = get_profile("nano", model=beginner, data="own-turns", data_path=str(file), **small, **room)
     run = train(get_recipe(recipe, num_generations=4), profile, 0, tmp_path / "run")
@@ -302,6 +302,6 @@ def test_the_stock_trainer_goes_through_its_tool_loop(tmp_path, beginner, file, 
     assert len(answer.calls) == len(answer.results)
     capsys.readouterr()
     command = ["evaluate", "--profile", "nano", "--model", str(run / "final"), "--data", "own-turns"]
-    length = ["--profile-set", "max_completion_length=160", "--profile-set", "max_prompt_tokens=450"]
+    length = ["--profile-set", "max_completion_length=160", "--profile-set", "max_prompt_tokens=600"]
     assert main([*command, "--data-path", str(file), *length]) in (0, None)
     assert {"zero_shot", "reasons"} <= json.loads(capsys.readouterr().out).keys()

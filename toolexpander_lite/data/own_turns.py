@@ -4,12 +4,14 @@ A row of `ROWS` may give a list of texts in place of a call, one for each turn:
 
     ("Empty Bob's jar into mine.", ["look(jar='Bob')", "pour(source='Bob', target='mine', beans=7)"])
 
-The state starts anew for each row, and a rollout is judged by what it brings about, not by how.
+The state starts anew for each row, and a rollout is judged by what it brings about, not by how. A row that is a dict
+may name a picture, a file beside the Python file, as its "image": for a model that sees, in a script of your own.
 """
 
 import inspect
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 from ..base.errors import DataError
@@ -34,12 +36,39 @@ class OwnEnvironment:
 
     _at_goal = ChainEnvironment._at_goal
 
-    def __init__(self, file):
-        self._file, self._world, self.calls = file, None, []
+    def __init__(self, file, images=()):
+        self._file, self._images, self._world, self.calls = file, dict(images), None, []
 
-    def reset(self, **columns):
-        """Begin a row: the file is run anew."""
+    def reset(self, sample_id=None, **columns):
+        """Begin a row: the file is run anew. A picture goes behind the question, where no demonstration is."""
         self._world, self.calls = own_world(self._file), []
+        if sample_id in self._images:
+            return [{"type": "image", "image": read_image(self._images[sample_id])}]
+        return None
+
+
+def own_images(file, samples):
+    """The pictures that rows of "own-turns" name -> {sample id: path}."""
+    named = {sample.id: own_rows(file)[_place(sample)].get("image") for sample in samples}
+    return {id: Path(file).parent / name for id, name in named.items() if name}
+
+
+def read_image(path):
+    """A picture -> `PIL.Image` in RGB.
+
+    Raises:
+        DataError: no such file, or no picture.
+    """
+    from PIL import Image  # here, so that tools without pictures need none of it
+
+    try:
+        return Image.open(path).convert("RGB")
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read the picture {path} ({error}); name a PNG or JPEG beside the tools file") from None
+
+
+def _place(sample):
+    return int(sample.id.rpartition("-")[2])  # of its row in the file
 
 
 def own_world(file):
@@ -103,7 +132,7 @@ def own_tasks(file, samples):
     """
     rows, before, tasks = own_rows(file), load_tools(file).state(), {}
     for sample in samples:
-        turns = read_turns(rows[int(sample.id.rpartition("-")[2])])[2]
+        turns = read_turns(rows[_place(sample)])[2]
         world, results = play(file, turns)
         for call, result in zip((call for turn in turns for call in turn), results, strict=True):
             if not result.ok:

@@ -355,7 +355,7 @@ def evaluate_dialogues(model, tokenizer, data, max_new_tokens, asked):
     """The numbers of an evaluation on rows of several turns, as run logs hold them -> dict: greedy, without examples.
 
     "zero_shot", "zero_shot_hard" and "zero_shot_easy": shares of held-out requests that end at their goal, all and by
-    `data.hard_families`; "families" and "reasons" (of `EPISODE_REASONS`).
+    `data.hard_families` (where there are any); "families" and "reasons" (of `EPISODE_REASONS`).
 
     Args:
         data: `splits.Splits`.
@@ -370,11 +370,11 @@ def evaluate_dialogues(model, tokenizer, data, max_new_tokens, asked):
         families.setdefault(sample.family, []).append(episode.reason == "ok")
     hard, easy = ([ok for name, found in families.items() if (name in data.hard_families) == wanted for ok in found]
                   for wanted in (True, False))  # fmt: skip
-    reasons = Counter(episode.reason for episode in episodes)
+    parts = {"zero_shot_hard": hard, "zero_shot_easy": easy} if data.hard_families else {}
     return {
-        "zero_shot": mean(hard + easy), "zero_shot_hard": mean(hard) if hard else None,
-        "zero_shot_easy": mean(easy) if easy else None, "families": {name: mean(f) for name, f in families.items()},
-        "reasons": {reason: count / len(episodes) for reason, count in reasons.most_common()},
+        "zero_shot": mean(hard + easy), **{name: mean(found) if found else None for name, found in parts.items()},
+        "families": {name: mean(found) for name, found in families.items()},
+        "reasons": shares(episode.reason for episode in episodes),
     }  # fmt: skip
 
 

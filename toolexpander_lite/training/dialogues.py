@@ -20,7 +20,7 @@ from ..base.chat import CALL_CLOSE, CALL_OPEN
 from ..base.errors import ModelError, SettingsError
 from ..base.strict_json import same_value
 from ..data.own_tools import pack_tools
-from ..data.own_turns import OWN, own_environment, own_world, solved_dialogue
+from ..data.own_turns import OWN, own_environment, own_images, own_world, solved_dialogue
 from ..method.calls import parse_completion
 from ..method.hard_sampling import PromptServer
 from ..method.prompts import render_messages, wants_think
@@ -61,6 +61,7 @@ class Dialogues(NamedTuple):
         opened: sample -> the messages it is asked with.
         solved: task -> the messages of its solution, from the request on.
         episodes: what `evaluation.executed.run_episodes` is told beside, a dict.
+        images: {sample id: path} of rows with a picture.
     """
 
     tasks: dict
@@ -68,6 +69,7 @@ class Dialogues(NamedTuple):
     opened: Callable
     solved: Callable
     episodes: dict
+    images: dict = {}
 
 
 def dialogues_of(profile, tasks, style="think"):
@@ -79,16 +81,21 @@ def dialogues_of(profile, tasks, style="think"):
         file, think = profile.data_path, wants_think(style)
         world = {"invite": style, "world": lambda task: own_world(file)}
         shown = partial(render_messages, invite=style), partial(solved_dialogue, file=file, think=think)
-        return Dialogues(tasks, partial(own_environment(file), file), *shown, world)
+        images = own_images(file, [task.sample for task in tasks.values()])
+        return Dialogues(tasks, partial(own_environment(file), file, images), *shown, world, images)
     return None
 
 
-def check_template(tokenizer):
+def check_template(tokenizer, images=()):
     """Refuse a model whose chat template TRL's tool loop cannot use.
 
     Raises:
-        ModelError: calls or results do not show in it, or nothing is known of how to read calls out of an answer.
+        ModelError: rows have pictures, which the kit's own models do not see; calls or results do not show in it, or
+            nothing is known of how to read calls out of an answer.
     """
+    if images:
+        raise ModelError(f"{len(images)} rows have a picture, and `train` loads models that read text; see "
+                         "docs/use-in-trl.md for a model that sees")  # fmt: skip
     try:
         if supports_tool_calling(tokenizer):
             return getattr(tokenizer, "response_template", None) or add_response_schema(tokenizer)

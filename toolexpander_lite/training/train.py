@@ -211,7 +211,7 @@ def recipe_parts(recipe, profile, seed, samples, tokenizer, bank=None, tasks=Non
     longest = profile.max_prompt_tokens + profile.demo_room
     shown = recipe, samples, tokenizer, longest, seed, ANSWERS.get(profile.data), bank
     if talks is not None:
-        check_template(tokenizer)
+        check_template(tokenizer, talks.images)
         return assemble(*shown, DialogueReward(tasks, tokenizer), partial(DialogueServer, talks))
     reward = ExecutedReward(tasks, wants_think(recipe.asks)) if tasks and recipe.reward == "conjunctive" else None
     return assemble(*shown, reward)
