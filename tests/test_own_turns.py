@@ -5,9 +5,8 @@ import json
 from types import SimpleNamespace
 
 import pytest
-import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 from transformers.utils import get_json_schema
 from trl.chat_template_utils import is_chat_template_prefix_preserving, parse_response, supports_tool_calling
 
@@ -26,6 +25,9 @@ from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.train import train
 from toolexpander_lite.training.warm_start import rows_to_teach, sft_warm_start
 from toolexpander_lite.variants.all_recipes import get_recipe
+from toolexpander_lite.worlds.chain_policy import CHAIN_TEMPLATE
+from toolexpander_lite.worlds.chain_policy import RESPONSE_TEMPLATE as CHAIN_RESPONSE
+from toolexpander_lite.worlds.nano_policy import END, PAD, ROLES, build_model, word_tokenizer
 
 JARS = '''
 class Jars:
@@ -65,6 +67,7 @@ ROWS += [
 ]
 ROWS += [("Sing.", "")]
 '''
+ROOM = {"max_prompt_tokens": 150, "demo_room": 150, "max_completion_length": 150}
 
 
 @pytest.fixture(scope="module")
@@ -212,25 +215,15 @@ def test_a_preflight_says_that_it_looks_at_single_turns(file):
 
 
 @pytest.fixture(scope="module")
-def tokenizer(file, tasks):
-    """Byte-level BPE, taught on the dialogues."""
+def tokenizer():
+    """Byte-level BPE that knows ChatML's tokens and few words."""
     plain = Tokenizer(models.BPE())
     plain.pre_tokenizer, plain.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    turns = ["<|im_start|>", "<|im_end|>", "<|pad|>"]
-    made = PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="<|im_end|>", pad_token="<|pad|>",
-                                   padding_side="left", clean_up_tokenization_spaces=False)  # fmt: skip
+    turns, alphabet = ["<|im_start|>", "<|im_end|>"], pre_tokenizers.ByteLevel.alphabet()
+    plain.train_from_iterator(["look"], trainers.BpeTrainer(special_tokens=turns, initial_alphabet=alphabet))
+    made = PreTrainedTokenizerFast(tokenizer_object=plain, eos_token=turns[1], additional_special_tokens=turns)
     made.chat_template, made.response_template = TOOL_TEMPLATE, RESPONSE_TEMPLATE
-    talks = dialogues_of(get_profile("nano", data="own-turns", data_path=str(file)), tasks)
-    whole = [([*talks.opened(t.sample)[:-1], *talks.solved(t)], t.sample.tools) for t in tasks.values()]
-    texts = [made.apply_chat_template(messages, tools=tools, tokenize=False) for messages, tools in whole]
-    trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=turns, show_progress=False,
-                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())  # fmt: skip
-    plain.train_from_iterator(texts, trainer)
-    fresh = PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="<|im_end|>", pad_token="<|pad|>",
-                                    additional_special_tokens=turns[:2], padding_side="left",
-                                    clean_up_tokenization_spaces=False)  # fmt: skip
-    fresh.chat_template, fresh.response_template = TOOL_TEMPLATE, RESPONSE_TEMPLATE
-    return fresh
+    return made
 
 
 def test_trl_and_transformers_read_what_the_kits_template_writes(tokenizer):
@@ -260,22 +253,21 @@ def test_a_template_that_shows_no_calls_is_refused(tokenizer):
 
 
 @pytest.fixture(scope="module")
-def beginner(tmp_path_factory, file, tasks, tokenizer):
-    """A tiny policy that has read the dialogues a few times."""
-    torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
-                         num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=1024,
-                         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)  # fmt: skip
-    profile = get_profile(
-        "nano", data="own-turns", data_path=str(file), max_prompt_tokens=600, max_completion_length=160
-    )
-    model, talks = LlamaForCausalLM(config), dialogues_of(profile, tasks)
-    data = SimpleNamespace(set_aside=[], train=[t.sample for t in tasks.values()])
+def beginner(tmp_path_factory, file, tasks):
+    """A nano-size policy that has read the dialogues a few times; its words are those of the file."""
+    marks = ["<|tool|>", "<think>", "</think>", "\n<tool_call>\n", "\n</tool_call>", '{"name": "', '", "arguments": {',
+             '"', '": "', '": ', '", "', '"}}', "}}", "(", ")", ":", ".", "?", "<unk>"]  # fmt: skip
+    words = "call no tool fits How many has Empty into error look pour jar source target beans slowly Ann Bob Eva"
+    numbers = [str(number) for number in range(20)]
+    tokenizer = word_tokenizer([PAD, END, *ROLES, *marks, *words.split(), *numbers], CHAIN_TEMPLATE)
+    tokenizer.response_template = CHAIN_RESPONSE
+    profile = get_profile("nano", data="own-turns", data_path=str(file), **ROOM)
+    model, talks = build_model(tokenizer), dialogues_of(profile, tasks)
+    data = SimpleNamespace(set_aside=[], train=[task.sample for task in tasks.values()])
     taught, prompts, longest = rows_to_teach(data, profile, tokenizer, 0, False, talks)
     assert len(taught) == 3 * 2 + 6 * 3, "a row for each turn and for the end"
-    sft_warm_start(
-        model, tokenizer, taught, 150, learning_rate=3e-3, prompts=prompts, max_tokens=longest, rows_at_once=8
-    )
+    shown = {"prompts": prompts, "max_tokens": longest, "rows_at_once": 8}
+    sft_warm_start(model, tokenizer, taught, 60, learning_rate=3e-3, **shown)
     folder = tmp_path_factory.mktemp("policy")
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -284,10 +276,9 @@ def beginner(tmp_path_factory, file, tasks, tokenizer):
 
 @pytest.mark.parametrize("recipe", ["grpo", "hard_sampling"])
 def test_the_stock_trainer_goes_through_its_tool_loop(tmp_path, beginner, file, recipe, capsys):
-    room = {"max_completion_length": 160, "max_prompt_tokens": 600, "demo_room": 200}
     small = {"steps": 2, "eval_every": 2, "prompts_per_step": 1, "train_prompts": 4, "eval_prompts": 2}
-    profile = get_profile("nano", model=beginner, data="own-turns", data_path=str(file), **small, **room)
-    run = train(get_recipe(recipe, num_generations=4), profile, 0, tmp_path / "run")
+    profile = get_profile("nano", model=beginner, data="own-turns", data_path=str(file), **small, **ROOM)
+    run = train(get_recipe(recipe), profile, 0, tmp_path / "run")
     rows, rollouts = read_log(run), read_jsonl(run / "rollouts.jsonl")
     assert rows[1]["tools/call_frequency"] > 0.1 and {"tools/failure_frequency", "tools/refused"} <= rows[1].keys()
     assert {*rows[-1]["eval"]} >= {"zero_shot", "families", "reasons"}
@@ -302,6 +293,6 @@ def test_the_stock_trainer_goes_through_its_tool_loop(tmp_path, beginner, file, 
     assert len(answer.calls) == len(answer.results)
     capsys.readouterr()
     command = ["evaluate", "--profile", "nano", "--model", str(run / "final"), "--data", "own-turns"]
-    length = ["--profile-set", "max_completion_length=160", "--profile-set", "max_prompt_tokens=600"]
+    length = [word for name, size in ROOM.items() for word in ("--profile-set", f"{name}={size}")]
     assert main([*command, "--data-path", str(file), *length]) in (0, None)
     assert {"zero_shot", "reasons"} <= json.loads(capsys.readouterr().out).keys()
