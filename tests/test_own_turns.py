@@ -191,7 +191,7 @@ def test_the_reward_looks_at_state_and_answer(file, tasks):
         for call in calls:
             getattr(environment, call["name"])(**call["arguments"])
         written = "".join(f"<tool_call>{json.dumps(call)}</tool_call>" for call in calls)
-        assert reward.reason(asked, environment, [], written) == reason
+        assert reward.reason(asked, environment, [], written) == reason, "no tool was told of: nothing is taken out"
 
 
 # --- refusals

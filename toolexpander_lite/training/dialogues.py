@@ -11,6 +11,7 @@ What TRL 1.16 does there, and what is done about it:
 
 from collections.abc import Callable
 from functools import partial
+from itertools import groupby
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -170,7 +171,7 @@ class DialogueReward:
         if not environment.calls:
             return "no_call"
         executed = [call for call, _ in environment.calls]
-        if not same_value(written_calls(messages, text), executed):
+        if not same_value(written_calls(messages, text, self.tokenizer), executed):
             return "not_as_written"
         if not environment._at_goal(task):
             return "wrong_state"
@@ -179,19 +180,32 @@ class DialogueReward:
         return "ok"
 
 
-def written_calls(messages, text):
+def written_calls(messages, text, tokenizer):
     """The calls that a model wrote, read strictly from its tokens -> list; a block that is cut or no JSON is left out.
 
     Args:
-        messages: the dialogue as TRL has it; what its tools said is taken out of `text` first.
-        text: prompt excluded, all turns in a row.
+        messages: the dialogue as TRL has it; what its tools said is taken out of `text` first, with the markers around
+            it that no model can write whole: a result may be as short as a number that the model wrote, too.
+        text: prompt excluded, all turns in a row, decoded with special tokens.
     """
-    for message in messages:
-        if message["role"] == "tool":
-            text = text.replace(str(message["content"]), "", 1)
+    written = ""
+    for is_tool, turn in groupby(messages, lambda message: message["role"] == "tool"):
+        if is_tool:
+            before, _, text = text.partition(_told(list(turn), tokenizer))
+            written += before
+    text = written + text
     blocks = [part.partition(CALL_CLOSE) for part in text.split(CALL_OPEN)[1:]]
     blocks = [CALL_OPEN + block + CALL_CLOSE for block, closed, _ in blocks if closed]
     return [call for block in blocks for call in parse_completion(block, think=False).calls]
+
+
+def _told(results, tokenizer):
+    """The text that TRL puts behind an answer for tools' results, markers of turns and all."""
+    call = {"type": "function", "function": {"name": results[0]["name"], "arguments": {}}}
+    asked = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    whole = tokenizer.apply_chat_template([*asked, *results], add_generation_prompt=True, tokenize=False)
+    told = whole.removeprefix(tokenizer.apply_chat_template(asked, tokenize=False))
+    return tokenizer.decode(tokenizer(told, add_special_tokens=False).input_ids)
 
 
 def pack_own(profile, folder, invite):
