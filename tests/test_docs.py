@@ -10,6 +10,7 @@ import pytest
 from toolexpander_lite.__main__ import _parser
 from toolexpander_lite.base.runs import REPOSITORY, find_runs, read_json
 from toolexpander_lite.base.settings import parse_settings
+from toolexpander_lite.data.own_turns import own_tasks
 from toolexpander_lite.data.sources import load_samples
 from toolexpander_lite.method.calls import judge
 from toolexpander_lite.method.prompts import gold_completion
@@ -125,12 +126,15 @@ def test_the_script_for_ones_own_trainer_runs(tmp_path, monkeypatch, capsys):
 
 def test_ones_own_tools_are_written_as_the_page_says(tmp_path):
     page = text_of(REPOSITORY / "docs" / "your-own-tools.md")
-    file, use, away, hermes = re.findall(r"```python\n(.*?)```", page, re.S)
+    file, use, jars, away, hermes = re.findall(r"```python\n(.*?)```", page, re.S)
     (tmp_path / "my_tools.py").write_text(file)
     report = load_samples("own", tmp_path / "my_tools.py")
     assert not report.dropped and {s.split for s in report.samples} == {"train", "test"}
     assert {c["name"] for s in report.samples for c in s.calls} == {"add_item", "switch_lamp"}
     assert any(not s.calls for s in report.samples)
+    (tmp_path / "jars.py").write_text(jars)
+    tasks = own_tasks(tmp_path / "jars.py", load_samples("own-turns", tmp_path / "jars.py").samples)
+    assert [len(task.turns) for task in tasks.values()] == [1, 2]
     for code in (use, away):
         compile(code, "page", "exec")
     names = {}

@@ -55,7 +55,7 @@ from .dialogues import (
     dialogue_rows,
     dialogues_of,
     pack_own,
-)
+)  # fmt: skip
 from .distil import Distiller
 from .distributed import check_came, check_sharing, join_processes, lost_processes, shards_weights
 from .learning_rate import decay_by_round, first_learning_rate
