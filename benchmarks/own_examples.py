@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 from statistics import mean, stdev
 
-from toolexpander_lite.base.runs import evaluations, read_json, read_jsonl, read_log, software_versions, write_json
+from toolexpander_lite.base.runs import evaluations, read_json, read_jsonl, read_log, write_json
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.train import train
 from toolexpander_lite.variants.all_recipes import get_recipe
@@ -63,10 +63,11 @@ def main():
         windows = by_window(read_jsonl(run / "rollouts.jsonl"))
         last = evaluations(read_log(run))[-1][1]
         ends = {"accuracy": last["zero_shot"], "examples": last["examples"]}
-        runs.append({"seed": seed, "commit": read_json(run / "config.json").get("commit"), **ends, "windows": windows})
+        made_by = read_json(run / "config.json")["versions"]
+        runs.append({"seed": seed, "versions": made_by, **ends, "windows": windows})
         for window in windows:
             print(seed, window, flush=True)
-        write_json(arguments.out, {"recipe": recipe.name, "versions": software_versions(), "runs": runs})
+        write_json(arguments.out, {"recipe": recipe.name, "runs": runs})
 
 
 if __name__ == "__main__":
