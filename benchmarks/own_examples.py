@@ -4,7 +4,8 @@
 
 Runs of `paper_self_exemplifying` as in the study paper-second, whose rollouts are not committed, on seeds of their own.
 Per five steps: rollouts with and without a block, how many are right, why the others are not, and the mean advantage
-(task reward and bonus, over the group's standard deviation, as the trainer has it).
+(task reward and bonus, over the group's standard deviation, as the trainer has it). `answers`: the first of four groups
+of the last step.
 """
 
 import argparse
@@ -60,9 +61,11 @@ def main():
         run = arguments.runs / f"seed-{seed}"
         if not (run / "summary.json").exists():
             train(recipe, get_profile("nano-graded-invited"), seed, run, resume=(run / "config.json").exists())
-        windows = by_window(read_jsonl(run / "rollouts.jsonl"))
+        groups = read_jsonl(run / "rollouts.jsonl")
+        windows = by_window(groups)
         last = evaluations(read_log(run))[-1][1]
         ends = {"accuracy": last["zero_shot"], "examples": last["examples"]}
+        ends["answers"] = [g["completions"][0][:300] for g in groups if g["step"] == groups[-1]["step"]][:4]
         made_by = read_json(run / "config.json")["versions"]
         runs.append({"seed": seed, "versions": made_by, **ends, "windows": windows})
         for window in windows:
