@@ -88,7 +88,7 @@ def run_notebook(path, out, quick=False, timeout=1800):
     figures.mkdir(parents=True, exist_ok=True)
     client = NotebookClient(
         notebook, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}},
-        on_cell_executed=lambda **_: cells.update(),
+        on_cell_executed=lambda **_: cells.update(), extra_arguments=["--log-level=ERROR"],  # no hints of Jupyter's
     )  # fmt: skip
     cells = bar(desc=f"cells of {path.name}", total=sum(cell.cell_type == "code" for cell in notebook.cells))
     began = time.perf_counter()
