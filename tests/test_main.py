@@ -145,3 +145,12 @@ def test_a_reader_that_has_enough_is_no_error():
     done = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     done.stdout.close()  # as `| head` does
     assert done.stderr.read() == "" and done.wait() == 1
+
+
+def test_the_data_of_the_help_are_those_that_can_be_loaded():
+    from toolexpander_lite import __main__ as command_line
+    from toolexpander_lite.data.sources import SOURCES
+    from toolexpander_lite.training.profiles import PROFILES
+
+    assert set(command_line.SOURCES) == set(SOURCES)
+    assert {profile.data for profile in PROFILES.values()} <= set(command_line.DATA)
