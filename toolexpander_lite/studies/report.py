@@ -129,7 +129,7 @@ def arms_lines(folder):
             f"`{row['variant']}`", *[words.get(row["variant"], "")] * bool(words), row["seeds"],
             f"{row['learning_rate']:.0e}", f"{row['rollouts']:,}", f"{row['hard']:.2f} ({interval})",
             f"{row['worst']:.2f}", row["solved"], time_to(row), row["stalled"], row["collapsed"], f"{row['easy']:.2f}",
-            f"{row['few_shot']:.2f}", *[uninvited] * invited,
+            "" if pd.isna(row["few_shot"]) else f"{row['few_shot']:.2f}", *[uninvited] * invited,
         ))  # fmt: skip
     return markdown_table(header, rows)
 

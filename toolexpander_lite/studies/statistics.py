@@ -144,14 +144,14 @@ def arms_table(folder):
         low, high = bootstrap_interval(runs.zero_shot_hard)
         reached = [n for n in (rollouts_to(run, 0.9) for run in runs["run"]) if n is not None]
         last = [evaluations(read_log(run))[-1][1] for run in runs["run"]]
-        few_shot = [scores["few_shot_hard"] for scores in last]
+        few_shot = pd.Series([scores.get("few_shot_hard") for scores in last], dtype=float)  # dialogues have none
         uninvited = [scores["uninvited"]["zero_shot_hard"] for scores in last if "uninvited" in scores]
         rows.append({
             "variant": variant, "learning_rate": runs.learning_rate.iloc[0], "seeds": len(runs),
             "rollouts": int(runs.rollouts.mean()),
             "easy": runs.zero_shot_easy.mean(), "hard": runs.zero_shot_hard.mean(), "low": low, "high": high,
             "worst": runs.zero_shot_hard.min(), "solved": int((runs.zero_shot_hard >= 0.95).sum()),
-            "few_shot": sum(few_shot) / len(few_shot), "to_0.9": pd.Series(reached, dtype=float).median(),
+            "few_shot": few_shot.mean(), "to_0.9": pd.Series(reached, dtype=float).median(),
             "reached": len(reached), "stalled": int(runs.stalled.sum()),
             "collapsed": int(runs.collapsed.sum()), "uninvited": pd.Series(uninvited, dtype=float).mean(),
         })  # fmt: skip
