@@ -140,9 +140,8 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
 
         def make_trainer(arguments, rows):
             callbacks = distil + run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress, talks)
-            world = {} if talks is None else {"environment_factory": talks.environment}
-            handed = arguments, rows, rewards, callbacks
-            return stock_trainer(recipe, profile, model, tokenizer, *handed, **world)
+            handed = arguments, rows, rewards, callbacks, talks
+            return stock_trainer(recipe, profile, model, tokenizer, *handed)
 
         rows = rows_to_train_on(recipe, profile, seed, data.train, tokenizer, parts.server, talks)
         rounds = Rounds(recipe, profile, seed, data.train, tokenizer, parts, arguments, out)
@@ -304,14 +303,15 @@ def run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress
     return callbacks
 
 
-def stock_trainer(recipe, profile, model, tokenizer, arguments, rows, rewards, callbacks, **world):
-    """The stock `GRPOTrainer` -> trainer, `world` being its `environment_factory`; supervised: stock `SFTTrainer`."""
+def stock_trainer(recipe, profile, model, tokenizer, arguments, rows, rewards, callbacks, talks=None):
+    """The stock `GRPOTrainer` -> trainer, `talks` having its `environment_factory`; supervised: stock `SFTTrainer`."""
     handed = {"model": model, "train_dataset": rows, "processing_class": tokenizer, "callbacks": callbacks}
     if recipe.supervised:
         settings = {name: getattr(arguments, name) for name in SFT_SETTINGS}
         trainer = SFTTrainer(args=SFTConfig(**settings, max_length=None), **handed)
     else:
-        trainer = GRPOTrainer(args=arguments, reward_funcs=rewards, **handed, **world)
+        world = None if talks is None else talks.environment
+        trainer = GRPOTrainer(args=arguments, reward_funcs=rewards, **handed, environment_factory=world)
     check_came(trainer)
     adapters_to_float32(trainer.model)  # TRL rounds QLoRA adapters to bfloat16: small updates would vanish
     if profile.share_prompts and not shards_weights():

@@ -159,6 +159,8 @@ def rows_to_teach(data, profile, tokenizer, seed, demonstrations, talks=None):
     """
     taught = data.set_aside or data.train
     prompts, longest = [None] * len(taught), profile.max_prompt_tokens
+    if talks is not None and demonstrations:
+        raise SettingsError("a warm start with demonstrations is for rows of single turns")
     if talks is not None:
         taught, prompts = zip(*(row for sample in taught for row in turns_to_teach(talks, sample, tokenizer)))
         longest += profile.max_completion_length
@@ -206,9 +208,8 @@ def build_warm_start(profile, out, seed=0, progress=None, demonstrations=False):
     torch.manual_seed(seed)
     model, tokenizer = load_policy(replace(profile, quantization=None, lora_rank=0))
     data = load_splits(profile, seed, tokenizer)
-    talks = dialogues_of(profile, data.tasks)
+    talks, dtype = dialogues_of(profile, data.tasks), pick_dtype(profile.dtype)
     taught, prompts, longest = rows_to_teach(data, profile, tokenizer, seed, demonstrations, talks)
-    dtype = pick_dtype(profile.dtype)
 
     def held_out_scores():
         autocast = torch.autocast(model.device.type, getattr(torch, dtype), enabled=dtype != "float32")
