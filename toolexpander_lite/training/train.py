@@ -310,8 +310,8 @@ def stock_trainer(recipe, profile, model, tokenizer, arguments, rows, rewards, c
         settings = {name: getattr(arguments, name) for name in SFT_SETTINGS}
         trainer = SFTTrainer(args=SFTConfig(**settings, max_length=None), **handed)
     else:
-        world = None if talks is None else talks.environment
-        trainer = GRPOTrainer(args=arguments, reward_funcs=rewards, **handed, environment_factory=world)
+        world = {} if talks is None else {"environment_factory": talks.environment}
+        trainer = GRPOTrainer(args=arguments, reward_funcs=rewards, **handed, **world)
     check_came(trainer)
     adapters_to_float32(trainer.model)  # TRL rounds QLoRA adapters to bfloat16: small updates would vanish
     if profile.share_prompts and not shards_weights():
