@@ -599,7 +599,7 @@ def test_openai_chats(tmp_path):
         "chat that does not open with a question and an answer": 2, "turn that is not text alone": 1,
     }  # fmt: skip
     assert report.samples[0].split == report.samples[1].split == report.samples[5].split, "by the question alone"
-    with pytest.raises(DataError, match="'openai' is a form for rows of your own; give their file as path="):
+    with pytest.raises(DataError, match="'openai' is a form for rows of your own; give their file with --data-path"):
         load_samples("openai")
 
 
