@@ -104,7 +104,7 @@ def test_a_run_that_is_asked_to_stop_keeps_a_checkpoint_and_goes_on_alike(run, t
 
     out.mkdir()
     (out / "stop").touch()  # of long ago: it stops nothing
-    with pytest.raises(RunStopped, match=r"was stopped at step [34], as asked; resume=True") as stopped:
+    with pytest.raises(RunStopped, match=r"was stopped at step [34], as asked; --resume \(resume=True\)") as stopped:
         train(FOUR, tiny(steps=6), 0, out, progress=ask_to_stop)
     step = read_log(out)[-1]["step"]
     assert (out / "checkpoints" / f"checkpoint-{step}" / "model.safetensors").exists()
