@@ -121,7 +121,7 @@ def test_a_process_that_dies_ends_the_others_with_one_error(tmp_path):
     done = launch(2, tmp_path, ["grpo"], "die")
     assert done.returncode != 0
     [told] = [line for line in done.stderr.splitlines() if "RunError: another process of this run ended" in line]
-    assert str(tmp_path / "grpo") in told and "--resume goes on from it" in told
+    assert str(tmp_path / "grpo") in told and "--resume goes on from the last" in told
     checkpoint = last_checkpoint(tmp_path / "grpo" / "checkpoints", with_pool=False)
     assert checkpoint.endswith("checkpoint-2")
     check_checkpoint(checkpoint)

@@ -170,6 +170,7 @@ def test_a_class_has_its_methods_as_tools_and_a_state_that_begins_anew(tmp_path)
 @pytest.mark.parametrize("body, reason, told", [
     ("raise KeyError('no such lamp')", "tool_error", "KeyError: 'no such lamp'"),
     ("while True: pass", "timeout", "no result after"),
+    ("import time; time.sleep(3)", "timeout", "no result after"),
     ("return {1, 2}", "bad_result", "returned a set, which JSON cannot hold"),
     ("return float('nan')", "bad_result", "returned a float, which JSON cannot hold"),
     ("x = []; x.append(x); return x", "bad_result", "returned a list"),
@@ -325,7 +326,7 @@ def test_rows_whose_right_call_fails_are_counted_apart(tmp_path):
     samples = load_samples("own", file).samples
     right = [as_completion(sample.calls) for sample in samples]
     scores = score_executed(right, samples, file, timeout=30)
-    assert (scores["gold_fails"], scores["executed"], scores["matched"]) == (1, 1, 1)
+    assert (scores["gold_fails"], scores["executed"], scores["matched"]) == ({"ValueError: no clock": 1}, 1, 1)
     with pytest.raises(DataError, match="the right calls of all 1 rows fail: ValueError: no clock"):
         score_executed(right[:1], samples[:1], file, timeout=30)
 

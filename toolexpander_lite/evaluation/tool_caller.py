@@ -114,8 +114,9 @@ def score_executed(completions, samples, file, think=True, timeout=TIMEOUT):
 
     Returns:
         {"questions", "matched": share right by exact match, "executed": share right by what is done, of the rows whose
-        gold runs, "reasons": {code: share of all rows}, "gold_fails": number of rows whose gold fails itself}; a reason
-        is the judge's where nothing was executed, that of the first call that failed, "other_result" or "other_state".
+        gold runs, "reasons": {code: share of all rows}, "gold_fails": {error: number of rows whose gold fails so}}; a
+        reason is the judge's where nothing was executed, that of the first call that failed, "other_result" or
+        "other_state".
 
     Raises:
         DataError: the gold of every row fails.
@@ -138,12 +139,12 @@ def score_executed(completions, samples, file, think=True, timeout=TIMEOUT):
             reasons["other_result"] += 1
         else:
             reasons["ok" if state == wanted else "other_state"] += 1
-    judged = len(samples) - reasons["gold_fails"]
+    judged = len(samples) - faults.total()
     if not judged:
         raise DataError(f"the right calls of all {len(samples)} rows fail: {faults.most_common(1)[0][0]}; mend {file}")
     return {"questions": len(samples), "matched": mean(matched), "executed": reasons["ok"] / judged,
             "reasons": {reason: n / len(samples) for reason, n in reasons.most_common()},
-            "gold_fails": reasons["gold_fails"]}  # fmt: skip
+            "gold_fails": dict(faults)}  # fmt: skip
 
 
 def _done(file, calls, timeout):

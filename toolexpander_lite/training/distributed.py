@@ -97,5 +97,5 @@ def lost_processes(out):
             raise
         raise RunError(
             f"another process of this run ended or no longer answers ({str(error).strip().splitlines()[0][:120]}); its "
-            f"own message says why. {out} holds the last whole checkpoint, and --resume goes on from it"
+            f"own message says why. --resume goes on from the last whole checkpoint in {out}, or begins again"
         ) from error
