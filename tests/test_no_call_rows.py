@@ -10,11 +10,14 @@ from test_templates import FOLDER, loaded, make_tokenizer
 from toolexpander_lite.base.errors import DataError, SettingsError
 from toolexpander_lite.data.row_formats import to_hermes
 from toolexpander_lite.data.sources import load_samples, no_call_sample
+from toolexpander_lite.evaluation.executed import ExecutedReward
 from toolexpander_lite.method.calls import judge
+from toolexpander_lite.method.demonstrations import DemoBank
 from toolexpander_lite.method.prompts import gold_completion
 from toolexpander_lite.method.samples import to_dataset, to_samples
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.splits import load_splits
+from toolexpander_lite.worlds.request_world import TOOL_OF
 
 
 def tool(name):
@@ -127,12 +130,38 @@ def test_a_warm_start_gets_the_same_share(tmp_path, tokenizer):
     assert len(nothing(validation.held_out)) == 2 and {s.split for s in validation.held_out} == {"train"}
 
 
+def test_requests_get_no_call_rows_on_top_and_plain_words_are_right_there(tokenizer):
+    sizes = {"max_prompt_tokens": 5000, "max_completion_length": 900, "demo_room": 0, "train_prompts": 2}
+    whole, mixed = (load_splits(get_profile("smol-world", **sizes, no_call_rows=n), 3, tokenizer) for n in (0, 12))
+    assert mixed.train[: len(whole.train)] == whole.train and mixed.held_out == whole.held_out
+    rows = mixed.train[len(whole.train) :]
+    assert len({s.id for s in rows}) == 12 and not any(s.calls for s in rows)
+    before = {s.id for s in whole.train}
+    reward, bank = ExecutedReward(mixed.tasks, think=False), DemoBank(mixed.train)
+    for sample in rows:
+        task = mixed.tasks[sample.id]
+        assert sample.id.removesuffix("-no-call") not in before
+        needed = sample.id.split("-")[1].split("+")  # the families that were asked for
+        assert not {TOOL_OF[name] for name in needed} & {t["function"]["name"] for t in sample.tools}
+        assert bank.choose(sample, 6, random.Random(0)) == [], "a demonstration would call"
+        assert task.sample is sample
+    one = rows[0]
+    words, called = "Nothing here can do that.", {"name": one.tools[0]["function"]["name"], "arguments": {}}
+    call = gold_completion(sample_with(one, [called]), think=False)
+    right = [words, gold_completion(one, think=False), "<think>no tool fits</think>", f"<think>no</think>\n{words}"]
+    wrong = [call, f"{words} {call}", "the the the", "", 'So: {"name": "x"}', "use x(1) here", "`so it is`"]
+    texts = right + wrong
+    given = {"calls": [[]] * 11, "tools": [one.tools] * 11, "sample_id": [one.id] * 11}
+    assert reward(["q"] * 11, texts, **given) == [1] * 4 + [0] * 7
+    assert not judge(words, [], one.tools).format_ok, "where a thought is asked for, it is asked for here too"
+
+
 def test_what_cannot_be_mixed_is_refused(tmp_path, tokenizer):
     with pytest.raises(SettingsError, match="no_call_rows is more than train_prompts"):
         get_profile("nano", no_call_rows=17)
     with pytest.raises(SettingsError, match="no_call_eval_rows is -1"):
         get_profile("nano", no_call_eval_rows=-1)
-    with pytest.raises(SettingsError, match="the kit's worlds have none"):
+    with pytest.raises(SettingsError, match="of the kit's worlds only 'requests'"):
         load_splits(get_profile("nano", no_call_rows=1), 0, tokenizer)
     with pytest.raises(SettingsError, match="are no-call rows already"):
         splits(tmp_path, own_rows(40), tokenizer, no_call_rows=1)

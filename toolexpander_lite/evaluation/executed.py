@@ -288,7 +288,8 @@ class ExecutedReward:
     """A reward function for `trl.GRPOTrainer`: 1 if the format is right and the calls, once run, bring it about.
 
     A tool that fails by its own fault (it took too long, or returned what JSON cannot hold) says nothing about the
-    call: that answer is compared with the gold calls instead, and counted in the metric "executed/tool_faults".
+    call: that answer is compared with the gold calls instead, and counted in the metric "executed/tool_faults". Where
+    no call is right, there is nothing to execute, and `calls.judge` says whether the answer abstains.
 
     Args:
         tasks: {sample id: `api_tasks.Task`} of all rows.
@@ -297,6 +298,7 @@ class ExecutedReward:
     """
 
     TOOL_FAULTS = ("timeout", "bad_result")
+    NOTHING_TO_RUN = "nothing_to_run"  # no call is right
     __name__ = "executed_reward"
 
     def __init__(self, tasks, think=True, timeout=10.0):
@@ -309,18 +311,19 @@ class ExecutedReward:
         rewards = []
         for verdict, outcome in zip(verdicts, outcomes):
             faults += (fault := outcome in self.TOOL_FAULTS)
-            rewards.append(float(verdict.format_ok and (verdict.call_ok if fault else outcome == "ok")))
+            by_judge = fault or outcome == self.NOTHING_TO_RUN
+            rewards.append(float(verdict.format_ok and (verdict.call_ok if by_judge else outcome == "ok")))
         if log_metric is not None:
             log_metric("executed/tool_faults", faults / len(texts))
         return rewards
 
     def outcomes(self, answers):
         """[(sample id, answer)] -> keys of `EPISODE_REASONS`, each answer run in a world of its own."""
-        distinct = list(dict.fromkeys(answers))
+        distinct = [answer for answer in dict.fromkeys(answers) if self.tasks[answer[0]].sample.calls]
         tasks, texts = [self.tasks[id] for id, _ in distinct], iter([text for _, text in distinct])
         ran = run_episodes(lambda chats: [next(texts) for _ in chats], tasks, timeout=self.timeout)
         found = {answer: episode.reason for answer, episode in zip(distinct, ran)}
-        return [found[answer] for answer in answers]
+        return [found.get(answer, self.NOTHING_TO_RUN) for answer in answers]
 
 
 def evaluate_requests(model, tokenizer, data, max_new_tokens, invite=False):

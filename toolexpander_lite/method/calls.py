@@ -77,10 +77,7 @@ class Verdict:
 
 
 def completion_text(completion):
-    """Text of a completion as TRL hands it over: a str, or `[{"role": "assistant", "content": str}]`.
-
-    Raises `TypeError` for any other shape: that is TRL's doing, not the model's, so a bug to be heard of.
-    """
+    """Text of a completion as TRL hands it over, a str or `[{"role": "assistant", "content": str}]`; else `TypeError`."""
     if isinstance(completion, str):
         return completion
     try:
@@ -119,12 +116,9 @@ def whole_answers(prompts, completions):
 def parse_completion(text, think=True):
     """Completion (str) -> `ParsedCompletion`. Never raises on a string; linear time, at most `MAX_CHARS`.
 
-    `think`: whether the thinking is asked for; without, it may be left out, as in the paper's first idea.
-
-    Our reading rules:
+    `think`: is the thinking asked for? Without, it may be left out, as in the paper's first idea. Our reading rules:
       - thinking runs to the first `</think>`; a second think block is extra text; an empty one is fine;
-      - a missing think block or extra text is a fault, but the calls are still read, so that a graded
-        reward can tell "right call, bad format" from "no call";
+      - a missing think block or extra text is a fault, but the calls are read: graded rewards tell it from "no call";
       - a block that cannot be read ends the reading and voids all calls: half an answer is no answer.
     """
     if len(text) > MAX_CHARS:
@@ -177,10 +171,9 @@ _SPACE = re.compile(r"\s*")
 def match_calls(predicted, gold, tools=None):
     """Compare predicted with gold calls (lists of `{"name", "arguments"}`), in any order -> `Match`.
 
-    Exact match: an optional argument spelled out with its default value is an extra argument, unless
-    `spelled_defaults` says otherwise. If only the number of calls is right, the reason compares the
-    first call left over with the closest gold call left over: same tool, then fewest faulty
-    arguments, then text of the reason.
+    Exact match: an optional argument spelled out with its default value is an extra argument, unless `spelled_defaults`
+    says otherwise. If only the number of calls is right, the reason compares the first call left over with the closest
+    gold call left over: same tool, then fewest faulty arguments, then text of the reason.
     `tools` are the JSON Schemas of the tools on offer; with None, no name counts as unknown.
     """
     if tools and DEFAULTS_RULE.get() == "same":
@@ -220,6 +213,12 @@ def _difference(call, gold):
     return closeness, "wrong_argument", f"{name}: {key!r} is {_short(given[key])}, not {_short(wanted[key])}"
 
 
+def _plain_words(text):
+    """Two different words at least, and nothing that may be meant as a call: no tag, no JSON, no code (our rule)."""
+    words = text.rpartition(THINK_CLOSE)[2]
+    return len(set(re.findall(r"[^\W\d_]+", words))) > 1 and not re.search(r"[<{\[`]|\w\(", words)
+
+
 def _short(value):
     """`repr`, cut: details go to logs and tables, whatever the model wrote."""
     return f"{value!r:.60}"
@@ -228,11 +227,12 @@ def _short(value):
 def judge(completion, gold_calls, tools, think=True):
     """Completion (str or TRL messages), gold calls and tools on offer -> `Verdict`; `think` as in `parse_completion`.
 
-    The reason is that of the format when it is at fault, else that of the calls. Without gold calls,
-    thoughts and nothing after them are right; garbage is not, or a collapsed model would score there.
+    The reason is that of the format when it is at fault, else that of the calls. Without gold calls, thoughts and
+    nothing after them are right, and without `think` plain words too; garbage is not, or a collapsed model would score.
     """
-    parsed = parse_completion(completion_text(completion), think)
-    format_ok = parsed.reason == "ok" or (parsed.reason == "no_call" and not gold_calls)
+    parsed = parse_completion(text := completion_text(completion), think)
+    abstains = parsed.reason == "no_call" and parsed.think is not None or not think and _plain_words(text)
+    format_ok = parsed.reason == "ok" or (abstains and not gold_calls)
     match = match_calls(parsed.calls, gold_calls, tools)
     call_ok = match.ok and (format_ok or bool(gold_calls))
     told = match if format_ok else parsed

@@ -65,8 +65,8 @@ class DemoBank:
         return shown
 
     def _tools(self, sample):
-        """Tools whose rows may be shown."""
-        return [tool_name(t) for t in sample.tools]
+        """Tools whose rows may be shown: those on offer, and none where no call is right (our assumption)."""
+        return [tool_name(t) for t in sample.tools] if sample.calls else []
 
     def _tools_drawn(self, sample, rng):
         return self._tools(sample)

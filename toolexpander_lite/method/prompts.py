@@ -61,16 +61,16 @@ def gold_completion(sample, prompt="", think=True):
 
     `prompt`: the rendered prompt, of which an opened think block is not written again (see `calls.opened_think`).
 
-    The thought only names the tools (our assumption: data sets without thoughts get the same text as
-    those with, and the nano model has few tokens to think in). Of a sample that no tool fits, the thought says so
-    and nothing follows. Without `think`, the blocks alone. No end-of-turn token is added.
+    The thought only names the tools (our assumption: data sets without thoughts get the same text as those with, and
+    the nano model has few tokens to think in). Of a sample that no tool fits, the thought says so and nothing follows.
+    Without `think`, the blocks alone, or plain words where no tool fits. No end-of-turn token is added.
     """
     names = ", ".join(call["name"] for call in sample.calls)
     blocks = (
         json.dumps({"name": call["name"], "arguments": call["arguments"]}, ensure_ascii=False) for call in sample.calls
     )
     thought = f"call {names}{THINK_CLOSE}\n" if sample.calls else f"no tool fits{THINK_CLOSE}"
-    calls = "\n".join(f"{CALL_OPEN}\n{block}\n{CALL_CLOSE}" for block in blocks)
+    calls = "\n".join(f"{CALL_OPEN}\n{block}\n{CALL_CLOSE}" for block in blocks) or ("" if think else "No tool fits.")
     opened = opened_think(prompt)
     if not think:
         thought = f"{THINK_CLOSE}\n"  # ends at once what the prompt has opened

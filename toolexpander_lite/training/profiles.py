@@ -46,7 +46,7 @@ class Profile:
         held_out_max_tools: the same for held-out prompts (0, the default: they keep all their tools).
         no_call_rows: so many of the `train_prompts` are rows whose right answer is to call nothing, and the same share
             of the rows set aside for a warm start: those of the file itself, then some made of the rows whose place
-            they take, by offering only other rows' tools (`splits.with_no_call_rows`).
+            they take, by offering only other rows' tools (`splits.with_no_call_rows`). Of "requests" they come on top.
         no_call_eval_rows: the same among the held-out prompts; 0 leaves them as they are.
         train_prompts: distinct training prompts (in the kit's worlds: per family). A sample is known as hard when it
             comes round again, so a run should serve each several times: `steps` x `prompts_per_step` is 4 to 10 times
@@ -126,7 +126,7 @@ class Profile:
             if (value := getattr(self, name)) not in choices:
                 refuse(f"{name} is {value!r}; choose one of {', '.join(choices)}")
         for part, whole in (("no_call_rows", "train_prompts"), ("no_call_eval_rows", "eval_prompts")):
-            if getattr(self, part) > getattr(self, whole):
+            if self.data != "requests" and getattr(self, part) > getattr(self, whole):
                 refuse(f"{part} is more than {whole}, of which they are a part")
         if not 0 < self.learning_rate < inf:  # nor is NaN, which compares with nothing
             refuse(f"learning_rate is {self.learning_rate}; it must be positive and finite")
@@ -142,6 +142,10 @@ _GRADED = {"data": "graded", "max_completion_length": 32, "train_prompts": 20, "
 _REAL = {"data": "toolrl", "dtype": "bfloat16", "example_room": 64}  # float16 where there is none, as on a T4
 _SMOL = {**_REAL, "model": "smollm2", "lora_rank": 16, "demo_room": 192, "eval_every": 20, "eval_prompts": 40,
          "warm_start_steps": 30}  # fmt: skip
+_WORLD = {"model": "smollm2", "data": "requests", "dtype": "bfloat16", "learning_rate": 3e-4, "lora_rank": 16,
+          "attention": "eager", "prompts_per_step": 2, "micro_batch": 160, "max_completion_length": 64,
+          "max_prompt_tokens": 480, "demo_room": 480, "train_prompts": 4, "steps": 30, "eval_every": 10,
+          "eval_prompts": 2}  # fmt: skip
 _QWEN = {**_REAL, "model": "Qwen/Qwen2.5-1.5B-Instruct", "learning_rate": 1e-5, "quantization": "4bit",
          "demo_room": 256, "gradient_checkpointing": True, "optim": "paged_adamw_8bit", "eval_every": 50}  # fmt: skip
 _PROFILES = (
@@ -168,9 +172,9 @@ _PROFILES = (
             max_completion_length=160, max_prompt_tokens=480, max_tools=2, train_prompts=15, steps=60,
             warm_start_rows=60),
     # The same model as it comes, on the requests that are executed: single calls, since two do not fit.
-    Profile("smol-world", model="smollm2", data="requests", dtype="bfloat16", learning_rate=3e-4, lora_rank=16,
-            attention="eager", prompts_per_step=2, micro_batch=160, max_completion_length=64, max_prompt_tokens=480,
-            demo_room=480, train_prompts=4, steps=30, eval_every=10, eval_prompts=2),
+    Profile("smol-world", **_WORLD),
+    # And with requests that no tool on offer fits: one row in five.
+    Profile("smol-world-no-call", **_WORLD, no_call_rows=10),
     # A pass of a whole step computes each prompt once; `gpu24`'s half fits with prompts computed per rollout, too.
     Profile("t4", **_QWEN, lora_rank=16, prompts_per_step=4, micro_batch=40, max_completion_length=256,
             max_prompt_tokens=768, train_prompts=200, steps=200, eval_prompts=50),

@@ -54,8 +54,11 @@ def load_splits(profile, seed, tokenizer):
     """
     mixed = bool(profile.no_call_rows or profile.no_call_eval_rows)
     if profile.data in (*WORLDS, "requests", "chains"):
-        if mixed:
-            raise SettingsError("no_call_rows and no_call_eval_rows are for data sets; the kit's worlds have none")
+        if profile.no_call_eval_rows or profile.no_call_rows and profile.data != "requests":
+            raise SettingsError(
+                "no_call_rows and no_call_eval_rows are for data sets; of the kit's worlds only 'requests' has "
+                "no_call_rows; leave them out"
+            )
         if profile.data == "chains":
             return _chain_splits(profile, seed)
         return _request_splits(profile, seed, tokenizer) if profile.data == "requests" else _world_splits(profile, seed)
@@ -139,7 +142,23 @@ def _request_splits(profile, seed, tokenizer):
         left_out["answer_too_long"] += len(tasks) - len(rows[name])
     tasks = {task.sample.id: task for found in rows.values() for task in found}
     rows = {name: [task.sample for task in found] for name, found in rows.items()}
+    nothing = _no_call_requests(profile.no_call_rows, seed, rows["train"])
+    tasks |= {task.sample.id: task for task in nothing}
+    rows["train"] += [task.sample for task in nothing]
     return Splits(rows["train"], rows["test"], (), dict(+left_out), unseen=rows["unseen"], tasks=tasks)
+
+
+def _no_call_requests(count, seed, samples):
+    """`count` training requests of another draw, with tools on offer that do not fit -> tasks; one of each family in
+    turn, and none that `samples` have."""
+    rng, known, found = random.Random(f"{seed}-no-call"), {s.id for s in samples}, []
+    names = list(dict.fromkeys(s.family for s in samples))
+    more = [t for t in request_tasks("train", count, f"{seed}-no-call") if t.sample.id not in known] if count else []
+    drawn = {name: [t for t in more if t.sample.family == name] for name in names}
+    for place in range(count):
+        task = drawn[names[place % len(names)]].pop()
+        found.append(replace(task, sample=no_call_sample(task.sample, samples, rng), turns=[[]], answer=None))
+    return found
 
 
 def _fitting(report, profile, tokenizer, mixed):
