@@ -77,7 +77,7 @@ class Verdict:
 
 
 def completion_text(completion):
-    """Text of a completion as TRL hands it over, a str or `[{"role": "assistant", "content": str}]`; else `TypeError`."""
+    """Text of a completion as TRL has it, a str or `[{"role": "assistant", "content": str}]`; else `TypeError`."""
     if isinstance(completion, str):
         return completion
     try:
