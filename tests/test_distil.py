@@ -78,6 +78,27 @@ def test_a_run_learns_its_own_answers_and_a_cut_one_goes_on_alike(tmp_path):
     assert first[1]["loss"] != without[1]["loss"] and "distil/rows" not in without[0]
 
 
+def test_a_replay_learns_earlier_answers_again_and_not_those_of_the_step(nano, tmp_path):
+    _, tokenizer, samples = nano
+    distiller = Distiller(samples, tokenizer, 0.5, 3, False, replay=2)
+    a, b = samples[0].id, samples[1].id
+    taken = [([(a, [1]), (a, [2])], []), ([(b, [3])], [(a, [1]), (a, [2])]), ([(a, [1])], [(a, [2]), (b, [3])])]
+    for step, (rows, again) in enumerate(taken):
+        distiller.take(*zip(*[(id, "demonstrated", answer, 1.0) for id, answer in rows]))
+        assert sorted(distiller.replayed(step)) == again
+    assert distiller.kept == {a: [[1], [2]], b: [[3]]}, "an answer is kept once"
+    recipe = get_recipe(RECIPE, distil_replay=5, round_steps=4)
+    whole = train(recipe, get_profile("nano", steps=6, **TINY), 0, tmp_path / "whole")
+    cut = train(recipe, get_profile("nano", steps=2, **TINY), 0, tmp_path / "cut")
+    train(recipe, get_profile("nano", steps=6, **TINY), 0, cut, resume=True)
+    logs = [[{k: v for k, v in r.items() if k != "seconds"} for r in read_log(run)[1:]] for run in (whole, cut)]
+    assert logs[0] == logs[1]
+    assert all(r["distil/replayed"] <= 5 for r in logs[0]) and logs[0][0]["distil/replayed"] == 0
+    assert logs[0][-1]["distil/replayed"] > 0
+    with pytest.raises(SettingsError, match="distil_replay must be at least 0"):
+        get_recipe("context_distillation", distil_replay=-1)
+
+
 def test_it_needs_demonstrations_and_a_weight():
     with pytest.raises(SettingsError, match="set hard_samples"):
         get_recipe("grpo", distil_weight=0.5)

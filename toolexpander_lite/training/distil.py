@@ -5,14 +5,22 @@ examples (the paper's section 3.2 says so of few-shot-only training). Here each 
 negative log-likelihood, per token, of the policy's own verified answers of that step, with the plain prompt in front.
 No gold text enters. After Snell et al., arXiv 2209.15189; ours is the use inside GRPO.
 
+A policy that has become sure writes one answer ten times, so a step has few different ones. With a replay each step
+also learns some of the answers kept from earlier steps, of whatever rows.
+
 It is a callback: transformers lets it add to the gradients before the optimizer's step, so there is one trainer, one
 optimizer and one checkpoint.
 """
 
+import json
+import random
+from pathlib import Path
+
 import torch
 from transformers import TrainerCallback
 
-from ..base.processes import gather
+from ..base.files import write_whole
+from ..base.processes import gather, is_first
 from ..method.prompts import render_prompt
 from .warm_start import IGNORED
 
@@ -26,14 +34,17 @@ class Distiller(TrainerCallback):
     Args:
         samples: `ToolSample`s of all rows.
         tokenizer: renders and reads prompts.
-        weight, per_group, invite: see `variants.all_recipes.Recipe`: distil_weight, distil_per_group, asks.
+        weight, per_group, invite, replay: see `variants.all_recipes.Recipe`: distil_weight, distil_per_group, asks,
+            distil_replay.
         dtype: of the arithmetic, "float32", "bfloat16" or "float16".
     """
 
-    def __init__(self, samples, tokenizer, weight, per_group, invite, dtype="float32"):
+    FILE = "distil.json"  # in a checkpoint: the answers kept
+
+    def __init__(self, samples, tokenizer, weight, per_group, invite, dtype="float32", replay=0):
         self.samples, self.tokenizer, self.invite = {s.id: s for s in samples}, tokenizer, invite
         self.weight, self.per_group, self.dtype = weight, per_group, dtype
-        self.rows, self.logged = [], {}
+        self.replay, self.kept, self.rows, self.logged = replay, {}, [], {}
 
     def take(self, sample_id, served, completion_ids, rewards):
         """A batch of rollouts, whole groups: keep different right answers, up to `per_group` of a row."""
@@ -44,9 +55,29 @@ class Distiller(TrainerCallback):
         rows = [(id, list(ids)) for id, found in kept.items() for ids in list(found)[: self.per_group]]
         self.rows = gather(rows)  # each process adds the same gradients, after GRPO's have been averaged
 
+    def replayed(self, step):
+        """Earlier answers that are learnt again at `step` -> [(id, tokens)]; those of this step are kept for later."""
+        known = [(id, answer) for id, answers in self.kept.items() for answer in answers]
+        known = [row for row in known if row not in self.rows]
+        for id, answer in self.rows if self.replay else ():
+            if answer not in self.kept.setdefault(id, []):
+                self.kept[id].append(answer)
+        return random.Random(f"replay {step}").sample(known, min(self.replay, len(known)))
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """A run goes on from a checkpoint, as each round does: with the answers that were kept by then."""
+        file = Path(args.output_dir) / f"checkpoint-{state.global_step}" / self.FILE
+        if self.replay and file.exists():
+            self.kept = json.loads(file.read_text())
+
+    def on_save(self, args, state, control, **kwargs):
+        if self.replay and is_first():
+            write_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}" / self.FILE, json.dumps(self.kept))
+
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
         """What transformers calls when a step's gradients are there and the optimizer has not yet moved."""
-        self.logged = {"distil/rows": len(self.rows)}
+        self.rows += (again := self.replayed(state.global_step) if self.replay else [])
+        self.logged = {"distil/rows": len(self.rows)} | ({"distil/replayed": len(again)} if self.replay else {})
         if self.rows:
             loss = self.loss(model)
             (self.weight * loss).backward()

@@ -221,7 +221,7 @@ def distillation(recipe, profile, samples, tokenizer, reward):
     if not recipe.distil_weight:
         return []
     how = recipe.distil_weight, recipe.distil_per_group, recipe.asks, pick_dtype(profile.dtype)
-    distiller = Distiller(samples, tokenizer, *how)
+    distiller = Distiller(samples, tokenizer, *how, recipe.distil_replay)
     reward.also = distiller.take
     return [distiller]
 

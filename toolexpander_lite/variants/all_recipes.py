@@ -35,6 +35,7 @@ class Recipe(PaperRecipe):
         distil_weight: of the second loss of context distillation (see `training.distil`); 0 is none (our assumption:
             0.5).
         distil_per_group: right answers of a group that enter it at most (our assumption: 3).
+        distil_replay: right answers of earlier steps that are learnt again in each step, at most (our assumption: 16).
         Others as in `method.recipes.PaperRecipe`.
     """
 
@@ -55,6 +56,7 @@ class Recipe(PaperRecipe):
     strict_examples: bool = False
     distil_weight: float = 0.0
     distil_per_group: int = 3
+    distil_replay: int = 0
 
     CHOICES = PaperRecipe.CHOICES | {
         "reward": tuple(REWARDS), "hard_samples": ("keep", "scan", "demonstrate", *RULES), "retest": RETESTS,
@@ -94,6 +96,8 @@ class Recipe(PaperRecipe):
                 does_something or not self.distil_weight,
             f"distil_weight is {self.distil_weight} and distil_per_group {self.distil_per_group}; they must be finite "
             "and at least 0 and 1": 0 <= self.distil_weight < inf and self.distil_per_group >= 1,
+            "distil_replay must be at least 0, and has nothing to learn again with distil_weight=0":
+                self.distil_replay >= 0 and (self.distil_weight > 0 or not self.distil_replay),
             "invite adds to the prompts of prompt_style='think' alone": not self.invite or self.prompt_style == "think",
         }  # fmt: skip
 
@@ -103,15 +107,18 @@ EXEMPLIFY = {"invite": True, "example_bonus": 0.01}
 SET = {"beta": 0.0, **CLIP_HIGHER, **EXEMPLIFY}
 
 _PAPER = {r.name: Recipe.of(r) for r in PAPER_RECIPES}
+DISTIL = "and what the policy got right with demonstrations is also learnt under the plain prompt"
+_DISTIL = replace(_PAPER["paper_replace"], name="context_distillation", distil_weight=0.5,
+                  about=f"paper_replace, {DISTIL}")  # fmt: skip
 _LADDER = replace(_PAPER["paper_replace"], name="ladder", hard_samples="ladder", serving="plain", num_generations=10,
                   about="every row with demonstrations, withdrawn one by one, down after success, up after failure")
-DISTIL = "and what the policy got right with demonstrations is also learnt under the plain prompt"
 
 # "First reading": from before the paper's text was read. The baselines' sources, and what was simplified, are in
 # `baselines`; "section", "T": the paper's.
 _RECIPES = (
     *_PAPER.values(),
-    replace(_PAPER["paper_replace"], name="context_distillation", distil_weight=0.5, about=f"paper_replace, {DISTIL}"),
+    _DISTIL,
+    replace(_DISTIL, name="distil_replay", distil_replay=16, about=f"{_DISTIL.about}; earlier ones again"),
     _LADDER,
     replace(_LADDER, name="ladder_distillation", distil_weight=0.5, about=f"ladder, {DISTIL}"),
     Recipe("grpo", "vanilla GRPO: KL 0.04, clip 0.2 on both sides, constant learning rate, groups of 10"),
