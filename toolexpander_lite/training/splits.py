@@ -196,12 +196,14 @@ def _fitting(report, profile, tokenizer, mixed):
         "answer_too_long": f"the answer has {longest_answer} tokens or more; raise max_completion_length",
         "gold_not_judged_right": f"the gold answer itself would not be judged right: {unread and unread[0]}",
     }
-    for split in ("train", profile.eval_split):
-        if not fitting.get(split, True):
-            lost = [f"in {count} {told[reason]}" for reason, count in why[split].most_common()]
+    for split, reasons in why.items():
+        lost = [f"in {count} {told[reason]}" for reason, count in reasons.most_common()]
+        if not fitting[split] and split in ("train", profile.eval_split):
             lost += [f"{len(own[split])} call nothing"] if own[split] else []
             fewer = "no question of the file falls into that split (one in five is for the test); give more rows"
             raise DataError(f"no {split} row of {profile.data!r} can be used: {'; '.join(lost) or fewer}")
+        if lost:
+            logger.warning("Rows left out (%s): %s", split, "; ".join(lost))
     return fitting, own, left_out + why["train"] + why["test"], misfit
 
 
