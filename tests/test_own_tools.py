@@ -8,6 +8,7 @@ import pytest
 
 from toolexpander_lite.__main__ import main
 from toolexpander_lite.base.errors import DataError, ModelError
+from toolexpander_lite.base.runs import REPOSITORY, read_json
 from toolexpander_lite.data.own_rows import ROWS_DRAWN, own_rows
 from toolexpander_lite.data.own_tools import load_tools, tool_schema
 from toolexpander_lite.data.sources import load_samples
@@ -408,3 +409,10 @@ def test_a_folder_without_tools_is_refused(tmp_path, capsys):
     with pytest.raises(ModelError, match="style 'loud'"):
         ToolCaller.load(tmp_path)
     assert main(["ask", str(tmp_path), "hello"]) == 2 and "--data own" in capsys.readouterr().err
+
+
+def test_the_measured_seconds_of_the_page():
+    steps = read_json(REPOSITORY / "assets" / "benchmarks" / "first_step.json")["nano"]["steps"]
+    page = (REPOSITORY / "docs" / "your-own-tools.md").read_text(encoding="utf-8")
+    assert f"{sum(step['seconds'] for step in steps):.0f} s for all commands" in page
+    assert f"a load of up to {max(step['load'] for step in steps)}" in page
