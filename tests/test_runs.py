@@ -9,7 +9,7 @@ from toolexpander_lite.base.runs import RunError, find_runs, load_study, read_lo
 from toolexpander_lite.evaluation.executed import EPISODE_REASONS
 from toolexpander_lite.method.calls import REASONS
 from toolexpander_lite.studies.run_figures import (
-    REASON_COLOURS,
+    REASON_LOOKS,
     curve,
     on_one_grid,
     plot_groups,
@@ -128,9 +128,9 @@ def test_means_over_seconds_keep_the_last_value_of_a_seed_that_has_ended():
     assert np.isnan(on_one_grid(curves, "step")[1][0, 2]), "over steps it is left out"
 
 
-def test_each_reason_has_a_colour_of_its_own():
-    assert set(REASON_COLOURS) == REASONS.keys() | EPISODE_REASONS.keys()
-    assert len(set(map(str, REASON_COLOURS.values()))) == len(REASON_COLOURS)
+def test_each_reason_has_a_look_of_its_own():
+    assert set(REASON_LOOKS) == REASONS.keys() | EPISODE_REASONS.keys()
+    assert len(set(REASON_LOOKS.values())) == len(REASON_LOOKS)
 
 
 def test_race_has_a_dot_where_a_seed_arrives_and_a_cross_past_the_end_where_it_never_does(tmp_path):

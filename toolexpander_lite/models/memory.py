@@ -11,6 +11,8 @@ import pandas as pd
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
 
+from ..base.colours import FILLS
+
 # Qwen2.5's published sizes: hidden, intermediate, layers, heads, key-value heads, vocabulary, shared embeddings.
 SIZES = {
     "0.5B": (896, 4864, 24, 14, 2, 151936, True),
@@ -116,8 +118,7 @@ def plot_memory(sizes, ways, cards):
     }
     table = pd.DataFrame(held).T / 2**30
     end = 1.7 * max(cards.values())  # longer bars are cut, and say how long they are
-    colours = ["#4c72b0", "#55a868", "#ccb974", "#dd8452", "#8c8c8c"]
-    axis = table.iloc[::-1].plot.barh(stacked=True, figsize=(11, 4.6), width=0.75, color=colours)
+    axis = table.iloc[::-1].plot.barh(stacked=True, figsize=(11, 4.6), width=0.75, color=FILLS)
     for place, total in enumerate(table.sum(axis=1)[::-1]):
         inside = total > 0.9 * end
         if inside:

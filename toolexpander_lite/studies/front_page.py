@@ -3,18 +3,18 @@
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyBboxPatch
 
+from ..base.colours import BLUE, DARK, GREY, MARKED, ORANGE, PALE, RIGHT, WRONG
 from ..base.runs import find_runs, load_study, read_json
 from ..worlds.graded_world import NOISE
 from .paper import PAPER, comparisons, outcome
-from .run_figures import curve, on_one_grid
+from .run_figures import curve, ink, name_curves, on_one_grid
 from .scoreboard import ABSTAINED, load_scores
 
-RIGHT, WRONG, PLAIN, SHOWN = "#4a9d5f", "#c44e52", "#eef2f7", "#fdf0d5"
 QUESTION = "book a taxi in lima\nfor friday paid in yen"  # of the nano world
 CURVES = {  # arm of `nano-ablation`: (in plain words, colour)
-    "grpo": ("plain GRPO", "#777777"),
-    "hard_sampling_decay": ("1: solved examples in\nfront of hard questions", "#4c72b0"),
-    "set": ("2: examples that the\nmodel writes itself", "#dd8452"),
+    "grpo": ("plain GRPO", GREY),
+    "hard_sampling_decay": ("1: solved examples in\nfront of hard questions", BLUE),
+    "set": ("2: examples that the\nmodel writes itself", ORANGE),
 }
 PAPER_ARMS = {"paper_grpo-weak": "plain GRPO", "paper_grpo-weak-300steps": "plain GRPO, three times as long",
               "paper_replace-weak": "replace", "paper_replace-weak-lr3e-4": "replace, at the rate of those below",
@@ -103,7 +103,7 @@ def plot_curves(study):
     axis.yaxis.set_major_formatter(lambda y, _: f"{y:.0%}")
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(alpha=0.25)
-    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9, labelspacing=1.2)
+    name_curves(axis)
     figure.tight_layout()
     return figure
 
@@ -123,28 +123,28 @@ def plot_idea():
         axis.text(middle, 4.3, words, ha="center", va="top", fontsize=9)
         if place:
             _arrow(axis, (middle - 5.7, 9), (middle - 4.3, 9))
-    _card(axis, 0.6, 7.2, 8.8, 3.6, QUESTION, PLAIN)
+    _card(axis, 0.6, 7.2, 8.8, 3.6, QUESTION, PALE)
     _answers(axis, 15, right=0)
-    _card(axis, 20.6, 9.4, 8.8, 3.6, "a solved example:\nits question and call", SHOWN)
-    _card(axis, 20.6, 5.4, 8.8, 3.6, QUESTION, PLAIN)
+    _card(axis, 20.6, 9.4, 8.8, 3.6, "a solved example:\nits question and call", MARKED)
+    _card(axis, 20.6, 5.4, 8.8, 3.6, QUESTION, PALE)
     _answers(axis, 35, right=4)
     _answers(axis, 45, right=9)
     axis.annotate("", (25, 4.9), (46, 1.4), arrowprops={
-        "arrowstyle": "-|>", "color": "#555555", "connectionstyle": "angle,angleA=180,angleB=90,rad=4"})  # fmt: skip
+        "arrowstyle": "-|>", "color": DARK, "connectionstyle": "angle,angleA=180,angleB=90,rad=4"})  # fmt: skip
     axis.text(35.5, 0.2, "still all wrong: the example comes back", ha="center", va="bottom", fontsize=9)
-    axis.text(15, 0.2, "plain GRPO stays here", ha="center", va="bottom", fontsize=9, color=WRONG, style="italic")
+    axis.text(15, 0.2, "plain GRPO stays here", ha="center", va="bottom", fontsize=9, style="italic")
     figure.subplots_adjust(0.005, 0.01, 0.995, 0.99)
     return figure
 
 
 def _arrow(axis, start, end):
-    axis.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": "#555555", "linewidth": 1.4})
+    axis.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": DARK, "linewidth": 1.4})
 
 
 def _card(axis, x, y, width, height, words, colour):
     """A box with words in it, as a message to the model."""
     axis.add_patch(FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0,rounding_size=0.5", facecolor=colour,
-                                  edgecolor="#888888", linewidth=0.8))  # fmt: skip
+                                  edgecolor=GREY, linewidth=0.8))  # fmt: skip
     axis.text(x + width / 2, y + height / 2, words, ha="center", va="center", fontsize=8.1)
 
 
@@ -153,5 +153,5 @@ def _answers(axis, middle, right):
     for place in range(10):
         x, y = middle - 3.2 + 1.6 * (place % 5), 10.2 - 2.6 * (place // 5)
         good = place < right
-        axis.plot(x, y, "o", markersize=12, color=RIGHT if good else WRONG)
-        axis.text(x, y - 0.07, "✓" if good else "✗", ha="center", va="center", fontsize=9, color="white")
+        axis.plot(x, y, "o", markersize=12, color=(colour := RIGHT if good else WRONG))
+        axis.text(x, y - 0.07, "✓" if good else "✗", ha="center", va="center", fontsize=9, color=ink(colour))

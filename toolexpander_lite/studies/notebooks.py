@@ -30,14 +30,18 @@ def quiet():
 
 
 def describe_pictures():
-    """From here on every matplotlib picture of this notebook carries an alt text, for readers who do not see it."""
+    """From here on this notebook's pictures have the kit's colours, and an alt text for readers who do not see them."""
     import matplotlib.pyplot as plt
     from IPython import get_ipython
     from matplotlib.figure import Figure
     from matplotlib_inline.backend_inline import configure_inline_support
 
+    from ..base.colours import SERIES
+    from .run_figures import DASHES
+
     if (shell := get_ipython()) is None:
         return
+    plt.rcParams["axes.prop_cycle"] = plt.cycler(linestyle=DASHES) * plt.cycler(color=SERIES)
     configure_inline_support(shell, plt.get_backend())  # now, so that it does not replace what is set below
     png = shell.display_formatter.formatters["image/png"]
     draw = png.lookup_by_type(Figure)

@@ -4,35 +4,47 @@
 a band from the lowest to the highest, and every seed as a thin line. Functions return the matplotlib figure.
 """
 
+from itertools import product
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, to_rgb
 
+from ..base.colours import DARK, FILLS, LIGHT, NEITHER, PALE, RIGHT, SERIES, SKY, WRONG, YELLOW
 from ..base.runs import read_jsonl, read_log
 from ..training.record import STATE_LETTERS
 
 # What a pool's states look like, from bad to good.
 STATE_COLOURS = {
-    "unseen": "#f0f0f0", "plain": "#c44e52", "failed": "#c44e52", "demonstrated": "#dd8452", "retest": "#ccb974",
-    "returned": "#55a868", "solved": "#a8d5b0",
+    "unseen": PALE, "plain": WRONG, "failed": WRONG, "demonstrated": YELLOW, "retest": DARK, "returned": RIGHT,
+    "solved": SKY,
 }  # fmt: skip
-COLOURS = plt.get_cmap("tab10").colors
-# A colour per reason code of `calls.REASONS` and `executed.EPISODE_REASONS`, the same in every picture. One hue each
-# for what cannot be read, how many calls there are, the tool, its arguments, and what came of executing them.
-REASON_KINDS = {
-    "Reds": ("no_think", "truncated", "too_long", "extra_text", "bad_json", "bad_call", "unreadable"),
-    "Blues": ("no_call", "missing_call", "extra_call"),
-    "Purples": ("unknown_tool", "wrong_name"),
-    "Oranges": ("missing_argument", "extra_argument", "wrong_argument", "bad_arguments"),
-    "Greys": ("tool_error", "bad_result", "timeout", "step_limit", "wrong_state", "wrong_answer"),
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+LOOKS = tuple(product(DASHES, SERIES))  # of the curves of one picture
+# A colour and a hatch per reason code of `calls.REASONS` and `executed.EPISODE_REASONS`, the same in every picture. A
+# colour for what cannot be read, how many calls there are, the tool, its arguments, and what came of executing them.
+REASON_KINDS = (
+    ("ok",),
+    ("no_think", "truncated", "too_long", "extra_text", "bad_json", "bad_call", "unreadable"),
+    ("no_call", "missing_call", "extra_call"),
+    ("unknown_tool", "wrong_name"),
+    ("missing_argument", "extra_argument", "wrong_argument", "bad_arguments"),
+    ("tool_error", "bad_result", "timeout", "step_limit", "wrong_state", "wrong_answer"),
+)
+REASON_LOOKS = {
+    reason: (colour, hatch)
+    for colour, reasons in zip(FILLS, REASON_KINDS)
+    for reason, hatch in zip(reasons, ("", "//", "..", "xx", "\\\\", "oo", "--"))
 }
-REASON_COLOURS = {"ok": "#55a868"} | {
-    reason: plt.get_cmap(hue)(shade)
-    for hue, reasons in REASON_KINDS.items() for shade, reason in zip(np.linspace(0.8, 0.3, len(reasons)), reasons)
-}  # fmt: skip
+
+
+def ink(colour):
+    """Black or white, whichever can be read on a colour of matplotlib's: contrast of WCAG 2.1 over 4.5 -> str."""
+    shares = np.array(to_rgb(colour))
+    linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+    return "black" if linear @ (0.2126, 0.7152, 0.0722) > 0.179 else "white"
 
 
 def curve(run, name, x="step"):
@@ -69,9 +81,9 @@ def on_one_grid(curves, x):
 def draw_curves(axis, runs, name, x="step", window=1, title=None, colour=None):
     """One quantity on a matplotlib axis: the mean (thick) and single seeds (thin); with up to 3 labels a band as well.
 
-    The band goes from the lowest to the highest seed. `colour`: for all labels, else each has one.
+    The band goes from the lowest to the highest seed. `colour`: for all labels, else each has a look of its own.
     """
-    for own, (group, folders) in zip(COLOURS * 2, runs.items()):
+    for (dashes, own), (group, folders) in zip(LOOKS, runs.items()):
         shade = colour or own
         curves = [curve(folder, name, x) for folder in folders]
         curves = [(xs, smooth(ys, window)) for xs, ys in curves if len(xs)]
@@ -80,13 +92,7 @@ def draw_curves(axis, runs, name, x="step", window=1, title=None, colour=None):
         for xs, ys in curves:
             axis.plot(xs, ys, color=shade, alpha=0.25, linewidth=0.8)
         grid, table = on_one_grid(curves, x)
-        axis.plot(
-            grid,
-            np.nanmean(table, 0),
-            color=shade,
-            linewidth=2,
-            label=_label(group, curves),
-        )
+        axis.plot(grid, np.nanmean(table, 0), color=shade, linestyle=dashes, linewidth=2, label=_label(group, curves))
         if len(runs) <= 3:  # more bands than that hide each other; the single seeds show the spread
             axis.fill_between(grid, np.nanmin(table, 0), np.nanmax(table, 0), color=shade, alpha=0.12)
     names = {"step": "optimizer step", "seconds": "training seconds", "completion_tokens": "completion tokens"}
@@ -94,6 +100,23 @@ def draw_curves(axis, runs, name, x="step", window=1, title=None, colour=None):
     axis.locator_params(axis="x", nbins=6, integer=True)
     axis.set_title(title or name, fontsize=10)
     axis.grid(alpha=0.25)
+
+
+def name_curves(axis, size=9):
+    """Write the label of each curve where it ends, right of the axis, each apart from the others: no legend."""
+    curves = [line for line in axis.lines if not line.get_label().startswith("_")]
+    ends = [line.get_xydata()[np.isfinite(line.get_ydata())][-1] for line in curves]
+    heights = [axis.transAxes.inverted().transform(axis.transData.transform(end))[1] for end in ends]
+    tall = max(line.get_label().count("\n") + 1 for line in curves)
+    axis.figure.tight_layout()  # now, for the height of the axis
+    gap = 1.45 * tall * size * axis.figure.dpi / 72 / axis.get_window_extent().height
+    order, low = np.argsort(heights, kind="stable"), -np.inf
+    for place, number in enumerate(order):
+        low = heights[number] = max(low, min(heights[number], 1 - gap * (len(order) - 0.5 - place)))
+        low += gap
+    for line, end, height in zip(curves, ends, heights):
+        axis.annotate(line.get_label(), end, (1.04, height), textcoords="axes fraction", va="center", fontsize=size,
+                      arrowprops={"arrowstyle": "-", "color": line.get_color(), "linewidth": 1.5})  # fmt: skip
 
 
 def plot_training(runs, panels, x="step", columns=3, window=1):
@@ -126,14 +149,8 @@ def plot_groups(runs):
         steps = logs[0][0][0][:length]
         fail = smooth(np.mean([f[1][:length] for f, _ in logs], 0), 5)
         passed = smooth(np.mean([p[1][:length] for _, p in logs], 0), 5)
-        axis.stackplot(
-            steps,
-            fail,
-            1 - fail - passed,
-            passed,
-            labels=["all fail: nothing to compare", "mixed: teaches", "all pass: nothing to compare"],
-            colors=["#c44e52", "#dddddd", "#55a868"],
-        )
+        names = ["all fail: nothing to compare", "mixed: teaches", "all pass: nothing to compare"]
+        axis.stackplot(steps, fail, 1 - fail - passed, passed, labels=names, colors=[WRONG, NEITHER, RIGHT])
         axis.set(title=_label(group, folders), xlabel="optimizer step", ylim=(0, 1))
         axis.margins(x=0)
     axes[0, 0].set_ylabel("share of groups")
@@ -154,12 +171,9 @@ def plot_pool(run, hard_families=()):
     names = [n for n in STATE_COLOURS if n in log[0]["pool"]]
     rounds = read_jsonl(Path(run) / "rounds.jsonl")
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.6), width_ratios=(3, 2))
-    left.stackplot(
-        [row["step"] for row in log],
-        [[row["pool"][n] for row in log] for n in names],
-        labels=names,
-        colors=[STATE_COLOURS[n] for n in names],
-    )
+    counts = [[row["pool"][n] for row in log] for n in names]
+    colours = [STATE_COLOURS[n] for n in names]
+    left.stackplot([row["step"] for row in log], counts, labels=names, colors=colours)
     left.set(xlabel="optimizer step", ylabel="training samples", title="states of all samples")
     left.margins(0)
     left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=len(names), frameon=False, fontsize=8)
@@ -186,7 +200,6 @@ def plot_seeds(runs, panels, window=1):
 
     For what either happens or does not: a mean over such seeds is a run that nobody made. Quantities are shares.
     """
-    styles = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
     size = (2.3 * len(runs) + 0.6, 1.8 * len(panels) + 0.9)
     figure, axes = plt.subplots(len(panels), len(runs), figsize=size, squeeze=False, sharex=True, sharey=True)
     for column, (group, folders) in zip(axes.T, runs.items()):
@@ -195,7 +208,8 @@ def plot_seeds(runs, panels, window=1):
             for number, folder in enumerate(folders):
                 xs, ys = curve(folder, name, "rollouts")
                 ys = ys if name.startswith("eval/") else smooth(ys, window)
-                axis.plot(xs, ys, color=COLOURS[number % 10], linestyle=styles[number % 5], label=Path(folder).name)
+                dashes = DASHES[(number + number // 5) % 5]
+                axis.plot(xs, ys, color=SERIES[number % 5], linestyle=dashes, label=Path(folder).name)
             axis.grid(alpha=0.25)
         column[-1].set_xlabel("rollouts", fontsize=9)
     axes[0, 0].set_ylim(-0.04, 1.04)
@@ -209,14 +223,17 @@ def plot_seeds(runs, panels, window=1):
 
 
 def plot_reasons(reasons, title, xlabel="share"):
-    """What became of the same questions, one stacked bar for each label; right answers in green.
+    """What became of the same questions, one stacked bar for each label; right answers in blue.
 
-    `reasons`: {label: {reason: share or number}}; drawn in the order of `REASON_COLOURS`, others grey at the end.
+    `reasons`: {label: {reason: share or number}}; drawn in the order of `REASON_LOOKS`, others grey at the end.
     """
     table = pd.DataFrame(reasons).fillna(0)
-    table = table.loc[[*(r for r in REASON_COLOURS if r in table.index), *table.index.difference([*REASON_COLOURS])]]
-    colours = [REASON_COLOURS.get(reason, "#dddddd") for reason in table.index]
+    table = table.loc[[*(r for r in REASON_LOOKS if r in table.index), *table.index.difference([*REASON_LOOKS])]]
+    colours, hatches = zip(*(REASON_LOOKS.get(reason, (LIGHT, "")) for reason in table.index))
     axis = table.T.iloc[::-1].plot.barh(stacked=True, figsize=(10, 0.5 * len(reasons) + 1.4), width=0.7, color=colours)
+    for bars, colour, hatch in zip(axis.containers, colours, hatches):
+        for bar in bars:
+            bar.set(hatch=hatch, edgecolor=ink(colour), linewidth=0.6)
     axis.set(title=title, xlabel=xlabel, xlim=(0, table.sum().max()))
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, frameon=False)
     axis.figure.tight_layout()

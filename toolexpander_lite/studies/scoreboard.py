@@ -15,6 +15,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from ..base.colours import SERIES
 from ..base.errors import RunError
 from ..base.intervals import paired_difference, share_interval
 from ..base.runs import find_runs, has_file, load_study, read_json, read_jsonl
@@ -213,10 +214,9 @@ def plot_scoreboard(scores):
     parts, models = list(scores.part.unique()), _ordered(scores)[::-1]
     columns = min(3, len(parts))
     lines = -(-len(parts) // columns)
-    figure, axes = plt.subplots(
-        lines, columns, figsize=(3.3 * columns + 1.2, (0.3 * len(models) + 0.9) * lines), squeeze=False, sharey=True
-    )
-    colours = {arm: f"C{n}" for n, arm in enumerate(dict.fromkeys(scores.arm[scores.model.isin(models)]))}
+    size = (3.3 * columns + 1.2, (0.3 * len(models) + 0.9) * lines)
+    figure, axes = plt.subplots(lines, columns, figsize=size, squeeze=False, sharey=True)
+    colours = dict(zip(dict.fromkeys(scores.arm[scores.model.isin(models)]), SERIES * len(models)))
     for axis, part in zip(axes.flat, parts):
         for s in scores[scores.part == part].itertuples():
             place, share = models.index(s.model), s.correct / s.asked

@@ -8,17 +8,18 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
+from ..base.colours import BLUE, DARK, GREEN, GREY, LIGHT, ORANGE, SKY, WRONG, YELLOW
 from ..base.intervals import bootstrap_interval
 from ..base.runs import find_runs, load_study, read_log, rollouts_to
 from ..worlds.graded_world import NOISE
 from .paper import MEASURED_BY, POLICY, arm_runs, comparisons, theirs_left
 from .plan import IDEAS, chosen_rates, plan_names, read_plan, search_table
-from .run_figures import COLOURS, curve, draw_curves, plot_groups, plot_seeds
+from .run_figures import LOOKS, curve, draw_curves, ink, name_curves, plot_groups, plot_seeds
 from .statistics import EDGE, HARD_LEFT, HARD_RISES, hard_counts, map_cells, map_table, seed_values, sensitivity_table
 
 VERDICT_COLOURS = {
-    "seen": "#2a8c4a", "leaning": "#8fce9f", "not seen": "#777777", "leaning against": "#e7a3a5", "reversed": "#c44e52",
-    "could not be tested here": "#bbbbbb", "too few seeds": "#bbbbbb",
+    "seen": BLUE, "leaning": SKY, "not seen": DARK, "leaning against": YELLOW, "reversed": WRONG,
+    "could not be tested here": LIGHT, "too few seeds": LIGHT,
 }  # fmt: skip
 # The arms of the first picture: baselines that move, some that do not, hard sampling with and without its parts.
 ARMS = (
@@ -47,12 +48,12 @@ def draw_arms(axis, arms, marks=()):
     for place, (label, values) in enumerate(arms.items()):
         values = np.asarray(values, float)
         low, high = bootstrap_interval(values)
-        axis.plot([low, high], [place, place], color="#4c72b0", linewidth=6, alpha=0.35, solid_capstyle="butt")
-        axis.plot([values.mean()] * 2, [place - 0.32, place + 0.32], color="#4c72b0", linewidth=2.5)
+        axis.plot([low, high], [place, place], color=BLUE, linewidth=6, alpha=0.35, solid_capstyle="butt")
+        axis.plot([values.mean()] * 2, [place - 0.32, place + 0.32], color=BLUE, linewidth=2.5)
         jitter = np.linspace(-0.22, 0.22, len(values)) if len(values) > 1 else [0]
-        axis.plot(values, place - np.array(jitter), "o", color="#222222", markersize=3.5, alpha=0.7)
+        axis.plot(values, place - np.array(jitter), "o", color="black", markersize=3.5, alpha=0.7)
         if label in marks:
-            axis.plot(marks[label], place, "D", markersize=8, color="#dd8452", markerfacecolor="none")
+            axis.plot(marks[label], place, "D", markersize=8, color=ORANGE, markerfacecolor="none")
     axis.set_yticks(range(len(arms)), arms, fontsize=9)
     axis.set_ylim(len(arms) - 0.5, -0.5)
     axis.grid(axis="x", alpha=0.25)
@@ -91,11 +92,11 @@ def plot_claim(assets, claim):
             draw_arms(axis, {labels[name]: values for name, values in found.items() if values}, theirs)
             axis.set_xlabel(MEASURED_BY[value])
             if value == HARD_LEFT:
-                axis.axvline(NOISE, color="#444444", linestyle=":", linewidth=1)
+                axis.axvline(NOISE, color=DARK, linestyle=":", linewidth=1)
                 whose = " (diamonds: the paper)" if theirs else ""
                 axis.set(xlim=(0, None), xlabel=f"rows left hard, share of all{whose}")
         if value in OVER_TIME:
-            axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+            name_curves(axis, 8)
     figure.suptitle(f"{claim['text']} ({claim['where']})", fontsize=10, wrap=True)
     figure.tight_layout()
     return figure
@@ -103,11 +104,11 @@ def plot_claim(assets, claim):
 
 def _draw_scans(axis, arms):
     """Hard rows in each scan: thin lines for seeds, thick ones for the mean of an arm."""
-    for colour, (name, runs) in zip(COLOURS, arms.items()):
+    for (dashes, colour), (name, runs) in zip(LOOKS, arms.items()):
         counts = [hard_counts(run) for run in runs.run]
         for seed in counts:
             axis.plot(seed, color=colour, alpha=0.25, linewidth=0.8)
-        axis.plot(np.mean(counts, 0), "o-", color=colour, linewidth=2, markersize=4,
+        axis.plot(np.mean(counts, 0), marker="o", linestyle=dashes, color=colour, linewidth=2, markersize=4,
                   label=f"{_short(name)} ({len(counts)} seeds)")  # fmt: skip
     axis.set(xlabel="scan", ylabel="hard rows", yscale="log")
     axis.yaxis.set_major_locator(plt.LogLocator(subs=(1, 2, 5)))
@@ -137,9 +138,9 @@ def draw_race(axis, runs):
         found = sorted(n for n in seeds if n is not None)
         never = len(seeds) - len(found)
         heights = [place + height for value in dict.fromkeys(found) for height in _spread(found.count(value))]
-        axis.plot(found, heights, "o", color="#4c72b0", alpha=0.7, markersize=5)
-        axis.plot([1.07 * most] * never, place + _spread(never), "x", color="#c44e52", markersize=5)
-        axis.axhline(place - 0.5, color="#dddddd", linewidth=0.8)
+        axis.plot(found, heights, "o", color=BLUE, alpha=0.7, markersize=5)
+        axis.plot([1.07 * most] * never, place + _spread(never), "x", color=WRONG, markersize=5)
+        axis.axhline(place - 0.5, color=LIGHT, linewidth=0.8)
     axis.set_yticks(range(len(runs)), list(reversed(spent)), fontsize=9)
     axis.set(xlabel="rollouts until 0.9 on the hard families", xlim=(0, 1.12 * most))
     axis.set_ylim(-0.5, len(runs) - 0.5)
@@ -163,13 +164,12 @@ def plot_panels(runs, baseline):
     flat = [arm for arm, folders in others.items() if all(curve(run, name)[1].max() <= EDGE for run in folders)]
     drawn = [arm for arm in others if arm not in flat]
     rows = max(1, -(-len(drawn) // columns))
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(3.8 * columns, 2.5 * rows + 0.4), squeeze=False, sharex=True, sharey=True
-    )
+    size = (3.8 * columns, 2.5 * rows + 0.4)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, sharey=True)
     for axis, arm in zip(axes.flat, drawn):
-        draw_curves(axis, {baseline: runs[baseline]}, name, x, colour="#999999")
+        draw_curves(axis, {baseline: runs[baseline]}, name, x, colour=GREY)
         seeds = f"{len(runs[arm])} seed{'s' if len(runs[arm]) > 1 else ''}"
-        draw_curves(axis, {arm: runs[arm]}, name, x, title=f"{arm} ({seeds})", colour="#4c72b0")
+        draw_curves(axis, {arm: runs[arm]}, name, x, title=f"{arm} ({seeds})", colour=BLUE)
         axis.set_ylim(-0.03, 1.05)
         axis.tick_params(labelbottom=True)
     for axis in axes[:, 0]:
@@ -191,26 +191,16 @@ def plot_map(table):
     """
     cells = map_cells(table)
     recipes = sorted(table.recipe.unique())
-    figure, axes = plt.subplots(
-        1, len(recipes), figsize=(5.2 * len(recipes), 5.4), squeeze=False, sharey=True, layout="constrained"
-    )
+    size = (5.2 * len(recipes), 5.4)
+    figure, axes = plt.subplots(1, len(recipes), figsize=size, squeeze=False, sharey=True, layout="constrained")
     for axis, recipe in zip(axes[0], recipes):
-        axis.axvline(1 / table.hard_rollouts.mean(), color="#444444", linestyle=":", linewidth=1, zorder=0)
+        axis.axvline(1 / table.hard_rollouts.mean(), color=DARK, linestyle=":", linewidth=1, zorder=0)
         run_here = cells.dropna(subset=recipe)
-        image = axis.scatter(
-            run_here.alone,
-            run_here.helped,
-            c=run_here[recipe],
-            vmin=0,
-            vmax=1,
-            s=470,
-            marker="s",
-            cmap="viridis",
-            edgecolors="white",
-        )
+        image = axis.scatter(run_here.alone, run_here.helped, c=run_here[recipe], vmin=0, vmax=1, s=470, marker="s",
+                             cmap="viridis", edgecolors="white")  # fmt: skip
         for cell in run_here.to_dict("records"):
             axis.text(cell["alone"], cell["helped"], f"{cell[recipe]:.2f}", ha="center", va="center", fontsize=7,
-                      color="white" if cell[recipe] < 0.6 else "black")  # fmt: skip
+                      color=ink(image.to_rgba(cell[recipe])))  # fmt: skip
         axis.set(xscale="log", yscale="log", xlabel="P(gold), zero-shot, before training", title=recipe)
         axis.margins(0.08)
     axes[0, 0].set_ylabel("P(gold), one demonstration in front,\nbefore training")
@@ -235,13 +225,13 @@ def plot_sensitivity(table):
                 rows = part[part.variant == variant]
                 spread = place + (np.linspace(-0.08, 0.08, len(rows)) if len(rows) > 1 else np.zeros(1))
                 there = rows.reached.to_numpy(bool) | (name == "hard")
-                for mark, colour, shown in (("o", "#222222", there), ("x", "#c44e52", ~there)):
+                for mark, colour, shown in (("o", "black", there), ("x", WRONG, ~there)):
                     axis.plot(spread[shown], rows[name][shown] / scale, mark, color=colour, markersize=4, zorder=3)
                 means.append(rows[name].mean() / scale)
-            axis.plot(range(len(means)), means, "_", color="#4c72b0", markersize=16, markeredgewidth=2)
+            axis.plot(range(len(means)), means, "_", color=BLUE, markersize=16, markeredgewidth=2)
             for place, values in enumerate(pairwise(variants["value"])):
                 if values[0] != values[1] and all(re.fullmatch(r"[\d.e-]+", value) for value in values):
-                    axis.plot([place, place + 1], means[place : place + 2], color="#4c72b0", alpha=0.6)
+                    axis.plot([place, place + 1], means[place : place + 2], color=BLUE, alpha=0.6)
             axis.grid(alpha=0.25)
         labels = list(variants["value"])
         if variants.learning_rate.nunique() > 1 and field != "learning_rate":
@@ -373,15 +363,16 @@ def plot_together(bases):
 
 def plot_stall(folders):
     """What vanilla GRPO learns, does not learn and unlearns: three accuracies over the steps."""
-    figure, axis = plt.subplots(figsize=(7.2, 3.8))
+    figure, axis = plt.subplots(figsize=(8, 3.4))
     for colour, label, name in (
-        ("#55a868", "easy families", "eval/zero_shot_easy"),
-        ("#c44e52", "hard families", "eval/zero_shot_hard"),
-        ("#dd8452", "hard, with one demonstration", "eval/few_shot_hard"),
+        (BLUE, "easy families", "eval/zero_shot_easy"),
+        (WRONG, "hard families", "eval/zero_shot_hard"),
+        (GREEN, "hard, with one demonstration", "eval/few_shot_hard"),
     ):
         draw_curves(axis, {label: folders}, name, colour=colour)
     title = "Vanilla GRPO on the nano world, learning rate 1e-3, 600 steps"
-    axis.set(title=title, ylabel="held-out accuracy", ylim=(-0.03, 1.05))
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3, fontsize=8, frameon=False)
+    axis.set_title(title, fontsize=11, loc="left")
+    axis.set(ylabel="held-out accuracy", ylim=(-0.03, 1.05))
+    name_curves(axis)
     figure.tight_layout()
     return figure

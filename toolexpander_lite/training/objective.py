@@ -11,8 +11,10 @@ Of the KL term see notebook 01: by default TRL 1.16 multiplies GRPO's estimate b
 import matplotlib.pyplot as plt
 import numpy as np
 
+from ..base.colours import DARK, LIGHT, RIGHT, WRONG
+
 LARGEST = 2.3  # of the drawn scale, the same for every advantage, so that a larger one looks steeper
-CLIP_COLOURS = {1.0: "#55a868", -1.0: "#c44e52"}  # of a positive and a negative advantage
+CLIP_COLOURS = {1.0: RIGHT, -1.0: WRONG}  # of a positive and a negative advantage
 
 
 def clipped_objective(ratio, advantage, epsilon=0.2, epsilon_high=0.2):
@@ -61,9 +63,9 @@ def plot_clip(epsilon=0.2, epsilon_high=0.2, ratio=1.0, advantage=1.0, kl=False)
         advantage = sign * size
         values = clipped_objective(ratios, advantage, epsilon, epsilon_high)
         flat = is_clipped(ratios, advantage, epsilon, epsilon_high)
-        axis.plot(ratios, ratios * advantage, color="#aaaaaa", linestyle=":", label=r"not clipped: $\rho$ A")
+        axis.plot(ratios, ratios * advantage, color=DARK, linestyle=":", label=r"not clipped: $\rho$ A")
         axis.plot(ratios, values, color=colour, linewidth=2.5, label="what is maximised")
-        axis.fill_between(ratios, -LARGEST, LARGEST, where=flat, color="#dddddd", label="flat: no gradient")
+        axis.fill_between(ratios, -LARGEST, LARGEST, where=flat, color=LIGHT, label="flat: no gradient")
         axis.axvline(1, color="black", linewidth=0.8)
         here = float(clipped_objective(ratio, advantage, epsilon, epsilon_high))
         axis.plot([ratio], [here], "o", color="black", markersize=8)

@@ -10,6 +10,7 @@ from pathlib import Path
 import ipywidgets
 import matplotlib.pyplot as plt
 
+from ..base.colours import BLUE, ORANGE, RIGHT, WRONG
 from ..base.errors import RunError
 from ..base.runs import has_file, read_json, read_jsonl, read_log
 from ..studies.run_figures import curve, smooth
@@ -19,9 +20,9 @@ from .show import Live
 
 WINDOW = 5  # steps of the running means
 CURVES = {  # panel: {quantity of the log: (label, colour)}
-    "training reward": {"reward": ("", "#4c72b0")},
-    "silent groups": {"groups/all_fail": ("all fail", "#c44e52"), "groups/all_pass": ("all pass", "#55a868")},
-    "held-out accuracy": {"eval/zero_shot": ("all", "#4c72b0"), "eval/zero_shot_hard": ("hard families", "#dd8452")},
+    "training reward": {"reward": ("", BLUE)},
+    "silent groups": {"groups/all_fail": ("all fail", WRONG), "groups/all_pass": ("all pass", RIGHT)},
+    "held-out accuracy": {"eval/zero_shot": ("all", BLUE), "eval/zero_shot_hard": ("hard families", ORANGE)},
 }
 
 
@@ -83,7 +84,7 @@ def dashboard_figure(run):
         if len(axis.lines) > 1:
             axis.legend(frameon=False, fontsize=8)
     if counted := hard_rows(run):
-        axes[3].bar(range(len(counted)), [n for _, n in counted], color="#c44e52")
+        axes[3].bar(range(len(counted)), [n for _, n in counted], color=WRONG)
         axes[3].bar_label(axes[3].containers[0], fontsize=8)
         axes[3].margins(y=0.12)
         axes[3].set_xticks(range(len(counted)), [step for step, _ in counted])

@@ -4,6 +4,7 @@ import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 
+from ..base.colours import BLUE, GREEN, WITH, WITHOUT
 from ..base.errors import SettingsError
 from ..base.groups import SCALES, group_advantages
 from ..method.rewards import quantise
@@ -62,7 +63,7 @@ def advantage_figure(text=EXAMPLE, scale="group", bonus="none"):
         axis.axis("off")
     for axis, task, got, bars, without, wrote_one in zip(axes.flat, rewards, paid, found, plain, wrote):
         places = np.arange(size)
-        colours = np.where(wrote_one, "#dd8452", "#4c72b0")
+        colours = np.where(wrote_one, WITH, WITHOUT)
         axis.bar(places, bars, color=colours)
         if bonus != "none":
             axis.bar(places, without, fill=False, edgecolor="black", linewidth=1)
@@ -104,8 +105,8 @@ def clip_figure(epsilon=0.2, epsilon_high=0.2, ratio=1.0, advantage=1.0, beta=0.
     figure = plot_clip(epsilon, epsilon_high, ratio, advantage, kl=True)
     axis, here = figure.axes[-1], ratio * drift
     distances = np.logspace(-1.5, 1.5, 121)
-    for corrected, label, colour in ((True, r"TRL 1.16: $\rho$ log(p / base)", "#4c72b0"),
-                                     (False, "textbook: 1 - base / p", "#dd8452")):  # fmt: skip
+    for corrected, label, colour in ((True, r"TRL 1.16: $\rho$ log(p / base)", BLUE),
+                                     (False, "textbook: 1 - base / p", GREEN)):  # fmt: skip
         axis.plot(distances, kl_pull(distances, ratio, corrected), label=label, color=colour)
         axis.plot([here], [kl_pull(here, ratio, corrected)], "o", color="black", markersize=8 if corrected else 5)
     axis.axhline(0, color="black", linewidth=0.8)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..method.hard_pool import HARD_WINDOW, HardSamplePool
 from ..method.hard_sampling import SERVINGS, round_rows
-from ..studies.run_figures import STATE_COLOURS
+from ..studies.run_figures import STATE_COLOURS, ink
 from .show import Live
 
 CHANCES = (0.9, 0.6, 0.4, 0.25, 0.15, 0.08, 0.04, 0.02, 0.01, 0.004, 0.001, 3e-4, 0.0, 0.0)
@@ -58,11 +58,11 @@ class PoolStepper:
         now, _ = self.rounds[-1] if self.rounds else (dict.fromkeys(self.ids, "unseen"), None)
         figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.9), width_ratios=(5, 4))
         for column, state in enumerate(WORDS):
-            here = [id for id in self.ids if now[id] == state]
+            here, colour = [id for id in self.ids if now[id] == state], STATE_COLOURS[state]
             for place, id in enumerate(here):
                 moved = bool(before) and before[id] != state
-                left.text(column, -place, id, ha="center", va="center", fontsize=9, bbox={
-                    "boxstyle": "round", "facecolor": STATE_COLOURS[state], "edgecolor": "black" if moved else "none",
+                left.text(column, -place, id, ha="center", va="center", fontsize=9, color=ink(colour), bbox={
+                    "boxstyle": "round", "facecolor": colour, "edgecolor": "black" if moved else "none",
                     "linewidth": 1.5})  # fmt: skip
         left.set(xlim=(-0.6, len(WORDS) - 0.4), ylim=(-len(self.ids) + 0.4, 0.9), yticks=[])
         left.set_xticks(range(len(WORDS)), WORDS.values(), fontsize=8)
@@ -71,8 +71,9 @@ class PoolStepper:
         left.set_xlabel(f"round {len(self.rounds)}, served by {self.serving!r}; black edge: moved")
         for n, (then, scan) in enumerate(self.rounds, start=1):
             for row, id in enumerate(self.ids):
-                right.add_patch(plt.Rectangle((n - 0.48, row - 0.45), 0.96, 0.9, color=STATE_COLOURS[then[id]]))
-                right.text(n, row, scan[id], ha="center", va="center", fontsize=8)
+                colour = STATE_COLOURS[then[id]]
+                right.add_patch(plt.Rectangle((n - 0.48, row - 0.45), 0.96, 0.9, color=colour))
+                right.text(n, row, scan[id], ha="center", va="center", fontsize=8, color=ink(colour))
         right.set(xlim=(0.4, max(6, len(self.rounds)) + 0.6), ylim=(len(self.ids) - 0.4, -0.6), xlabel="round",
                   title=f"right of {HARD_WINDOW} in the scan, asked plainly")  # fmt: skip
         right.xaxis.get_major_locator().set_params(integer=True)

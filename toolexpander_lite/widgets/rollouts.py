@@ -12,6 +12,7 @@ import ipywidgets
 import numpy as np
 
 from ..base.chat import CALL_CLOSE, CALL_OPEN
+from ..base.colours import MARKED, RIGHT, WRONG
 from ..base.errors import RunError
 from ..base.groups import group_advantages
 from ..base.runs import has_file, read_json, read_jsonl
@@ -189,7 +190,7 @@ def group_html(group, why=""):
     rows, equal = "", Counter(zip(group.completions, group.reasons, group.paid, group.advantages))
     for (text, reason, paid, gain), times in equal.items():
         bar = "█" * min(12, round(6 * abs(gain) / SCALE)) if math.isfinite(gain) else ""
-        colour = "#2b7a3d" if gain > 0 else "#b3353a" if gain < 0 else "inherit"
+        colour = RIGHT if gain > 0 else WRONG if gain < 0 else "inherit"
         code = f"<code>{marked(text)}</code>" if text else "(not kept)"
         rows += f"<tr>{cell('right', f'{times}&nbsp;×')}{cell('right', f'{paid:.4g}')}"
         rows += f"{cell('right', f'{gain:+.2f}' if gain else '0')}"
@@ -218,8 +219,8 @@ def marked(text):
     text = text.strip() if len(text) <= SHOWN else text[:SHOWN] + " …"
     opened, closed = html.escape(CALL_OPEN), html.escape(CALL_CLOSE)
     parts = re.split(f"({opened}.*?(?:{closed}|$))", lines(text), flags=re.DOTALL)
-    yellow = "<mark style='background:#fff3b0'><b>{}</b></mark>".format
-    return "".join(yellow(part) if n % 2 else part for n, part in enumerate(parts))
+    opening = f"<mark style='background:{MARKED};color:black'><b>"
+    return "".join(f"{opening}{part}</b></mark>" if n % 2 else part for n, part in enumerate(parts))
 
 
 class RolloutBrowser:
