@@ -164,7 +164,7 @@ def plot_panels(runs, baseline):
     flat = [arm for arm, folders in others.items() if all(curve(run, name)[1].max() <= EDGE for run in folders)]
     drawn = [arm for arm in others if arm not in flat]
     rows = max(1, -(-len(drawn) // columns))
-    size = (3.8 * columns, 2.5 * rows + 0.4)
+    size = (3.3 * columns, 2.4 * rows + 0.4)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, sharey=True)
     for axis, arm in zip(axes.flat, drawn):
         draw_curves(axis, {baseline: runs[baseline]}, name, x, colour=GREY)
@@ -372,7 +372,7 @@ def plot_stall(folders):
         draw_curves(axis, {label: folders}, name, colour=colour)
     title = "Vanilla GRPO on the nano world, learning rate 1e-3, 600 steps"
     axis.set_title(title, fontsize=11, loc="left")
-    axis.set(ylabel="held-out accuracy", ylim=(-0.03, 1.05))
+    axis.set(title="", ylabel="held-out accuracy", ylim=(-0.03, 1.05))
     name_curves(axis)
     figure.tight_layout()
     return figure
