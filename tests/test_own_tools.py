@@ -11,6 +11,7 @@ from toolexpander_lite.base.errors import DataError, ModelError
 from toolexpander_lite.base.runs import REPOSITORY, read_json
 from toolexpander_lite.data.own_rows import ROWS_DRAWN, own_rows
 from toolexpander_lite.data.own_tools import load_tools, tool_schema
+from toolexpander_lite.data.own_turns import own_tasks
 from toolexpander_lite.data.sources import load_samples
 from toolexpander_lite.evaluation.answers import as_completion
 from toolexpander_lite.evaluation.executed import DONE
@@ -101,7 +102,7 @@ def test_a_function_without_a_schema_is_named_with_its_parameter_and_mend(signat
     text = "from enum import Enum\nclass Colour(Enum):\n    RED = 'red'\n" + function(signature)
     with pytest.raises(DataError, match=BAD[signature]) as error:
         load_tools(write(tmp_path, text))
-    assert "tools.py: function 'f'" in str(error.value)
+    assert "tools.py: function 'f'" in str(error.value) and "is no tool begins with _" in str(error.value)
 
 
 @pytest.mark.parametrize("text, message", [
@@ -185,6 +186,12 @@ def test_whatever_a_tool_does_is_one_bounded_result_with_a_reason(body, reason, 
     result = load_tools(file).registry.execute({"name": "f", "arguments": {}}, timeout)
     assert (result.ok, result.value, result.reason) == (False, None, reason)
     assert told in result.error and len(result.error) <= 300
+
+
+def test_a_state_is_what_json_holds_of_it_and_sets(tmp_path):
+    text = "A, B, C, D = {1: (2,), 'x': 3}, {'b', 'a'}, object(), [1]\n"
+    assert load_tools(write(tmp_path, text + function("()"))).state() == {"A": {"1": [2], "x": 3}, "B": ["'a'", "'b'"],
+                                                                         "D": [1]}  # fmt: skip
 
 
 def test_a_result_is_what_json_holds_of_it(tmp_path):
@@ -328,8 +335,22 @@ def test_rows_whose_right_call_fails_are_counted_apart(tmp_path):
     right = [as_completion(sample.calls) for sample in samples]
     scores = score_executed(right, samples, file, timeout=30)
     assert (scores["gold_fails"], scores["executed"], scores["matched"]) == ({"ValueError: no clock": 1}, 1, 1)
-    with pytest.raises(DataError, match="the right calls of all 1 rows fail: ValueError: no clock"):
+    with pytest.raises(DataError, match="no row of 1 can be judged: ValueError: no clock"):
         score_executed(right[:1], samples[:1], file, timeout=30)
+
+
+def test_calls_that_show_no_effect_are_not_judged_right(tmp_path):
+    """Else any other call of theirs would be."""
+    hidden = FUNCTIONS.replace("LIST = []", "class Box: pass\nLIST = Box()").replace("return len(LIST)", "")
+    hidden = hidden.replace("LIST.append([item, count, shop])", "LIST.item = item")
+    file = write(tmp_path, hidden + 'ROWS = [("Pears", "add_item(item=\'pears\')"), ("Four", "set_timer(minutes=4)")]')
+    samples = load_samples("own", file).samples
+    right = [as_completion(sample.calls) for sample in samples]
+    scores = score_executed(right, samples, file, timeout=30)
+    [(told, number)] = scores["gold_fails"].items()
+    assert number == 1 and "return nothing and leave the state as it was; let a function return" in told
+    with pytest.raises(DataError, match="tools.py: the right calls of the row 'Pears' return nothing"):
+        own_tasks(file, samples)
 
 
 # --- from the file to an answer

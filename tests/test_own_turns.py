@@ -156,11 +156,11 @@ def test_each_rollout_begins_with_the_files_own_state_and_nothing_raises(file, t
     assert [result.ok for _, result in environment.calls] == [True, False, False, False]
 
 
-@pytest.mark.parametrize("name", ["reset", "calls", "get_reward"])
+@pytest.mark.parametrize("name", ["reset", "calls", "get_reward", "_pour"])
 def test_names_that_trl_takes_are_refused(name, file):
     taken = file.with_name("taken.py")
-    taken.write_text(f'def {name}():\n    """Does it."""\n')
-    with pytest.raises(DataError, match=f"taken.py: TRL's environments have .*{name!r}.*; rename the tool"):
+    taken.write_text(f'def {name}():\n    """Does it."""\n\n\nTOOLS = [{name}]\n')
+    with pytest.raises(DataError, match=f"taken.py: TRL's environments have no room for a tool {name!r}; rename"):
         own_environment(taken)
 
 

@@ -12,6 +12,7 @@ import json
 import shutil
 import sys
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -46,16 +47,19 @@ class OwnTools:
     owner: Any = None
 
     def state(self):
-        """What calls may have changed, as far as JSON holds it: the object's attributes or the file's variables."""
-        return {name: value for name, value in vars(self.owner or self.module).items()
-                if not name.startswith("__") and name not in ROWS_OF and _as_json(value) is not None}  # fmt: skip
+        """What calls may have changed, as JSON holds it: the object's attributes or the file's variables, sets too."""
+        found = {}
+        for name, value in vars(self.owner or self.module).items():
+            if not name.startswith("__") and name not in ROWS_OF:
+                with suppress(TypeError, ValueError, RecursionError):  # functions, modules, objects
+                    found[name] = json.loads(json.dumps(value, default=_set_as_list))
+        return found
 
 
-def _as_json(value):
-    try:
-        return json.dumps(value, sort_keys=True)
-    except (TypeError, ValueError, RecursionError):
-        return None
+def _set_as_list(value):
+    if not isinstance(value, set | frozenset):
+        raise TypeError
+    return sorted(map(repr, value))
 
 
 def load_tools(file):
@@ -92,7 +96,8 @@ def load_tools(file):
         try:
             registry.register(function, tool_schema(function, file.name))
         except ValueError as error:
-            raise error if isinstance(error, DataError) else DataError(f"{file}: {error}; rename one") from None
+            told = f"{error}. The name of a function that is no tool begins with _"
+            raise DataError(told if isinstance(error, DataError) else f"{file}: {error}; rename one") from None
     return OwnTools(registry, module, tools, owner)
 
 

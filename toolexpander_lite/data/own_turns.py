@@ -24,6 +24,8 @@ from .tool_schemas import RowDropped, read_tool
 
 OWN = ("own", "own-turns")  # data that is a file of tools
 TIMEOUT = 5.0  # seconds for a call (our assumption)
+# Of calls that any others would equal:
+UNSEEN = "return nothing and leave the state as it was; let a function return something, or keep state in a dict"
 TAKEN = ("calls", "get_reward", "reset")  # names that an environment has for itself
 
 
@@ -49,8 +51,9 @@ class OwnEnvironment:
 
 def own_images(file, samples):
     """The pictures that rows of "own-turns" name -> {sample id: path}."""
-    named = {sample.id: own_rows(file)[_place(sample)].get("image") for sample in samples}
-    return {id: Path(file).parent / name for id, name in named.items() if name}
+    rows = own_rows(file)
+    named = {sample.id: rows[_place(sample)].get("image") for sample in samples}
+    return {id: Path(file).parent / str(name) for id, name in named.items() if name}
 
 
 def read_image(path):
@@ -83,13 +86,13 @@ def own_environment(file):
     """A file of tools -> the subclass of `OwnEnvironment` whose methods are its functions, as TRL wants them.
 
     Raises:
-        DataError: the file cannot be used, or a tool has a name in `TAKEN`.
+        DataError: the file cannot be used, or a tool has a name in `TAKEN` or one that TRL takes for hidden.
     """
     methods = {}
     for function in load_tools(file).functions:
         name = function.__name__
-        if name in TAKEN:
-            raise DataError(f"{file}: TRL's environments have a method {name!r} of their own; rename the tool")
+        if name in TAKEN or name[0] == "_":
+            raise DataError(f"{file}: TRL's environments have no room for a tool {name!r}; rename the tool")
         inner = inspect.signature(function)
         types = inspect.get_annotations(getattr(function, "__func__", function), eval_str=True)
         methods[name] = method = tool(function)
@@ -128,7 +131,7 @@ def own_tasks(file, samples):
     Where they leave it as it was, the row is a question, and the last result its answer.
 
     Raises:
-        DataError: a gold call fails.
+        DataError: a gold call fails, or all of them change and answer nothing that could be compared.
     """
     rows, before, tasks = own_rows(file), load_tools(file).state(), {}
     for sample in samples:
@@ -141,6 +144,8 @@ def own_tasks(file, samples):
                 raise DataError(f"{file}: the right call {told} of the row {asked!r:.50} "
                                 f"fails: {result.error}; mend row or function")  # fmt: skip
         goal = world.state()
+        if goal == before and results[-1].value is None:
+            raise DataError(f"{file}: the right calls of the row {sample.messages[-1]['content']!r:.50} {UNSEEN}")
         tasks[sample.id] = Task(sample, "chain", 0, turns, goal, results[-1].value if goal == before else None)
     return tasks
 

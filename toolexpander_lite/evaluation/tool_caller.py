@@ -17,6 +17,7 @@ from ..base.errors import DataError, ModelError
 from ..base.intervals import mean
 from ..base.strict_json import same_value
 from ..data.own_tools import PACKED, load_tools
+from ..data.own_turns import TIMEOUT, UNSEEN
 from ..method.calls import judge, parse_completion
 from ..method.prompts import STYLES, render_messages, render_prompt, wants_think
 from ..method.samples import ToolSample
@@ -24,8 +25,6 @@ from ..models.policy import load_policy
 from ..worlds.api_tasks import CHAIN_PROMPT
 from .accuracy import generate
 from .executed import render_chat
-
-TIMEOUT = 5.0  # seconds for a call (our assumption)
 
 
 @dataclass(frozen=True)
@@ -119,15 +118,18 @@ def score_executed(completions, samples, file, think=True, timeout=TIMEOUT):
         "other_state".
 
     Raises:
-        DataError: the gold of every row fails.
+        DataError: the gold of every row fails, or does nothing that could be compared.
     """
-    reasons, matched, faults = Counter(), [], Counter()
+    reasons, matched, faults, before = Counter(), [], Counter(), load_tools(file).state()
     for completion, sample in zip(completions, samples, strict=True):
         verdict = judge(completion, sample.calls, sample.tools, think)
         matched.append(verdict.reason == "ok")
         gold, wanted = _done(file, sample.calls, timeout)
-        if failed := [r for r in gold if not r.ok]:
-            faults[failed[0].error] += 1
+        fault = next((result.error for result in gold if not result.ok), None)
+        if sample.calls and wanted == before and all(result.value is None for result in gold):
+            fault = fault or f"the right calls {UNSEEN}"
+        if fault:
+            faults[fault] += 1
             reasons["gold_fails"] += 1
             continue
         calls = verdict.parsed.calls
@@ -141,7 +143,7 @@ def score_executed(completions, samples, file, think=True, timeout=TIMEOUT):
             reasons["ok" if state == wanted else "other_state"] += 1
     judged = len(samples) - faults.total()
     if not judged:
-        raise DataError(f"the right calls of all {len(samples)} rows fail: {faults.most_common(1)[0][0]}; mend {file}")
+        raise DataError(f"no row of {len(samples)} can be judged: {faults.most_common(1)[0][0]}; mend {file}")
     return {"questions": len(samples), "matched": mean(matched), "executed": reasons["ok"] / judged,
             "reasons": {reason: n / len(samples) for reason, n in reasons.most_common()},
             "gold_fails": dict(faults)}  # fmt: skip
