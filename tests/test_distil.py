@@ -7,6 +7,7 @@ from toolexpander_lite.base.errors import SettingsError
 from toolexpander_lite.base.runs import read_jsonl, read_log
 from toolexpander_lite.method.prompts import render_prompt
 from toolexpander_lite.models.policy import load_policy
+from toolexpander_lite.training import distil
 from toolexpander_lite.training.distil import Distiller
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.train import train
@@ -35,7 +36,9 @@ def test_only_different_right_answers_to_prompts_with_demonstrations_are_taken(n
     assert distiller.rows == [], "of the last batch only"
 
 
-def test_the_loss_is_the_mean_negative_log_likelihood_under_the_plain_prompt(nano):
+@pytest.mark.parametrize("at_once", [1, 6])
+def test_the_loss_is_the_mean_negative_log_likelihood_under_the_plain_prompt(nano, monkeypatch, at_once):
+    monkeypatch.setattr(distil, "AT_ONCE", at_once)  # in parts or not
     model, tokenizer, samples = nano
     distiller, rows = Distiller(samples, tokenizer, 0.25, 3, False), []
     for sample, words in zip(samples, ("one two", "three")):

@@ -24,6 +24,8 @@ from ..base.processes import gather, is_first
 from ..method.prompts import render_prompt
 from .warm_start import IGNORED
 
+AT_ONCE = 6  # answers in a pass: what a step without a replay has at most, in groups two by two
+
 
 class Distiller(TrainerCallback):
     """Adds the second loss to each step. `take` hears of the rollouts; `record.RolloutRecorder` calls it.
@@ -76,18 +78,22 @@ class Distiller(TrainerCallback):
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
         """What transformers calls when a step's gradients are there and the optimizer has not yet moved."""
-        self.rows += (again := self.replayed(state.global_step) if self.replay else [])
-        self.logged = {"distil/rows": len(self.rows)} | ({"distil/replayed": len(again)} if self.replay else {})
-        if self.rows:
-            loss = self.loss(model)
+        again = self.replayed(state.global_step) if self.replay else []
+        rows, losses = self.rows + again, 0.0
+        for start in range(0, len(rows), AT_ONCE):  # each part's graph is freed before the next is made
+            part = rows[start : start + AT_ONCE]
+            loss = self.loss(model, part) * (len(part) / len(rows))
             (self.weight * loss).backward()
-            self.logged["distil/loss"] = loss.item()
+            losses += loss.item()
+        self.logged = {"distil/rows": len(rows)} | ({"distil/replayed": len(again)} if self.replay else {})
+        self.logged |= {"distil/loss": losses} if rows else {}
 
-    def loss(self, model):
-        """Mean over the answers of their negative log-likelihood per token, in nats, under the plain prompt."""
-        prompts = [render_prompt(self.samples[id], self.tokenizer, invite=self.invite) for id, _ in self.rows]
+    def loss(self, model, rows):
+        """Mean over answers of their negative log-likelihood per token, in nats, under the plain prompt; `rows`: [(id,
+        tokens)]."""
+        prompts = [render_prompt(self.samples[id], self.tokenizer, invite=self.invite) for id, _ in rows]
         prompts = self.tokenizer(prompts, add_special_tokens=False).input_ids
-        answers, pad = [answer for _, answer in self.rows], self.tokenizer.pad_token_id
+        answers, pad = [answer for _, answer in rows], self.tokenizer.pad_token_id
         # As in the trainer, prompts end at one column, so that what rows share is found (`models.shared_prompt`).
         front, back = max(map(len, prompts)), max(map(len, answers))
         ids, mask, labels = (torch.tensor(rows, device=model.device) for rows in zip(*(
