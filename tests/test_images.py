@@ -110,9 +110,12 @@ def test_a_missing_picture_and_a_model_that_does_not_see_are_told(file, talks, p
     missing = file.with_name("missing.py")
     missing.write_text(TOOLS.replace('f"{c}.png"', '"none.png"'))
     profile = get_profile("nano", data="own-turns", data_path=str(missing))
-    found = dialogues_of(profile, own_tasks(missing, load_samples("own-turns", missing).samples))
+    tasks = own_tasks(missing, load_samples("own-turns", missing).samples)
     with pytest.raises(DataError, match="cannot read the picture .*none.png"):
-        found.environment().reset(sample_id="own-turns-000000")
+        dialogues_of(profile, tasks)
+    missing.with_name("none.png").write_text("no picture")
+    with pytest.raises(DataError, match="cannot read the picture .*none.png .*name a PNG or JPEG"):
+        dialogues_of(profile, tasks).environment().reset(sample_id="own-turns-000000")
     with pytest.raises(ModelError, match="3 rows have a picture, and `train` loads models that read text"):
         check_template(processor.tokenizer, talks.images)
 

@@ -50,10 +50,18 @@ class OwnEnvironment:
 
 
 def own_images(file, samples):
-    """The pictures that rows of "own-turns" name -> {sample id: path}."""
+    """The pictures that rows of "own-turns" name -> {sample id: path}.
+
+    Raises:
+        DataError: one is no file.
+    """
     rows = own_rows(file)
     named = {sample.id: rows[_place(sample)].get("image") for sample in samples}
-    return {id: Path(file).parent / str(name) for id, name in named.items() if name}
+    images = {id: Path(file).parent / str(name) for id, name in named.items() if name}
+    for path in images.values():
+        if not path.is_file():
+            read_image(path)
+    return images
 
 
 def read_image(path):

@@ -11,7 +11,6 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 from ..base.errors import DataError, ModelError
 from ..base.intervals import mean
@@ -21,7 +20,7 @@ from ..data.own_turns import TIMEOUT, UNSEEN
 from ..method.calls import judge, parse_completion
 from ..method.prompts import STYLES, render_messages, render_prompt, wants_think
 from ..method.samples import ToolSample
-from ..models.policy import load_policy
+from ..models.policy import load_folder
 from ..worlds.api_tasks import CHAIN_PROMPT
 from .accuracy import generate
 from .executed import render_chat
@@ -70,9 +69,7 @@ class ToolCaller:
                 "folder of `train` or `warm-start` with --data own"
             ) from None
         tools = load_tools(Path(folder, PACKED))
-        plain = SimpleNamespace(name=str(folder), model=str(folder), dtype="float32", quantization=None, lora_rank=0,
-                                attention="sdpa")  # fmt: skip
-        return cls(*load_policy(plain, merge=True), tools, style, cap, rounds)
+        return cls(*load_folder(folder), tools, style, cap, rounds)
 
     def __call__(self, question, rounds=None, timeout=TIMEOUT):
         """Ask, and execute what is called -> `Answer`. Whatever the model writes, nothing is raised.

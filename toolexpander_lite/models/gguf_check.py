@@ -1,13 +1,12 @@
 """Is a GGUF file the model it was made of? Read back, and compared by what both say to a few prompts."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 from transformers import AutoModelForCausalLM
 
 from ..base.errors import ModelError
-from .policy import load_policy
+from .policy import load_folder
 
 
 def compare_gguf(folder, file, prompts):
@@ -24,10 +23,7 @@ def compare_gguf(folder, file, prompts):
     Raises:
         ModelError: the file cannot be read as a model.
     """
-    plain = SimpleNamespace(name=str(folder), model=str(folder), dtype="float32", quantization=None, lora_rank=0,
-                            attention="sdpa")  # fmt: skip
-    model, tokenizer = load_policy(plain, device="cpu", merge=True)
-    file = Path(file)
+    (model, tokenizer), file = load_folder(folder, device="cpu"), Path(file)
     try:
         other = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     except Exception as error:  # of a stranger's file; readers have no common error

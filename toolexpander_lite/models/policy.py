@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
@@ -71,6 +72,16 @@ def load_policy(profile, device=None, merge=False):
         lora = LoraConfig(**rank, target_modules="all-linear", task_type="CAUSAL_LM")
         model = get_peft_model(model, lora)  # the adapters are float32, whatever the base is
     return model, tokenizer
+
+
+def load_folder(folder, device=None):
+    """A model's folder, to answer or to be exported -> (model, tokenizer): float32, an adapter added in its base.
+
+    Raises:
+        ModelError: as `load_policy`.
+    """
+    plain = {"dtype": "float32", "quantization": None, "lora_rank": 0, "attention": "sdpa"}
+    return load_policy(SimpleNamespace(name=str(folder), model=str(folder), **plain), device, merge=True)
 
 
 def _loading_options(profile, device):
