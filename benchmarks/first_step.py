@@ -1,21 +1,23 @@
 """From a file of four functions and twenty questions to a first training step, as `docs/your-own-tools.md` says.
 
     python benchmarks/first_step.py nano        # the nano policy, which reads the words of this file
-    python benchmarks/first_step.py smol-cpu    # SmolLM2-135M, with its warm start (some 4 GB; hours on a busy machine)
+    python benchmarks/first_step.py smol-cpu    # SmolLM2-135M, with its warm start (some 4 GB; an hour if busy)
+    python benchmarks/first_step.py turns       # the same on the page's jars, rows of several turns: a few steps
 
 Each command of the page is run in a process of its own, as a user would, and timed; the machine's load is noted with
-it. The last one loads what was trained and asks it a question from Python.
+it. The last one loads what was trained and asks it a question from Python. What `train` logged is kept.
 """
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from toolexpander_lite.base.runs import read_json, software_versions, write_json
+from toolexpander_lite.base.runs import read_json, read_log, software_versions, write_json
 from toolexpander_lite.models.hardware import describe_hardware
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -79,36 +81,50 @@ FORMS = {
     "set a timer of {} minutes for {}": ("set_timer(minutes={}, label='{}')", TIMERS),
     "play {} by {}": ("play_song(title='{}', artist='{}')", SONGS),
 }
+PAIRS = """
+NAMES = ["Ann", "Bob", "Eva"]
+JARS["Eva"] = 9
+ROWS = [{"question": f"How many beans has {a}?", "call": f"look(jar='{a}')", "split": "train"} for a in NAMES]
+ROWS += [
+    {"question": f"Empty the jar of {a} into that of {b}.", "split": "test" if a < b else "train",
+     "call": [f"look(jar='{a}')", f"pour(source='{a}', target='{b}', beans={JARS[a]})"]}
+    for a in NAMES for b in NAMES if a != b
+]
+"""
+ASKED = {"turns": "Empty the jar of Ann into that of Bob."}
 USE = """
 from toolexpander_lite.evaluation.tool_caller import ToolCaller
-answer = ToolCaller.load("out/my-tools/final")("set a timer of 10 minutes for eggs")
+answer = ToolCaller.load("out/my-tools/final")("QUESTION")
 print(answer.text, answer.results)
 """
 
 
 def commands(profile):
     """The page's commands for this file, in order -> {what: words after `python`}."""
-    kit, data = ["-m", "toolexpander_lite"], ["--data", "own", "--data-path", "my_tools.py"]
-    small = [*data, "--profile", profile, "--profile-set", "train_prompts=8"]
-    small += ["--profile-set", "prompts_per_step=4" if profile == "nano" else "max_prompt_tokens=800"]
+    kind, steps = ("own-turns", 3) if profile == "turns" else ("own", 1)
+    kit, data = ["-m", "toolexpander_lite"], ["--data", kind, "--data-path", "my_tools.py"]
+    small = [*data, "--profile", "nano" if profile == "nano" else "smol-cpu", "--profile-set", "train_prompts=8"]
+    more = {"nano": "prompts_per_step=4", "smol-cpu": "max_prompt_tokens=800", "turns": "max_tools=0"}
+    small += ["--profile-set", more[profile]]
     policy = [] if profile == "nano" else ["--model", "out/my-warm/final"]
     train = [*small, *policy, "--recipe", "hard_sampling"]
     warm = {} if profile == "nano" else {"warm-start": [*kit, "warm-start", *small, "--out", "out/my-warm"]}
-    return {
-        "data own": [*kit, "data", *data[1:]], **warm, "preflight": [*kit, "preflight", *train],
-        "train, 1 step": [*kit, "train", *train, "--steps", "1", "--out", "out/my-tools"],
-        "ToolCaller": ["-c", USE],
-    }  # fmt: skip
+    preflight = {} if profile == "turns" else {"preflight": [*kit, "preflight", *train]}
+    asked = {"ToolCaller": ["-c", USE.replace("QUESTION", ASKED.get(profile, "set a timer of 10 minutes for eggs"))]}
+    train = {"train": [*kit, "train", *train, "--steps", str(steps), "--out", "out/my-tools"]}
+    return {"data": [*kit, "data", *data[1:]], **warm, **preflight, **train, **asked}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("profile", choices=["nano", "smol-cpu"])
+    parser.add_argument("profile", choices=["nano", "smol-cpu", "turns"])
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
     environment, steps = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, []
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "my_tools.py").write_text(FUNCTIONS)
+        page = (ROOT / "docs" / "your-own-tools.md").read_text(encoding="utf-8")
+        jars = next(code for code in re.findall(r"```python\n(.*?)```", page, re.S) if "JARS =" in code)
+        Path(folder, "my_tools.py").write_text(jars + PAIRS if given.profile == "turns" else FUNCTIONS)
         rows = [f'{asked},"{call}"'.replace("{}", "%s") % (*words.split() * 2,)
                 for asked, (call, filled) in FORMS.items() for words in filled]  # fmt: skip
         Path(folder, "questions.csv").write_text("\n".join(["question,call", *rows, ""]))
@@ -120,8 +136,9 @@ def main():
             if done.returncode:
                 sys.exit(done.stderr[-3000:])
             steps.append({"step": what, "seconds": seconds, "load": round(load, 1)})
-    result = {"steps": steps, "cores": os.cpu_count(), "machine": str(describe_hardware()),
-              "versions": software_versions()}  # fmt: skip
+        log = read_log(Path(folder, "out", "my-tools"))
+    machine = {"cores": os.cpu_count(), "machine": str(describe_hardware()), "versions": software_versions()}
+    result = {"steps": steps, "log": log, "answer": done.stdout, **machine}
     write_json(given.out, {**(read_json(given.out) if given.out.exists() else {}), given.profile: result})
 
 
