@@ -16,6 +16,9 @@ from toolexpander_lite.data.sources import load_samples
 from toolexpander_lite.evaluation.answers import as_completion
 from toolexpander_lite.evaluation.executed import DONE
 from toolexpander_lite.evaluation.tool_caller import ToolCaller, score_executed
+from toolexpander_lite.models.policy import load_policy
+from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.training.splits import load_splits
 from toolexpander_lite.worlds.run_calls import MAX_RESULT_CHARS
 
 FUNCTIONS = '''
@@ -421,6 +424,17 @@ def test_from_a_file_of_functions_to_a_folder_that_answers(tmp_path, monkeypatch
     twice = ask([{"role": "user", "content": "set a timer of 5 minutes for tea"}], rounds=2)
     assert 1 <= len(twice.results) == len(twice.calls)
     assert json.loads((tmp_path / "elsewhere" / "tools.json").read_text())["style"] == "think"
+
+
+def test_rows_that_a_model_cannot_read_are_left_out_and_told(tmp_path, caplog):
+    rows = [(f"set a timer of 5 minutes for {word}", f"set_timer(label='{word}', minutes=5)", split)
+            for word, split in (("tea", "train"), ("zebra", "train"), ("rice", "test"))]  # fmt: skip
+    rows = [dict(zip(("question", "call", "split"), row)) for row in rows]
+    file = write(tmp_path, NANO.partition("TEMPLATES")[0] + f"ROWS = {rows}")
+    profile = get_profile("nano", data="own", data_path=str(file))
+    data = load_splits(profile, 0, load_policy(profile, device="cpu")[1])
+    assert [len(data.train), len(data.held_out), data.left_out] == [1, 1, {"gold_not_judged_right": 1}]
+    assert "Rows left out (train): in 1 the gold answer itself" in caplog.text and "zebra" in caplog.text
 
 
 def test_a_folder_without_tools_is_refused(tmp_path, capsys):
