@@ -558,11 +558,14 @@ def table(found):
 def figures(found, folder):
     import matplotlib.pyplot as plt
 
+    from toolexpander_lite.base.colours import BLUE, ORANGE
+
     for kind, label in GROWTH.items() if "growth" in found else ():
         sizes = found["growth"][kind]
         figure, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
-        for side, style, words in (("stock", "o--", "stock"), ("ours", "o-", "shared")):
-            axes.plot([int(size) for size in sizes], [took[side] for took in sizes.values()], style, label=words)
+        for colour, side, style, words in ((ORANGE, "stock", "o--", "stock"), (BLUE, "ours", "o-", "shared")):
+            seconds = [took[side] for took in sizes.values()]
+            axes.plot([int(size) for size in sizes], seconds, style, color=colour, label=words)
         axes.set(xlabel=label, ylabel="seconds a step", xscale="log", yscale="log")
         axes.set_xticks([int(size) for size in sizes], list(sizes))
         axes.minorticks_off()
