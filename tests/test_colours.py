@@ -7,6 +7,7 @@ import itertools
 import re
 
 import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex, to_rgb
@@ -183,4 +184,7 @@ def test_labels_at_curves_do_not_lie_on_one_another():
 def test_colours_are_named_in_one_place():
     typed = re.compile(r"""#[0-9a-fA-F]{6}\b|["']tab:\w+""")
     code = {path: path.read_text(encoding="utf-8") for path in (REPOSITORY / "toolexpander_lite").rglob("*.py")}
+    for path in (REPOSITORY / "notebooks").glob("*.ipynb"):
+        cells = nbformat.read(path, as_version=4).cells
+        code[path] = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
     assert [path.name for path, text in code.items() if typed.search(text)] == ["colours.py"]

@@ -37,11 +37,10 @@ def describe_pictures():
     from matplotlib_inline.backend_inline import configure_inline_support
 
     from ..base.colours import SERIES
-    from .run_figures import DASHES
 
     if (shell := get_ipython()) is None:
         return
-    plt.rcParams["axes.prop_cycle"] = plt.cycler(linestyle=DASHES) * plt.cycler(color=SERIES)
+    plt.rcParams["axes.prop_cycle"] = plt.cycler(color=SERIES)
     configure_inline_support(shell, plt.get_backend())  # now, so that it does not replace what is set below
     png = shell.display_formatter.formatters["image/png"]
     draw = png.lookup_by_type(Figure)

@@ -115,7 +115,7 @@ def name_curves(axis, size=9):
         low = heights[number] = max(low, min(heights[number], 1 - gap * (len(order) - 0.5 - place)))
         low += gap
     for line, end, height in zip(curves, ends, heights):
-        way = {"arrowstyle": "-", "color": line.get_color(), "linewidth": 1.5, "relpos": (0, 0.5), "shrinkB": 0}
+        way = {"arrowstyle": "-", "color": line.get_color(), "linewidth": 1.3, "linestyle": ":", "relpos": (0, 0.5)}
         axis.annotate(line.get_label(), end, (1.04, height), textcoords="axes fraction", va="center", fontsize=size,
                       arrowprops=way)  # fmt: skip
 
