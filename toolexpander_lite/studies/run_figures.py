@@ -231,7 +231,8 @@ def plot_reasons(reasons, title, xlabel="share"):
     table = pd.DataFrame(reasons).fillna(0)
     table = table.loc[[*(r for r in REASON_LOOKS if r in table.index), *table.index.difference([*REASON_LOOKS])]]
     colours, hatches = zip(*(REASON_LOOKS.get(reason, (LIGHT, "")) for reason in table.index))
-    axis = table.T.iloc[::-1].plot.barh(stacked=True, figsize=(10, 0.5 * len(reasons) + 1.4), width=0.7, color=colours)
+    size = (10, max(0.5 * len(reasons) + 1.4, 0.18 * len(table) + 0.5))  # as high as the bars, or as the legend
+    axis = table.T.iloc[::-1].plot.barh(stacked=True, figsize=size, width=0.7, color=colours)
     for bars, colour, hatch in zip(axis.containers, colours, hatches):
         for bar in bars:
             bar.set(hatch=hatch, edgecolor=ink(colour), linewidth=0.6)
