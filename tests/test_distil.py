@@ -1,5 +1,7 @@
 """Context distillation inside the stock trainer: which answers, what loss, and that a cut run goes on alike."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -90,6 +92,10 @@ def test_a_replay_learns_earlier_answers_again_and_not_those_of_the_step(nano, t
         distiller.take(*zip(*[(id, "demonstrated", answer, 1.0) for id, answer in rows]))
         assert sorted(distiller.replayed(step)) == again
     assert distiller.kept == {a: [[1], [2]], b: [[3]]}, "an answer is kept once"
+    nothing = replace(samples[0], id="no-call", calls=[])
+    distiller = Distiller([nothing], tokenizer, 0.5, 3, False, replay=2)
+    distiller.take(["no-call"] * 2, ["plain"] * 2, [[4], [5]], [1.0, 0.0])
+    assert distiller.rows == [("no-call", [4])], "no demonstration can be shown, so its plain answer is kept"
     recipe = get_recipe(RECIPE, distil_replay=5, round_steps=4)
     whole = train(recipe, get_profile("nano", steps=6, **TINY), 0, tmp_path / "whole")
     cut = train(recipe, get_profile("nano", steps=2, **TINY), 0, tmp_path / "cut")

@@ -6,7 +6,8 @@ negative log-likelihood, per token, of the policy's own verified answers of that
 No gold text enters. After Snell et al., arXiv 2209.15189; ours is the use inside GRPO.
 
 A policy that has become sure writes one answer ten times, so a step has few different ones. With a replay each step
-also learns some of the answers kept from earlier steps, of whatever rows.
+also learns some of the answers kept from earlier steps, of whatever rows. Rows that no tool fits have no demonstrations;
+with a replay their right answers, plain words, are kept and learnt too, or nothing would stand against calling always.
 
 It is a callback: transformers lets it add to the gradients before the optimizer's step, so there is one trainer, one
 optimizer and one checkpoint.
@@ -52,7 +53,8 @@ class Distiller(TrainerCallback):
         """A batch of rollouts, whole groups: keep different right answers, up to `per_group` of a row."""
         kept = {}
         for id, mode, ids, reward in zip(sample_id, served, completion_ids, rewards):
-            if mode.startswith("demonstrated") and reward is not None and reward >= 1:
+            own = mode.startswith("demonstrated") or self.replay and not self.samples[id].calls
+            if own and reward is not None and reward >= 1:
                 kept.setdefault(id, {})[tuple(ids)] = None
         rows = [(id, list(ids)) for id, found in kept.items() for ids in list(found)[: self.per_group]]
         self.rows = gather(rows)  # each process adds the same gradients, after GRPO's have been averaged
