@@ -6,8 +6,8 @@ negative log-likelihood, per token, of the policy's own verified answers of that
 No gold text enters. After Snell et al., arXiv 2209.15189; ours is the use inside GRPO.
 
 A policy that has become sure writes one answer ten times, so a step has few different ones. With a replay each step
-also learns some of the answers kept from earlier steps, of whatever rows. Rows that no tool fits have no demonstrations;
-with a replay their right answers, plain words, are kept and learnt too, or nothing would stand against calling always.
+also learns some of the answers kept from earlier steps, of whatever rows. Rows that no tool fits have no
+demonstrations; with a replay their right answers, plain words, are learnt too: else nothing holds calls back.
 
 It is a callback: transformers lets it add to the gradients before the optimizer's step, so there is one trainer, one
 optimizer and one checkpoint.
