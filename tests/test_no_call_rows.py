@@ -153,6 +153,8 @@ def test_requests_get_no_call_rows_on_top_and_plain_words_are_right_there(tokeni
     texts = right + wrong
     given = {"calls": [[]] * 11, "tools": [one.tools] * 11, "sample_id": [one.id] * 11}
     assert reward(["q"] * 11, texts, **given) == [1] * 4 + [0] * 7
+    with pytest.raises(DataError, match="of 3000 no-call rows only .* lower no_call_rows"):
+        load_splits(get_profile("smol-world", **sizes, no_call_rows=3000), 3, tokenizer)
     assert not judge(words, [], one.tools).format_ok, "where a thought is asked for, it is asked for here too"
 
 

@@ -63,7 +63,7 @@ class Distiller(TrainerCallback):
         """Earlier answers that are learnt again at `step` -> [(id, tokens)]; those of this step are kept for later."""
         known = [(id, answer) for id, answers in self.kept.items() for answer in answers]
         known = [row for row in known if row not in self.rows]
-        for id, answer in self.rows if self.replay else ():
+        for id, answer in self.rows:
             if answer not in self.kept.setdefault(id, []):
                 self.kept[id].append(answer)
         return random.Random(f"replay {step}").sample(known, min(self.replay, len(known)))

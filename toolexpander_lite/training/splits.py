@@ -150,13 +150,15 @@ def _request_splits(profile, seed, tokenizer):
 
 def _no_call_requests(count, seed, samples):
     """`count` training requests of another draw, with tools on offer that do not fit -> tasks; one of each family in
-    turn, and none that `samples` have."""
+    turn, and none that `samples` have. Raises `DataError` where there are not so many."""
     rng, known, found = random.Random(f"{seed}-no-call"), {s.id for s in samples}, []
     names = list(dict.fromkeys(s.family for s in samples))
     more = [t for t in request_tasks("train", count, f"{seed}-no-call") if t.sample.id not in known] if count else []
     drawn = {name: [t for t in more if t.sample.family == name] for name in names}
     for place in range(count):
-        task = drawn[names[place % len(names)]].pop()
+        if not (left := drawn[names[place % len(names)]]):
+            raise DataError(f"of {count} no-call rows only {place} can be had of the requests; lower no_call_rows")
+        task = left.pop()
         found.append(replace(task, sample=no_call_sample(task.sample, samples, rng), turns=[[]], answer=None))
     return found
 
