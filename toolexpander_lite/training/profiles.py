@@ -178,6 +178,8 @@ _PROFILES = (
     Profile("gemma-world", **_WORLD | {"model": "gemma3-270m", "micro_batch": 10}),
     # And with requests that no tool on offer fits: one row in five.
     Profile("smol-world-no-call", **_WORLD, no_call_rows=10),
+    # And with a hundred requests to train on in place of forty.
+    Profile("smol-world-100", **_WORLD | {"train_prompts": 10}),
     # A pass of a whole step computes each prompt once; `gpu24`'s half fits with prompts computed per rollout, too.
     Profile("t4", **_QWEN, lora_rank=16, prompts_per_step=4, micro_batch=40, max_completion_length=256,
             max_prompt_tokens=768, train_prompts=200, steps=200, eval_prompts=50),
