@@ -95,10 +95,12 @@ def gradient_not_finite(log):
 @rule
 def loss_not_finite(log):
     """The loss, the reward or the KL is NaN or infinite, at the end or in a twentieth of the rows."""
+    scorer = "The reward function returns NaN or infinity (it divides by 0?); TRL gives such groups no advantage."
     for name in ("loss", "reward", "kl"):
         bad = log.not_finite(name)
         if bad.sum() and (bad.iloc[-1] or bad.mean() >= 0.05):
-            return Seen(f"the {name} is not a number at {bad.sum()} of {len(bad)} steps.", bad, "sure")
+            cause = scorer if name == "reward" else None
+            return Seen(f"the {name} is not a number at {bad.sum()} of {len(bad)} steps.", bad, "sure", cause=cause)
 
 
 @rule
@@ -432,8 +434,10 @@ def gradient_spikes(log):
     if len(grad) < 20 or not 3 <= len(high) <= 0.1 * len(grad):
         return None
     before, after = reward.loc[: high[0]], reward.loc[high[-1] :]
+    if min(len(before), len(after)) < 3:
+        return None
     least = max(0.15 * log.scale, 3 * noise(reward) * np.sqrt(1 / len(before) + 1 / len(after)))
-    if min(len(before), len(after)) >= 3 and after.mean() < before.mean() - least:
+    if after.mean() < before.mean() - least:
         says = f"grad_norm is {num(grad.median())} usually and up to {num(grad.max())}; the reward is "
         return Seen(says + f"{num(before.mean())} before and {num(after.mean())} after.", grad.loc[high], "possible")
 
@@ -549,25 +553,26 @@ def spread_between_prompts(log):
             return Seen(says + "of the groups all rollouts get the same.", log.rows_of(log.texts["step"]), "sure")
     spreads = [log[name].median() for name in log.table if name == "reward_std" or name.startswith("part_std/")]
     flat = log["zero_std"]
-    if len(flat) and flat.mean() > 0.95 and max(spreads, default=0) > 0.05 * log.scale and not log.solved:
+    if first(flat) > 0.95 and flat.mean() > 0.95 and max(spreads, default=0) > 0.05 * log.scale and not log.solved:
         says = f"rewards differ by {num(max(spreads))} (standard deviation) over a batch, but {per_cent(flat.mean())} "
         return Seen(says + "of the groups have no spread.", flat > 0.5)
 
 
 @rule
 def few_groups_teach(log):
-    """Four in five groups have no spread, over the second half of the run."""
-    flat = log.zero_std
+    """Four in five groups have no spread, over the second half of the run; a note when the reward rose past a half."""
+    flat, learnt = log.zero_std, log.improves and last(log["reward"]) > log.floor + 0.5 * log.scale
     if len(flat) >= 5 and tail(flat, 0.5).mean() >= 0.8 and not log.solved:
         says = f"{per_cent(tail(flat, 0.5).mean())} of the groups have no spread in the second half of the run."
-        return Seen(says, flat > 0.5)
+        return Seen(says, flat > 0.5, level=NOTE if learnt else None)
 
 
 @rule
 def tiny_spread_scaled(log):
     """Many rows have a spread under 3 % of the reward's range, and not 0, with advantages divided by it."""
     spread, reward = log["reward_std"], log["reward"]
-    tiny = (spread > 1e-5) & (spread < 0.03 * np.ptp(reward)) if len(reward) else spread > np.inf
+    span = reward.quantile(0.95) - reward.quantile(0.05)  # without an outlier, which would make all others look tiny
+    tiny = (spread > 1e-5) & (spread < 0.03 * span)
     if len(spread) >= 20 and tiny.mean() > 0.12 and log.settings.get("scale_rewards", "group") == "group":
         says = f"reward_std is above 0 and under 3 % of the reward's range in {per_cent(tiny.mean())} of the rows "
         return Seen(says + f"({num(spread[tiny].median())} in the middle).", tiny, "possible")
