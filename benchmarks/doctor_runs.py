@@ -4,9 +4,10 @@
 
 The stock `GRPOTrainer` trains a policy of some 0.4 M parameters for some 30 steps on a CPU: of the nano world mostly, 8
 prompts of 4 rollouts a step. A run's name is the rule that should find it, up to a hyphen; `healthy-<what>` have no
-fault. `NAME.json` holds what TRL handed to its callbacks, a list per column; a run with completions is a folder, with
-TRL's table of them. `runs.csv` says of each run what was done, with which versions. What is there already is left out.
-About 20 s a run, 35 minutes for all.
+fault; `missed-<what>` have one that the doctor does not see. `NAME.json` holds what TRL handed to its callbacks, a list
+per column (the first thirteen runs: `NAME.jsonl`, a line per row); a run with completions is a folder, with TRL's table
+of them. `runs.csv` says of each run what was done, and with which versions. What is there already is left out.
+About 30 s a run, 40 minutes for all.
 """
 
 import argparse
@@ -15,17 +16,18 @@ import json
 import math
 import os
 import random
-import shutil
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
 from peft import LoraConfig
+from tokenizers import Regex, decoders, pre_tokenizers
 from transformers import PrinterCallback, TrainerCallback
 from transformers.utils import logging
 from trl import GRPOConfig, GRPOTrainer
@@ -137,6 +139,10 @@ def error_code(prompts, completions, calls, tools, **columns):
     return [value if "</tool_call>" in completion else -1e5 for value, completion in zip(right, completions)]
 
 
+def minus_twenty(prompts, completions, calls, tools, **columns):
+    return [max(value, -20.0) for value in error_code(prompts, completions, calls, tools)]
+
+
 def after_four_hashes(completions, answer, log_extra, **columns):
     """Wants "#### 12", as GSM8K's solutions have it; the prompts do not say so."""
     log_extra("answer", list(answer))
@@ -202,17 +208,9 @@ class Careful(torch.optim.AdamW):
     """Leaves a step out when a gradient is not finite, as a loss scaler does."""
 
     def step(self, closure=None):
-        if all(torch.isfinite(p.grad).all() for group in self.param_groups for p in group["params"] if p.grad is not None):
+        grads = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        if all(torch.isfinite(grad).all() for grad in grads):
             return super().step(closure)
-
-
-@dataclass
-class Lessons:
-    """Of the policy that adds up: what `nano_policy.fit` reads."""
-
-    steps: int = 500
-    batch_size: int = 32
-    learning_rate: float = 3e-3
 
 
 def adding_policy(chat):
@@ -221,8 +219,8 @@ def adding_policy(chat):
     template += "{% if add_generation_prompt %}<|assistant|>{% endif %}"
     marks = ["\n", " ", "+", "=", "?", ":", *"0123456789", "Question", "Answer"]
     tokenizer = word_tokenizer([PAD, END, *ROLES, "<unk>", *marks], template)
-    tokenizer.backend_tokenizer.pre_tokenizer = word_splitter()
-    tokenizer.backend_tokenizer.decoder = plain_decoder()
+    pieces = pre_tokenizers.Split(Regex(r"<\|\w+\|>|[a-zA-Z]+|[\s\S]"), behavior="isolated")
+    tokenizer.backend_tokenizer.pre_tokenizer, tokenizer.backend_tokenizer.decoder = pieces, decoders.Fuse()
     model, draw = build_model(tokenizer), random.Random(0)
 
     def page(row):
@@ -235,26 +233,9 @@ def adding_policy(chat):
         ids = tokenizer([page(row) for row in rows], padding=True, padding_side="right", return_tensors="pt").input_ids
         return ids, ids.masked_fill(ids == tokenizer.pad_token_id, -100)
 
-    lessons = Lessons()
-    fit(model, tokenizer, lessons, lambda step: [Page([])] * lessons.batch_size, draw, to_batch=batch)
+    lessons = SimpleNamespace(steps=500, batch_size=32, learning_rate=3e-3)
+    fit(model, tokenizer, lessons, lambda step: [SimpleNamespace(demos=[])] * 320, draw, to_batch=batch)
     return model, tokenizer
-
-
-@dataclass
-class Page:
-    demos: list
-
-
-def word_splitter():
-    from tokenizers import Regex, pre_tokenizers
-
-    return pre_tokenizers.Split(Regex(r"<\|\w+\|>|[a-zA-Z]+|[\s\S]"), behavior="isolated")
-
-
-def plain_decoder():
-    from tokenizers import decoders
-
-    return decoders.Fuse()
 
 
 def addition(draw):
@@ -287,7 +268,8 @@ def row_of(sample, tokenizer, demos=()):
 
 def answer_shown(families, tokenizer):
     """Each prompt has its own answer in front, as a worked example."""
-    return [row_of(sample, tokenizer, [sample]) for sample in nano_samples("train", 16, families=families)]
+    samples = nano_samples("train", 16, families=families)
+    return [row_of(sample, tokenizer, [replace(sample, id="shown")]) for sample in samples]
 
 
 def swapped_labels(families, tokenizer):
@@ -445,8 +427,9 @@ class BrokenTools(ChainEnvironment):
 
 
 TALK = {"max_completion_length": 96, "max_tool_calling_iterations": 3, "per_device_train_batch_size": 16}
-EVALUATED = {"eval_strategy": "steps", "eval_steps": 5, "per_device_eval_batch_size": 64}
-EXAMPLE = {"log_completions": True, "num_completions_to_print": 0}
+EVALUATED = {"eval_strategy": "steps", "eval_steps": 5, "eval_on_start": True, "per_device_eval_batch_size": 64}
+TEXTS = {"log_completions": True, "num_completions_to_print": 0, "max_steps": 12}
+TALKS = ["balance", "event_time"]
 CASES = {
     "never_stops": Case("completions are cut after 8 tokens", settings={"max_completion_length": 8}),
     "reward_never_paid": Case("the scorer looks for a field that is not there", rewards=(broken_scorer,)),
@@ -464,25 +447,26 @@ CASES = {
     "reward_collapse-at-once": Case("the learning rate is thirty times too high",
                                     settings={"learning_rate": 2e-2, "max_steps": 60}),
     "learning_rate_zero": Case("the learning rate is 0", settings={"learning_rate": 0.0}),
-    # ----- added
-    "gradient_not_finite": Case("a layer with 0 / 0 in its backward pass; such steps are left out, as a loss scaler does",
+    "gradient_not_finite": Case("a layer divides 0 by 0 in its backward pass; such steps are skipped, as by a scaler",
                                 policy=with_gate, optimizer=Careful),
     "loss_not_finite": Case("the reward divides by 0", HARD + ["send_note"], (one_over_missing,)),
     "gradient_explosion": Case("an error code counts as a reward, and advantages are not scaled",
                                rewards=(error_code,), settings={"scale_rewards": "none", "max_steps": 40}),
     "gradient_always_zero": Case("LoRA with alpha 0", lora=LoraConfig(r=4, lora_alpha=0, target_modules="all-linear")),
-    "rollout_garbage": Case("the engine that samples was never given the weights", engine=OtherEngine, settings={"beta": 0.04}),
-    "rollout_garbage-random-weights": Case("random weights in place of the model's", policy=random_weights,
-                                           settings={"beta": 0.04, "max_steps": 20}),
-    "no_chat_template": Case("a policy that goes on with the page, and prompts without a template", rewards=(exact_match,),
-                             policy=page_policy, rows=sums, settings={"max_steps": 12, "max_completion_length": 40} | EXAMPLE),
-    "scorer_rejects_right": Case("the scorer wants four hashes before the answer", rewards=(after_four_hashes,),
-                                 policy=chat_policy, rows=sums_as_messages, settings={"max_steps": 12} | EXAMPLE),
+    "rollout_garbage": Case("random weights in place of the model's", policy=random_weights, settings={"beta": 0.04}),
+    "missed-other-engine": Case("the engine that samples was never given the weights", engine=OtherEngine,
+                                settings={"beta": 0.04}),
+    "no_chat_template": Case("prompts without a template, and a policy that goes on with the page", [], (exact_match,),
+                             TEXTS | {"max_completion_length": 40}, page_policy, sums),
+    "scorer_rejects_right": Case("the scorer wants four hashes before the answer", [], (after_four_hashes,), TEXTS,
+                                 chat_policy, sums_as_messages),
     "cut_at_cap": Case("the cap cuts the calls of three families in four", HARD[:3] + ["set_timer"],
                        settings={"max_completion_length": 17}, rows=answer_shown),
-    "eval_falls": Case("the training answers have their arguments exchanged, those of the evaluation do not",
-                       rows=swapped_labels, settings=EVALUATED, held=("send_note",)),
+    "eval_falls": Case("training answers have their arguments exchanged, those of the evaluation do not",
+                       rows=swapped_labels, settings=EVALUATED | {"learning_rate": 3e-4}, held=("send_note",)),
     "length_to_cap": Case("the reward likes what is long", rewards=(judge,), settings={"max_steps": 50}),
+    "length_growth": Case("four updates on each batch, at three times the rate",
+                          settings={"learning_rate": 2e-3, "num_iterations": 4, "max_steps": 80}),
     "length_shrinks": Case("a length penalty is all that differs in groups that fail", HARD, (short_of_breath,),
                            {"learning_rate": 2e-3, "max_steps": 60}),
     "entropy_up": Case("pays for words that others do not have", rewards=(novelty,), settings={"max_steps": 50}),
@@ -492,29 +476,36 @@ CASES = {
                             {"temperature": 2.0, "max_steps": 40, "learning_rate": 1e-3}),
     "kl_explosion": Case("beta is a millionth, and an empty answer pays most", rewards=(brevity,),
                          settings={"learning_rate": 2e-3, "max_steps": 60, "beta": 1e-6}),
-    "clip_ratio_high": Case("sixteen updates on each batch", settings={"num_iterations": 16, "learning_rate": 2e-3, "max_steps": 64}),
-    "bonus_up_task_flat": Case("hard questions, one family that is solved, and a bonus for length", HARD + ["set_timer"],
-                               (correctness, length_bonus), {"max_steps": 40, "max_completion_length": 96}),
-    "pays_wrong_answers": Case("training prompts show the answer, those of the evaluation do not", HARD, rows=answer_shown,
-                               settings=EVALUATED, held=("book_taxi",)),
-    "few_groups_teach": Case("half of the questions are too hard, the other half too easy", ["set_timer", "get_weather"]),
-    "tiny_spread_scaled": Case("a judge that trembles by thousandths, one prompt a step", ["set_timer", "play_song"], (jitter,),
+    "clip_ratio_high": Case("sixteen updates on each batch",
+                            settings={"num_iterations": 16, "learning_rate": 2e-3, "max_steps": 64}),
+    "gradient_spikes": Case("an error code of -20 counts as a reward", rewards=(minus_twenty,),
+                            settings={"scale_rewards": "none", "learning_rate": 2e-3, "max_steps": 60}),
+    "learning_rate_high": Case("the learning rate is fifteen times too high", settings={"learning_rate": 1e-2}),
+    "bonus_up_task_flat": Case("hard questions, one family that is solved, and a bonus for length",
+                               HARD + ["set_timer"], (correctness, length_bonus),
+                               {"max_steps": 40, "max_completion_length": 96}),
+    "pays_wrong_answers": Case("training prompts show the answer, those of the evaluation do not", HARD,
+                               settings=EVALUATED, rows=answer_shown, held=("book_taxi",)),
+    "few_groups_teach": Case("half of the questions are too hard, half too easy", ["set_timer", "get_weather"]),
+    "tiny_spread_scaled": Case("a judge that trembles by thousandths, one prompt a step", EASY, (jitter,),
                                {"per_device_train_batch_size": 4, "max_steps": 60}),
     "schedule_restarted": Case("resumed without optimizer and schedule", how=killed_and_resumed, killed=24,
-                               lost=("optimizer.pt", "scheduler.pt"), settings={"lr_scheduler_type": "linear", "max_steps": 40}),
+                               lost=("optimizer.pt", "scheduler.pt"),
+                               settings={"lr_scheduler_type": "linear", "max_steps": 40}),
     "repeated_data": Case("killed, and begun again into the same log", how=killed_and_begun_again, killed=16),
     "step_goes_back": Case("killed after 14 steps, and resumed at 10", how=killed_and_resumed, killed=14),
     "step_goes_back-far": Case("killed after 19 steps, and resumed at 10", how=killed_and_resumed, killed=19),
-    "tools_unused": Case("an answer without a call is paid", ["balance", "event_time"], (no_calls,), TALK, chain, requests,
+    "tools_unused": Case("an answer without a call is paid", TALKS, (no_calls,), TALK, chain, requests,
                          environment=ChainEnvironment),
-    "tool_failures": Case("the tools' service does not answer", ["balance", "event_time"], (DialogueReward,), TALK, chain,
-                          requests, environment=BrokenTools),
-    "no_learning": Case("the reward is a coin's", rewards=(coin,), settings={"max_steps": 110, "per_device_train_batch_size": 16}),
+    "tool_failures": Case("the tools' service does not answer", TALKS, (DialogueReward,), TALK, chain, requests,
+                          environment=BrokenTools),
+    "no_learning": Case("the reward is a coin's", rewards=(coin,),
+                        settings={"max_steps": 110, "per_device_train_batch_size": 16}),
     "cap_too_tight": Case("the cap cuts one family in three", ["play_song", "send_note", "get_weather"],
                           settings={"max_completion_length": 17}),
     "loss_near_zero": Case("no fault: one update per batch, and a KL term", settings={"beta": 0.04}),
     "too_short": Case("six steps", settings={"max_steps": 6}),
-} | {f"healthy-{name}": Case("no fault" + (f": {name.replace('-', ' ')}" if name[1:] else ""), **what) for name, what in {
+} | {f"healthy-{name}": Case(f"no fault: {name.replace('-', ' ')}", **what) for name, what in {
     "0": {"settings": {"seed": 0}},
     "1": {"settings": {"seed": 1}},
     "2": {"settings": {"seed": 2}},
@@ -532,11 +523,13 @@ CASES = {
     "one-prompt": {"settings": {"per_device_train_batch_size": 4, "max_steps": 60}},
     "lora": {"settings": {"learning_rate": 3e-3}, "lora": LoraConfig(r=8, lora_alpha=16, target_modules="all-linear")},
     "format": {"rewards": (correctness, format_bonus)},
+    "each-reward-scaled": {"rewards": (correctness, format_bonus),
+                           "settings": {"multi_objective_aggregation": "normalize_then_sum"}},
     "evaluated": {"settings": EVALUATED, "held": ("send_note",)},
     "answer-shown": {"families": HARD, "rows": answer_shown},
     "slow": {"settings": {"learning_rate": 1e-4}},
     "resumed": {"how": killed_and_resumed, "killed": 10},
-    "tools": {"families": ["balance", "event_time"], "rewards": (DialogueReward,), "settings": TALK, "policy": chain,
+    "tools": {"families": TALKS, "rewards": (DialogueReward,), "settings": TALK, "policy": chain,
               "rows": requests, "environment": ChainEnvironment},
 }.items()}  # fmt: skip
 
@@ -556,9 +549,11 @@ def run(name, case, out):
     if texts:
         target = out / name / "log.json"
         target.parent.mkdir(exist_ok=True)
-        pd.concat(texts, ignore_index=True).to_parquet(target.with_name("completions_00001.parquet"), compression="zstd")
+        table = pd.concat(texts, ignore_index=True)
+        table.to_parquet(target.with_name("completions_00001.parquet"), compression="zstd")
     names = list(dict.fromkeys(key for row in lines.rows for key in row))
-    columns = {key: [digits(row.get(key)) for row in lines.rows] for key in sorted(names, key=lambda key: key != "step")}
+    names.sort(key=lambda name: name != "step")
+    columns = {name: [digits(row.get(name)) for row in lines.rows] for name in names}
     text = ",\n".join(f" {json.dumps(key)}: {json.dumps(values)}" for key, values in columns.items())
     target.write_text("{\n" + text + "\n}\n")
     versions = software_versions()

@@ -136,14 +136,15 @@ def learning_rate_zero(log):
 
 @rule
 def rollout_garbage(log):
-    """Entropy is near that of random tokens from the first rows on, while the KL to the reference is tiny."""
+    """Entropy is near that of random tokens from the start; the KL to the reference is tiny, or large at once."""
     entropy, kl, reward = log["entropy"], log["kl"].abs(), log["reward"]
     if not len(entropy) or entropy.min() < 3 or first(entropy) < 4:
         return None
-    if first(kl) > 0.05 or last(reward) > log.floor + 0.1 * log.scale:
+    at_once = len(kl) and kl.iloc[0] > 1  # before any update
+    if first(kl) > 0.05 and not at_once or last(reward) > log.floor + 0.1 * log.scale:
         return None
     says = f"entropy is {num(first(entropy))} nats from the start (of random tokens: about 10)"
-    says += f", KL only {num(first(kl))}" if len(kl) else ""
+    says += f", KL {'' if at_once else 'only '}{num(first(kl))}" if len(kl) else ""
     return Seen(f"{says}, reward {num(first(reward))}.", entropy, "likely" if len(kl) else "possible")
 
 
