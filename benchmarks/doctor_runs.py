@@ -18,6 +18,7 @@ import os
 import random
 import tempfile
 import time
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -108,13 +109,12 @@ def short_of_breath(prompts, completions, completion_ids, calls, tools, **column
     return [value - len(ids) / 1000 for value, ids in zip(right, completion_ids)]
 
 
-def novelty(prompts, completions, **columns):
-    """Pays for words that the other answers of the batch do not have."""
-    words = [completion.split() for completion in completions]
-    counts = {}
-    for word in (w for row in words for w in set(row)):
-        counts[word] = counts.get(word, 0) + 1
-    return [sum(1 / counts[w] for w in set(row)) / max(1, len(set(row))) for row in words]
+def novelty(completions, **columns):
+    """Pays for words that few answers of the batch have, in short answers."""
+    words = [set(completion.split()) for completion in completions]
+    counts = Counter(word for row in words for word in row)
+    new = [sum(1 / counts[word] for word in row) / max(1, len(row)) for row in words]
+    return [value * (len(completion) < 130) for value, completion in zip(new, completions)]
 
 
 def coin(completions, **columns):

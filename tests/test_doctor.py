@@ -438,5 +438,7 @@ def test_what_the_runs_taught_the_rules():
     assert RULES["few_groups_teach"].check(log_of(flat | FLAT_LOW)).level is None
     outlier = {"reward": np.where(T == 1, -1000, healthy()["reward"])}
     assert RULES["tiny_spread_scaled"].check(log_of(outlier)) is None
+    shrunk = {"completions/mean_length": np.where(JUMP, 1, 19), "reward": np.where(JUMP, -0.001, -0.019)}
+    assert RULES["length_shrinks"].check(log_of(shrunk)), "the reward rises, and only because nothing is said"
     divided = diagnose(log_of({"reward": np.where(JUMP, np.inf, 0.1)}))[0]
     assert divided.name == "loss_not_finite" and "reward function" in divided.cause

@@ -134,8 +134,6 @@ def _wrapped(label, text):
 def rules_table():
     """The rules as a Markdown table, for docs/doctor.md; which of them found the fault of a run made to have it."""
     made = {path.stem.partition("-")[0] for path in (REPOSITORY / "assets" / "doctor").glob("*")}
-    rows = [
-        f"| `{name}` | {r.level} | {r.check.__doc__.strip()} | {r.source} | {'yes' if name in made else 'no'} |"
-        for name, r in RULES.items()
-    ]
+    own = {name: "yes" if name in made else "no" for name in RULES}
+    rows = [f"| `{n}` | {r.level} | {r.check.__doc__.strip()} | {r.source} | {own[n]} |" for n, r in RULES.items()]
     return "\n".join(["| rule | level | seen when | source | own run |", "|---|---|---|---|---|", *rows])

@@ -97,9 +97,8 @@ def loss_not_finite(log):
     """The loss, the reward or the KL is NaN or infinite, at the end or in a twentieth of the rows."""
     scorer = "The reward function returns NaN or infinity (it divides by 0?); TRL gives such groups no advantage."
     for name in ("loss", "reward", "kl"):
-        bad = log.not_finite(name)
+        bad, cause = log.not_finite(name), scorer if name == "reward" else None
         if bad.sum() and (bad.iloc[-1] or bad.mean() >= 0.05):
-            cause = scorer if name == "reward" else None
             return Seen(f"the {name} is not a number at {bad.sum()} of {len(bad)} steps.", bad, "sure", cause=cause)
 
 
@@ -355,9 +354,9 @@ def length_growth(log):
 
 @rule
 def length_shrinks(log):
-    """Completions shrink to a quarter while the reward does not rise, or hold two tokens at most all along."""
+    """Completions shrink to a quarter while the reward does not rise, or to two tokens, or hold no more all along."""
     length = log["length"]
-    if len(length) < 3 or log.improves or log.solved:
+    if len(length) < 3 or log.solved or log.improves and last(length) > 2:
         return None
     if last(length) < 0.25 * first(length) or length.max() <= 2:
         short = length <= max(2, 0.3 * first(length))
