@@ -109,6 +109,11 @@ def short_of_breath(prompts, completions, completion_ids, calls, tools, **column
     return [value - len(ids) / 1000 for value, ids in zip(right, completion_ids)]
 
 
+def five_tokens(completions, completion_ids, **columns):
+    """Wants answers of five tokens, and nothing else."""
+    return [1 - abs(len(ids) - 5) / 20 for ids in completion_ids]
+
+
 def novelty(completions, **columns):
     """Pays for words that few answers of the batch have, in short answers."""
     words = [set(completion.split()) for completion in completions]
@@ -474,8 +479,8 @@ CASES = {
                          settings={"max_steps": 60, "temperature": 1.5, "learning_rate": 1e-3}),
     "safe_low_answer": Case("any call pays a little, and right ones are too rare to be found", HARD, (consolation,),
                             {"temperature": 2.0, "max_steps": 40, "learning_rate": 1e-3}),
-    "kl_explosion": Case("beta is a millionth, and an empty answer pays most", rewards=(brevity,),
-                         settings={"learning_rate": 2e-3, "max_steps": 60, "beta": 1e-6}),
+    "kl_explosion": Case("beta is a millionth, and the reward wants what the reference never writes",
+                         rewards=(five_tokens,), settings={"learning_rate": 1e-3, "max_steps": 60, "beta": 1e-6}),
     "clip_ratio_high": Case("sixteen updates on each batch",
                             settings={"num_iterations": 16, "learning_rate": 2e-3, "max_steps": 64}),
     "gradient_spikes": Case("an error code of -20 counts as a reward", rewards=(minus_twenty,),
