@@ -176,7 +176,7 @@ def tail(series, share=1 / 3):
     return series.iloc[-max(1, round(share * len(series))) :]
 
 
-def middle(series):
+def mid(series):
     """Mean of the second and third fifth, where a run is neither new nor at its end."""
     return float(series.iloc[len(series) // 5 : 3 * len(series) // 5].mean())
 

@@ -12,21 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..base.collapse import has_collapsed
-from .log import (
-    FLAT,
-    by_prompt,
-    first,
-    last,
-    middle,
-    noise,
-    rises,
-    since,
-    smooth,
-    surprise,
-    tail,
-    text_of,
-    text_rewards,
-)
+from .log import FLAT, by_prompt, first, last, mid, noise, rises, since, smooth, surprise, tail, text_of, text_rewards
 
 FAULT, WARNING, NOTE = "fault", "warning", "note"
 _WORDS = tomllib.loads(Path(__file__).with_name("rule_words.toml").read_text(encoding="utf-8"))
@@ -154,7 +140,7 @@ def no_chat_template(log):
     if log.texts is None or "prompt" not in log.texts:
         return None
     strings = log.texts[log.texts["prompt"].map(lambda value: isinstance(value, str))]
-    bare = strings.loc[[not any(mark in text for mark in ROLE_MARKS) for text in strings["prompt"]]]
+    bare = strings[[not any(mark in text for mark in ROLE_MARKS) for text in strings["prompt"]]]
     on = bare["completion"].map(text_of).str.contains(NEW_TURN, regex=True).astype(bool)
     if len(bare) >= 4 and on.mean() >= 0.3:
         says = f"{len(bare)} of {len(log.texts)} prompts have no role marker, and {per_cent(on.mean())} of their "
@@ -344,7 +330,7 @@ def length_growth(log):
     length, reward, loss = log["length"], log["reward"], log["loss"].abs()
     if min(len(length), len(reward)) < 20:
         return None
-    usual, before = middle(length), middle(reward)
+    usual, before = mid(length), mid(reward)
     if last(length) > 2 * usual and last(reward) < before - 0.1 * log.scale:
         says = f"mean length grows from {num(usual)} to {num(last(length))} tokens, and the reward goes "
         says += f"from {num(before)} to {num(last(reward))}"
@@ -612,8 +598,7 @@ def step_goes_back(log):
     """The step number falls in the middle of the log."""
     back = log.labels.diff() < 0
     if log.unit == "step" and back.any():
-        row = back.idxmax()
-        return Seen(f"after {log.at(row - 1)} comes {log.at(row)}.", back, "sure")
+        return Seen(f"after {log.at(back.idxmax() - 1)} comes {log.at(back.idxmax())}.", back, "sure")
 
 
 @rule
@@ -627,10 +612,11 @@ def tools_unused(log):
 
 @rule
 def tool_failures(log):
-    """More than half of the tool calls fail in the last third."""
+    """More than half of the tool calls fail in the last third; a fault when four in five do."""
     bad = log["tool_failures"]
-    if len(bad) >= 3 and tail(bad).mean() > 0.5:
-        return Seen(f"{per_cent(tail(bad).mean())} of the calls fail in the last third.", bad > 0.5)
+    if len(bad) >= 3 and (late := tail(bad).mean()) > 0.5:
+        level = FAULT if late > 0.8 else None
+        return Seen(f"{per_cent(late)} of the calls fail in the last third.", bad > 0.5, level=level)
 
 
 # ------------------------------------------------------------------------------------------------ smaller remarks
@@ -639,7 +625,7 @@ def no_learning(log):
     """Over a hundred rows the reward does not rise, and stays under 0.4 of a known ceiling."""
     reward = log["reward"]
     if len(reward) >= 100 and surprise(reward) < 1 and last(reward) < 0.4 and log.ceiling == 1:
-        return Seen(f"the reward is {num(first(reward))} at first and {num(last(reward))} at the end.", reward)
+        return Seen(f"the reward goes from {ends(reward)}.", reward)
 
 
 @rule
