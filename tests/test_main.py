@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -74,6 +75,17 @@ def test_own_rows_go_all_the_way(tmp_path, capsys):
     assert 0 <= json.loads(capsys.readouterr().out)["zero_shot"] <= 1
 
 
+def test_the_preflight_looks_at_the_recipe_that_train_is_given(monkeypatch):
+    """A run's own fields, with `--set`, reach the trial as they reach the run."""
+    looked_at = []
+    monkeypatch.setattr(
+        "toolexpander_lite.training.preflight.preflight",
+        lambda profile, recipe, *rest: looked_at.append(recipe) or SimpleNamespace(refused=[]),
+    )
+    assert main(["preflight", "--recipe", "hard_sampling", "--set", "num_generations=12", "--set", "beta=0"]) == 0
+    assert (looked_at[0].name, looked_at[0].num_generations, looked_at[0].beta) == ("hard_sampling", 12, 0.0)
+
+
 WRONG_NAMES = {
     "trian": r"invalid choice: 'trian'.*; did you mean train\?",
     "train --recipe gpro": r"unknown recipe 'gpro'; did you mean grpo\? choose one of paper_grpo",
@@ -85,6 +97,7 @@ WRONG_NAMES = {
     "train --data toolrl --data-path no.json": "there is no file no.json; see --data-path",
     "train --steps two": "--steps takes a whole number, not 'two'",
     "preflight --recipe gpro": "unknown recipe",
+    "preflight --set betta=1": r"did you mean beta\?",
     "scan --recipe gpro": "unknown recipe",
     "evaluate --profile nono": "unknown profile",
     "warm-start --profile nono --out x": "unknown profile",

@@ -175,14 +175,14 @@ def _train(arguments):
 
 @command(
     "look at a run before it is started: prompts, tokens, memory, groups, time",
-    option("--recipe", ONE_OF_RECIPES, default="grpo"), *MODEL_AND_DATA, SEED,
+    option("--recipe", ONE_OF_RECIPES, default="grpo"), *MODEL_AND_DATA, SEED, SET,
     option("--steps", "optimizer steps of the run, instead of the profile's", int),
     option("--trial-steps", "ordinary steps to take", int, default=1),
     option("--out", "run directory to come", default="out"),
     examples="--recipe hard_sampling --profile smol",
 )
 def _preflight(arguments):
-    recipe, profile = get_recipe(arguments.recipe), chosen_profile(arguments, "steps")
+    recipe, profile = chosen_recipe(arguments), chosen_profile(arguments, "steps")
     from .training.preflight import preflight
 
     def show(check):
