@@ -229,7 +229,7 @@ def adding_policy(chat):
     model, draw = build_model(tokenizer), random.Random(0)
 
     def page(row):
-        sums = [addition(draw) for _ in range(1 if chat else 4)]
+        sums = [addition(draw) for _ in range(1 if chat else 3)]
         if chat:
             return f"<|user|>{sums[0][0]}<|end|><|assistant|>{sums[0][1]}<|end|>"
         return "".join(f"Question: {asked}\nAnswer: {answer}\n" for asked, answer in sums)
@@ -238,14 +238,14 @@ def adding_policy(chat):
         ids = tokenizer([page(row) for row in rows], padding=True, padding_side="right", return_tensors="pt").input_ids
         return ids, ids.masked_fill(ids == tokenizer.pad_token_id, -100)
 
-    lessons = SimpleNamespace(steps=500, batch_size=32, learning_rate=3e-3)
-    fit(model, tokenizer, lessons, lambda step: [SimpleNamespace(demos=[])] * 320, draw, to_batch=batch)
+    lessons = SimpleNamespace(steps=200, batch_size=16, learning_rate=3e-3)
+    fit(model, tokenizer, lessons, lambda step: [SimpleNamespace(demos=[])] * 160, draw, to_batch=batch)
     return model, tokenizer
 
 
 def addition(draw):
     """-> (question, answer), an answer of two digits."""
-    first, second = draw.randint(5, 49), draw.randint(5, 49)
+    first, second = draw.randint(5, 9), draw.randint(5, 9)
     return f"{first}+{second}=?", str(first + second)
 
 
@@ -433,7 +433,7 @@ class BrokenTools(ChainEnvironment):
 
 TALK = {"max_completion_length": 96, "max_tool_calling_iterations": 3, "per_device_train_batch_size": 16}
 EVALUATED = {"eval_strategy": "steps", "eval_steps": 5, "eval_on_start": True, "per_device_eval_batch_size": 64}
-TEXTS = {"log_completions": True, "num_completions_to_print": 0, "max_steps": 12}
+TEXTS = {"log_completions": True, "num_completions_to_print": 0, "max_steps": 8}
 TALKS = ["balance", "event_time"]
 CASES = {
     "never_stops": Case("completions are cut after 8 tokens", settings={"max_completion_length": 8}),
@@ -462,7 +462,7 @@ CASES = {
     "missed-other-engine": Case("the engine that samples was never given the weights", engine=OtherEngine,
                                 settings={"beta": 0.04}),
     "no_chat_template": Case("prompts without a template, and a policy that goes on with the page", [], (exact_match,),
-                             TEXTS | {"max_completion_length": 40}, page_policy, sums),
+                             TEXTS | {"max_completion_length": 32}, page_policy, sums),
     "scorer_rejects_right": Case("the scorer wants four hashes before the answer", [], (after_four_hashes,), TEXTS,
                                  chat_policy, sums_as_messages),
     "cut_at_cap": Case("the cap cuts the calls of three families in four", HARD[:3] + ["set_timer"],
