@@ -2,14 +2,15 @@
 # TRL's tool loop writes every result as text, but a list: with Qwen3 the policy reads an empty answer for it.
 #
 # Guess before: whatever a tool returns, the policy reads `str(result)`; so it is for numbers, dicts, tuples and None.
-# What happens: `GRPOTrainer(tools=...)` takes any list for blocks of pictures and text, and hands it to the chat template
-#   as it is. A search that returns ["Rome", "Oslo"] or [{"id": 7}] is taken for such blocks, too. Qwen3's three templates write nothing
-#   for it; Gemma 4's nothing for a list of dicts, one version nothing for any; GLM 4.5 drops the whole turn of an empty
-#   list; LFM2.5 sets the parts together, so [17, 23] reads 1723. Qwen2.5, Llama 3, gpt-oss and Nemotron write the
-#   list; Qwen3.5 and later raise for most. The reward functions see the full list in `completions`, so a reward that
-#   looks for it is paid, while the policy is trained to answer from nothing. Nothing is logged, and the tool counts as
-#   called without a failure. (That Qwen3's template drops content that is no text was reported, QwenLM/Qwen3 1533 and
-#   verl 3234; no report was found of TRL's loop, which turns every other result into text.)
+# What happens: `GRPOTrainer(tools=...)` takes any list for blocks of pictures and text, and hands it to the chat
+#   template as it is. A search that returns ["Rome", "Oslo"] or [{"id": 7}] is taken for such blocks, too. Qwen3's
+#   three templates write nothing for it; Gemma 4's nothing for a list of dicts, one version nothing for any; GLM 4.5
+#   drops the whole turn of an empty list; LFM2.5 sets the parts together, so [17, 23] reads 1723. Qwen2.5, Llama 3,
+#   gpt-oss and Nemotron write the list; Qwen3.5 and later raise for most. The reward functions see the full list in
+#   `completions`, so a reward that looks for it is paid, while the policy is trained to answer from nothing. Nothing
+#   is logged, and the tool counts as called without a failure. (That Qwen3's template drops content that is no text
+#   was reported, QwenLM/Qwen3 1533 and verl 3234; no report was found of TRL's loop, which turns every other result
+#   into text.)
 # So: let tools return text, json.dumps(result) for instance; and decode `completion_ids` in a reward function once.
 set -euo pipefail
 folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT
