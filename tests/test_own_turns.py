@@ -156,6 +156,18 @@ def test_each_rollout_begins_with_the_files_own_state_and_nothing_raises(file, t
     assert [result.ok for _, result in environment.calls] == [True, False, False, False]
 
 
+def test_a_list_comes_back_as_text(tmp_path):
+    """TRL 1.16 hands a list to the template as it is, and Qwen3's writes nothing for it (findings/trl-list-...)."""
+    file = tmp_path / "towns.py"
+    file.write_text(
+        'FOUND = [{"id": 7}]\n\ndef find(again: bool) -> list[dict]:\n    """Find.\n\n    Args:\n        again: or not'
+        '\n    """\n    return [] if again else FOUND\n'
+    )
+    environment = own_environment(file)(file)
+    environment.reset()
+    assert [environment.find(again=again) for again in (False, True)] == ['[{"id": 7}]', "[]"]
+
+
 @pytest.mark.parametrize("name", ["reset", "calls", "get_reward", "_pour"])
 def test_names_that_trl_takes_are_refused(name, file):
     taken = file.with_name("taken.py")
