@@ -5,7 +5,7 @@
 The stock `GRPOTrainer` trains a policy of some 0.4 M parameters for some 30 steps on a CPU: of the nano world mostly, 8
 prompts of 4 rollouts a step. A run's name is the rule that should find it, up to a hyphen; `healthy-<what>` have no
 fault; `missed-<what>` have one that the doctor does not see. `NAME.json` holds what TRL handed to its callbacks, a list
-per column (the first thirteen runs: `NAME.jsonl`, a line per row); a run with completions is a folder, with TRL's table
+per column (the first sixteen runs: `NAME.jsonl`, a line per row); a run with completions is a folder, with TRL's table
 of them. `runs.csv` says of each run what was done, and with which versions. What is there already is left out.
 About 30 s a run, 40 minutes for all.
 """
@@ -508,7 +508,7 @@ CASES = {
                         settings={"max_steps": 110, "per_device_train_batch_size": 16}),
     "cap_too_tight": Case("the cap cuts one family in three", ["play_song", "send_note", "get_weather"],
                           settings={"max_completion_length": 17}),
-    "loss_near_zero": Case("no fault: one update per batch, and a KL term", settings={"beta": 0.04}),
+    "loss_near_zero": Case("no fault: one update per batch, and no KL term", settings={"max_steps": 20}),
     "too_short": Case("six steps", settings={"max_steps": 6}),
 } | {f"healthy-{name}": Case(f"no fault: {name.replace('-', ' ')}", **what) for name, what in {
     "0": {"settings": {"seed": 0}},
@@ -589,9 +589,11 @@ def main():
     arguments.out.mkdir(parents=True, exist_ok=True)
     record = arguments.out / "runs.csv"
     done = {row["run"]: row for row in csv.DictReader(record.open())} if record.exists() else {}
-    todo = [name for name in arguments.only if arguments.again or name not in done]
+    there = {path.stem for path in arguments.out.glob("*.jsonl")} | set(done)
+    todo = [name for name in arguments.only if arguments.again or name not in there]
     for number, name in enumerate(todo, start=1):
         done[name] = run(name, CASES[name], arguments.out)
+        (arguments.out / f"{name}.jsonl").unlink(missing_ok=True)
         with record.with_suffix(".new").open("w", newline="") as file:
             writer = csv.DictWriter(file, RECORD, lineterminator="\n")
             writer.writeheader()

@@ -140,7 +140,7 @@ def no_chat_template(log):
     if log.texts is None or "prompt" not in log.texts:
         return None
     strings = log.texts[log.texts["prompt"].map(lambda value: isinstance(value, str))]
-    bare = strings[[not any(mark in text for mark in ROLE_MARKS) for text in strings["prompt"]]]
+    bare = strings.loc[[not any(mark in text for mark in ROLE_MARKS) for text in strings["prompt"]]]
     on = bare["completion"].map(text_of).str.contains(NEW_TURN, regex=True).astype(bool)
     if len(bare) >= 4 and on.mean() >= 0.3:
         says = f"{len(bare)} of {len(log.texts)} prompts have no role marker, and {per_cent(on.mean())} of their "
