@@ -132,10 +132,16 @@ def jitter(prompts, completions, calls, tools, **columns):
     return [value + random.random() / 200 for value in correctness(prompts, completions, calls, tools)]
 
 
-def consolation(prompts, completions, calls, tools, **columns):
-    """Pays a little for any call that can be read."""
-    right = correctness(prompts, completions, calls, tools)
-    return [max(value, 0.15 * (completion.count("</tool_call>") == 1)) for value, completion in zip(right, completions)]
+def consolation(completions, answer, **columns):
+    """Pays a little for "14", whatever was asked, and in full only for a form that is never written."""
+    said = [completion[0]["content"].strip() for completion in completions]
+    return [float(f"#### {want}" in text) or 0.15 * (text == "14") for want, text in zip(answer, said)]
+
+
+def odd_ones(completions, answer, **columns):
+    """Knows the answers of half of the questions."""
+    said = [completion[0]["content"].strip() for completion in completions]
+    return [float(text == want and int(want) % 2) for want, text in zip(answer, said)]
 
 
 def error_code(prompts, completions, calls, tools, **columns):
@@ -218,7 +224,7 @@ class Careful(torch.optim.AdamW):
             return super().step(closure)
 
 
-def adding_policy(chat):
+def adding_policy(chat, steps=200):
     """A policy that adds two numbers: taught on pages of questions, or on conversations -> (model, tokenizer)."""
     template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
     template += "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -238,7 +244,7 @@ def adding_policy(chat):
         ids = tokenizer([page(row) for row in rows], padding=True, padding_side="right", return_tensors="pt").input_ids
         return ids, ids.masked_fill(ids == tokenizer.pad_token_id, -100)
 
-    lessons = SimpleNamespace(steps=200, batch_size=16, learning_rate=3e-3)
+    lessons = SimpleNamespace(steps=steps, batch_size=16, learning_rate=3e-3)
     fit(model, tokenizer, lessons, lambda step: [SimpleNamespace(demos=[])] * 160, draw, to_batch=batch)
     return model, tokenizer
 
@@ -255,6 +261,11 @@ def page_policy(case):
 
 def chat_policy(case):
     return adding_policy(chat=True)
+
+
+def green_policy(case):
+    """It has hardly begun to add."""
+    return adding_policy(chat=True, steps=80)
 
 
 def chain(case):
@@ -475,10 +486,10 @@ CASES = {
     "length_shrinks": Case("a length penalty is all that differs in groups that fail", HARD, (short_of_breath,),
                            {"learning_rate": 2e-3, "max_steps": 60}),
     "entropy_up": Case("pays for words that others do not have", rewards=(novelty,), settings={"max_steps": 50}),
-    "entropy_down": Case("most questions are too hard; the policy gets certain of the others", HARD + MIXED,
-                         settings={"max_steps": 60, "temperature": 1.5, "learning_rate": 1e-3}),
-    "safe_low_answer": Case("any call pays a little, and right ones are too rare to be found", HARD, (consolation,),
-                            {"temperature": 2.0, "max_steps": 40, "learning_rate": 1e-3}),
+    "entropy_down": Case("the scorer knows half of the answers, and the policy gets certain of all", [], (odd_ones,),
+                         {"learning_rate": 1e-3, "max_steps": 60}, green_policy, sums_as_messages),
+    "safe_low_answer": Case("one answer pays a little for certain, right ones never pay", [], (consolation,),
+                            {"learning_rate": 1e-3, "max_steps": 40}, green_policy, sums_as_messages),
     "kl_explosion": Case("beta is a millionth, and the reward wants what the reference never writes",
                          rewards=(five_tokens,), settings={"learning_rate": 1e-3, "max_steps": 60, "beta": 1e-6}),
     "clip_ratio_high": Case("sixteen updates on each batch",
