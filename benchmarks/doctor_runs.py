@@ -165,6 +165,10 @@ def exact_match(completions, answer, **columns):
     return [float(completion.strip() == want) for want, completion in zip(answer, completions)]
 
 
+def right_sum(completions, answer, **columns):
+    return [float(completion[0]["content"].strip() == want) for want, completion in zip(answer, completions)]
+
+
 def no_calls(completions, **columns):
     """Pays for an answer at once."""
     return [float(all(message["role"] != "tool" for message in completion)) for completion in completions]
@@ -492,8 +496,9 @@ CASES = {
                             {"learning_rate": 1e-3, "max_steps": 40}, green_policy, sums_as_messages),
     "kl_explosion": Case("beta is a millionth, and the reward wants what the reference never writes",
                          rewards=(five_tokens,), settings={"learning_rate": 1e-3, "max_steps": 60, "beta": 1e-6}),
-    "clip_ratio_high": Case("sixteen updates on each batch",
-                            settings={"num_iterations": 16, "learning_rate": 2e-3, "max_steps": 64}),
+    "clip_ratio_high": Case("eight updates on each batch, and an epsilon that is meant for whole sequences", [],
+                            (right_sum,), {"num_iterations": 8, "epsilon": 3e-4, "max_steps": 64}, green_policy,
+                            sums_as_messages),
     "gradient_spikes": Case("an error code of -20 counts as a reward", rewards=(minus_twenty,),
                             settings={"scale_rewards": "none", "learning_rate": 2e-3, "max_steps": 60}),
     "learning_rate_high": Case("the learning rate is fifteen times too high", settings={"learning_rate": 1e-2}),
@@ -542,6 +547,7 @@ CASES = {
     "each-reward-scaled": {"rewards": (correctness, format_bonus),
                            "settings": {"multi_objective_aggregation": "normalize_then_sum"}},
     "evaluated": {"settings": EVALUATED, "held": ("send_note",)},
+    "sums": {"rewards": (right_sum,), "policy": chat_policy, "rows": sums_as_messages, "families": []},
     "answer-shown": {"families": HARD, "rows": answer_shown},
     "slow": {"settings": {"learning_rate": 1e-4}},
     "resumed": {"how": killed_and_resumed, "killed": 10},
