@@ -169,6 +169,15 @@ def right_sum(completions, answer, **columns):
     return [float(completion[0]["content"].strip() == want) for want, completion in zip(answer, completions)]
 
 
+def accuracy(completions, answer, **columns):
+    return right_sum(completions, answer)
+
+
+def style_bonus(completions, **columns):
+    """Likes answers that end with a 4."""
+    return [0.5 * completion[0]["content"].strip().endswith("4") for completion in completions]
+
+
 def no_calls(completions, **columns):
     """Pays for an answer at once."""
     return [float(all(message["role"] != "tool" for message in completion)) for completion in completions]
@@ -312,6 +321,13 @@ def sums_as_messages(families, tokenizer):
     draw = random.Random(1)
     rows = [addition(draw) for _ in range(48)]
     return [{"prompt": [{"role": "user", "content": asked}], "answer": answer} for asked, answer in rows]
+
+
+def sums_shuffled(families, tokenizer):
+    rows = sums_as_messages(families, tokenizer)
+    answers = [row["answer"] for row in rows]
+    random.Random(2).shuffle(answers)
+    return [row | {"answer": answer} for row, answer in zip(rows, answers)]
 
 
 def requests(families, tokenizer):
@@ -502,9 +518,8 @@ CASES = {
     "gradient_spikes": Case("an error code of -20 counts as a reward", rewards=(minus_twenty,),
                             settings={"scale_rewards": "none", "learning_rate": 2e-3, "max_steps": 60}),
     "learning_rate_high": Case("the learning rate is fifteen times too high", settings={"learning_rate": 1e-2}),
-    "bonus_up_task_flat": Case("hard questions, one family that is solved, and a bonus for length",
-                               HARD + ["set_timer"], (correctness, length_bonus),
-                               {"max_steps": 40, "max_completion_length": 96}),
+    "bonus_up_task_flat": Case("the right answers are shuffled, and a bonus pays for a last digit", [],
+                               (accuracy, style_bonus), {"max_steps": 40}, green_policy, sums_shuffled),
     "pays_wrong_answers": Case("training prompts show the answer, those of the evaluation do not", HARD,
                                settings=EVALUATED, rows=answer_shown, held=("book_taxi",)),
     "few_groups_teach": Case("half of the questions are too hard, half too easy", ["set_timer", "get_weather"]),
