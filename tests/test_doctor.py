@@ -402,7 +402,7 @@ def test_a_run_of_the_kit_and_a_study():
 # ---------------------------------------------------------------------- runs of our own, `benchmarks/doctor_runs.py`
 MADE = REPOSITORY / "assets" / "doctor"
 RUNS = sorted(path for path in MADE.iterdir() if path.name != "runs.csv")
-TOLD_UNDER = {"learning_rate_high": "reward_collapse"}  # the break it explains comes first
+TOLD_UNDER = {"learning_rate_high": "reward_collapse", "length_growth": "reward_collapse"}  # the break comes first
 MISSED = {"missed-other-engine": "cut_at_cap"}  # what is said of a fault that a log does not show
 WITHOUT = {"sampler_mismatch": "TRL logs the ratio when vLLM samples, and vLLM wants a GPU"}
 
@@ -440,5 +440,7 @@ def test_what_the_runs_taught_the_rules():
     assert RULES["tiny_spread_scaled"].check(log_of(outlier)) is None
     shrunk = {"completions/mean_length": np.where(JUMP, 1, 19), "reward": np.where(JUMP, -0.001, -0.019)}
     assert RULES["length_shrinks"].check(log_of(shrunk)), "the reward rises, and only because nothing is said"
+    fallen = {"reward": np.where(T < 0.3, 0.66, 0) - 2 * (T == T[40]) + 0.01 * NOISE}
+    assert RULES["reward_collapse"].check(log_of(fallen)), "one step at -2 is no floor"
     divided = diagnose(log_of({"reward": np.where(JUMP, np.inf, 0.1)}))[0]
     assert divided.name == "loss_not_finite" and "reward function" in divided.cause

@@ -81,8 +81,8 @@ class Log:
 
     @cached_property
     def floor(self):
-        """The lowest reward known to be possible."""
-        low = min([s.min() for s in (self["reward"], self["reward_min"]) if len(s)], default=0.0)
+        """The lowest reward known to be possible, but for outliers."""
+        low = min([s.min() for s in (smooth(self["reward"]), self["reward_min"]) if len(s)], default=0.0)
         return 0.0 if 0 <= low and self._unit_scale else low
 
     @cached_property
