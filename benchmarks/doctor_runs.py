@@ -174,8 +174,8 @@ def accuracy(completions, answer, **columns):
 
 
 def style_bonus(completions, **columns):
-    """Likes answers that end with a 4."""
-    return [0.5 * completion[0]["content"].strip().endswith("4") for completion in completions]
+    """Likes the answer 12."""
+    return [0.5 * (completion[0]["content"].strip() == "12") for completion in completions]
 
 
 def no_calls(completions, **columns):
@@ -514,12 +514,12 @@ CASES = {
     "kl_explosion": Case("beta is a millionth, and the reward wants what the reference never writes",
                          rewards=(five_tokens,), settings={"learning_rate": 1e-3, "max_steps": 60, "beta": 1e-6}),
     "clip_ratio_high": Case("eight updates on each batch, and an epsilon that is meant for whole sequences", [],
-                            (right_sum,), {"num_iterations": 8, "epsilon": 3e-4, "max_steps": 64}, green_policy,
+                            (right_sum,), {"num_iterations": 8, "epsilon": 3e-4, "learning_rate": 1e-4, "max_steps": 40}, green_policy,
                             sums_as_messages),
     "gradient_spikes": Case("an error code of -20 counts as a reward, and advantages are not scaled",
                             rewards=(minus_twenty,), settings={"scale_rewards": "none", "max_steps": 42}),
     "learning_rate_high": Case("the learning rate is fifteen times too high", settings={"learning_rate": 1e-2}),
-    "bonus_up_task_flat": Case("the right answers are shuffled, and a bonus pays for a last digit", [],
+    "bonus_up_task_flat": Case("the right answers are shuffled, and a bonus pays for one answer", [],
                                (accuracy, style_bonus), {"max_steps": 40}, green_policy, sums_shuffled),
     "pays_wrong_answers": Case("training prompts show the answer, those of the evaluation do not", HARD,
                                settings=EVALUATED, rows=answer_shown, held=("book_taxi",)),
