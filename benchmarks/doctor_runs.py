@@ -150,10 +150,6 @@ def error_code(prompts, completions, calls, tools, **columns):
     return [value if "</tool_call>" in completion else -1e5 for value, completion in zip(right, completions)]
 
 
-def minus_twenty(prompts, completions, calls, tools, **columns):
-    return [max(value, -20.0) for value in error_code(prompts, completions, calls, tools)]
-
-
 def after_four_hashes(completions, answer, log_extra, **columns):
     """Wants "#### 12", as GSM8K's solutions have it; the prompts do not say so."""
     log_extra("answer", list(answer))
@@ -514,10 +510,9 @@ CASES = {
     "kl_explosion": Case("beta is a millionth, and the reward wants what the reference never writes",
                          rewards=(five_tokens,), settings={"learning_rate": 1e-3, "max_steps": 60, "beta": 1e-6}),
     "clip_ratio_high": Case("eight updates on each batch, and an epsilon that is meant for whole sequences", [],
-                            (right_sum,), {"num_iterations": 8, "epsilon": 3e-4, "learning_rate": 1e-4, "max_steps": 40}, green_policy,
-                            sums_as_messages),
-    "gradient_spikes": Case("an error code of -20 counts as a reward, and advantages are not scaled",
-                            rewards=(minus_twenty,), settings={"scale_rewards": "none", "max_steps": 42}),
+                            (right_sum,),
+                            {"num_iterations": 8, "epsilon": 3e-4, "learning_rate": 1e-4, "max_steps": 40},
+                            green_policy, sums_as_messages),
     "learning_rate_high": Case("the learning rate is fifteen times too high", settings={"learning_rate": 1e-2}),
     "bonus_up_task_flat": Case("the right answers are shuffled, and a bonus pays for one answer", [],
                                (accuracy, style_bonus), {"max_steps": 40}, green_policy, sums_shuffled),

@@ -404,7 +404,10 @@ MADE = REPOSITORY / "assets" / "doctor"
 RUNS = sorted(path for path in MADE.iterdir() if path.name != "runs.csv")
 TOLD_UNDER = {"learning_rate_high": "reward_collapse", "length_growth": "reward_collapse"}  # the break comes first
 MISSED = {"missed-other-engine": "cut_at_cap"}  # what is said of a fault that a log does not show
-WITHOUT = {"sampler_mismatch": "TRL logs the ratio when vLLM samples, and vLLM wants a GPU"}
+WITHOUT = {
+    "sampler_mismatch": "TRL logs the ratio when vLLM samples, and vLLM wants a GPU",
+    "gradient_spikes": "in what was tried the run learns all the same, or breaks at once",
+}
 
 
 def rule_of(path):
