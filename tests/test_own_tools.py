@@ -447,7 +447,13 @@ def test_a_folder_without_tools_is_refused(tmp_path, capsys):
 
 
 def test_the_measured_seconds_of_the_page():
-    steps = read_json(REPOSITORY / "assets" / "benchmarks" / "first_step.json")["nano"]["steps"]
+    measured = read_json(REPOSITORY / "assets" / "benchmarks" / "first_step.json")
     page = (REPOSITORY / "docs" / "your-own-tools.md").read_text(encoding="utf-8")
+    steps = measured["nano"]["steps"]
     assert f"{sum(step['seconds'] for step in steps):.0f} s for all commands" in page
     assert f"a load of up to {max(step['load'] for step in steps)}" in page
+    turns = {step["step"]: round(step["seconds"]) for step in measured["turns"]["steps"]}
+    log = measured["turns"]["log"]
+    assert f"{turns['warm-start']:,} s of warm start and {turns['train']} s for three steps" in page
+    assert [round(3 * row["eval"]["zero_shot"]) for row in log if "eval" in row] == [2, 2]
+    assert all(row["reward"] == 1 for row in log if "reward" in row) and "value=10" in measured["turns"]["answer"]
