@@ -403,7 +403,7 @@ def test_a_run_of_the_kit_and_a_study():
 MADE = REPOSITORY / "assets" / "doctor"
 RUNS = sorted(path for path in MADE.iterdir() if path.name != "runs.csv")
 TOLD_UNDER = {"learning_rate_high": "reward_collapse"}  # the break it explains comes first
-MISSED = {"missed-other-engine": "cut_at_cap"}  # what is said of a fault that a log does not show
+MISSED = {"missed-other-engine": "never_stops"}  # what is said of a fault that a log does not show
 WITHOUT = {
     "sampler_mismatch": "TRL logs the ratio when vLLM samples, and vLLM wants a GPU",
     "length_growth": "in what was tried answers grow to the cap, or the run breaks",
