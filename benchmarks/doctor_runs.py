@@ -7,7 +7,7 @@ prompts of 4 rollouts a step. A run's name is the rule that should find it, up t
 fault; `missed-<what>` have one that the doctor does not see. `NAME.json` holds what TRL handed to its callbacks, a list
 per column (the first sixteen runs: `NAME.jsonl`, a line per row); a run with completions is a folder, with TRL's table
 of them. `runs.csv` says of each run what was done, and with which versions. What is there already is left out.
-About 30 s a run, 40 minutes for all.
+15 s to two minutes a run on a busy core, an hour for all.
 """
 
 import argparse

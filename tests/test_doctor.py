@@ -405,7 +405,7 @@ RUNS = sorted(path for path in MADE.iterdir() if path.name != "runs.csv")
 TOLD_UNDER = {"learning_rate_high": "reward_collapse"}  # the break it explains comes first
 # What is said of a fault that a log does not show, and of a run in which none was built in (and half of the requests
 # always pass, the other half never).
-SAID = {"missed-other-engine": "never_stops", "healthy-tools": "few_groups_teach"}
+SAID = {"missed-other-engine": "cut_at_cap", "healthy-tools": "few_groups_teach"}
 WITHOUT = {
     "sampler_mismatch": "TRL logs the ratio when vLLM samples, and vLLM wants a GPU",
     "length_growth": "in what was tried answers grow to the cap, or the run breaks",

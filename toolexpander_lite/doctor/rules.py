@@ -651,4 +651,4 @@ def too_short(log):
     reward = log["reward"]
     if len(reward) < 30 and abs(surprise(reward)) < 3:
         spread = f"; the reward lies between {num(reward.min())} and {num(reward.max())}" if len(reward) else ""
-        return Seen(f"{len(log)} rows{spread}.", log.labels, "sure")
+        return Seen(f"{len(reward) or len(log)} rows{spread}.", log.labels, "sure")
