@@ -6,9 +6,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches the Hub; without this, a missing model costs its retries
 
 import matplotlib
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 matplotlib.use("Agg")
 
-settings.register_profile("no deadlines", deadline=None)  # the machine may be busy
+settings.register_profile(  # the machine may be busy
+    "no deadlines", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("no deadlines")
