@@ -201,6 +201,7 @@ def test_the_pictures_of_the_class_are_those_of_the_notebooks():
     text = (REPOSITORY / "docs" / "teach.md").read_text(encoding="utf-8")
     named = re.findall(r"`0(\d)_\w+-(\d+)\.png`", text)
     drawn_by = {  # what stands in the cell that draws the picture of that name
+        "0-1": "one demonstration in front",
         "1-1": "check(1, predicted)", "1-3": "clip_playground(", "1-4": 'learn("book_taxi")', "1-5": "scan(policy",
         "2-1": "check(1, predicted_above)", "2-2": "PAPER_T2", "2-6": 'x="rollouts"',
         "3-1": "0.01 * wrote * task,", "3-5": "right or wrong",
