@@ -140,3 +140,10 @@ def test_ones_own_tools_are_written_as_the_page_says(tmp_path):
     names = {}
     exec(hermes, names)
     assert json.loads(json.dumps(names["row"])) == names["row"]
+
+
+def test_the_way_to_the_first_picture_is_as_measured():
+    seconds = read_json(REPOSITORY / "assets" / "benchmarks" / "first_picture.json")["seconds"]
+    page = (REPOSITORY / "docs" / "hardware.md").read_text(encoding="utf-8")
+    picture = seconds["first picture, from the notebook's start"]
+    assert f"took {seconds['environment']:.0f} s" in page and f"{picture:.0f} s after the notebook was started" in page
