@@ -452,6 +452,8 @@ def test_the_measured_seconds_of_the_page():
     steps = measured["nano"]["steps"]
     assert f"{sum(step['seconds'] for step in steps):.0f} s for all commands" in page
     assert f"a load of up to {max(step['load'] for step in steps)}" in page
+    smol = {step["step"]: step["seconds"] for step in measured["smol-cpu"]["steps"]}
+    assert f"it took {sum(smol.values()):.0f} s on an idle machine, {smol['warm-start']:.0f} s of them" in page
     turns = {step["step"]: round(step["seconds"]) for step in measured["turns"]["steps"]}
     log = measured["turns"]["log"]
     assert f"{turns['warm-start']:,} s of warm start and {turns['train']} s for three steps" in page
