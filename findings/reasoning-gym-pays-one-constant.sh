@@ -7,8 +7,8 @@
 #   whether they are the question's: (3*8)*1*1 solves every puzzle, and a result of 24.5 is cut to 24. coin_flip pays by
 #   the digits that agree from the left, over the shorter of both texts: "0" is a full answer to every probability below
 #   1, and a wrong 0.9 has 0.67. Beside it gsm_symbolic drops a minus sign and does not know a comma (1,687.5 has 0.01).
-#   A policy finds such a text within a few groups, and then all rewards are equal: the curve stands at 1.0, the gradient
-#   at 0, and an evaluation by the same scorer says that the task is solved. (Found by giving all 105 sets other
+#   Once a policy writes such a text all rewards are equal: the curve stands at 1.0, the gradient at 0, and an evaluation
+#   by the same scorer says that the task is solved. (No training was run.) (Found by giving all 105 sets other
 #   questions' answers and changed ones; the rest gave no such text. Sokoban and others pay near misses by design. No
 #   report was found. game_of_life pays each cell, so a board without life has over 0.9; that is partly meant.)
 # So: leave these out of a mixture, or replace their scorers; and score one constant text before a task set is used.

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from toolexpander_lite.base.errors import RunError
-from toolexpander_lite.base.runs import REPOSITORY, find_runs
+from toolexpander_lite.base.runs import REPOSITORY, find_runs, read_json
 from toolexpander_lite.doctor import diagnose, report
 from toolexpander_lite.doctor.readers import read
 from toolexpander_lite.doctor.report import rules_table
@@ -443,6 +443,15 @@ def test_each_rule_has_a_run_or_a_reason_and_each_run_is_recorded():
     assert set(record.index) == {path.stem for path in RUNS if path.suffix != ".jsonl"}, "the first runs have no record"
     assert record[["what", "seed", "settings", "python_packages", "commit"]].notna().all(axis=None)
     assert sum(file.stat().st_size for file in MADE.rglob("*.*")) < 1_000_000
+
+
+def test_the_page_says_what_the_kits_own_runs_are_told():
+    alarms = read_json(MADE.parent / "benchmarks" / "doctor_alarms.json")
+    page = (MADE.parents[1] / "docs" / "doctor.md").read_text(encoding="utf-8")
+    assert f"{alarms['runs']} of the kit's committed runs" in page and f"warns in {len(alarms['told'])}: " in page
+    assert all(f"`{rule}` in {count}" in page for rule, count in alarms["first_named"].items())
+    assert {row["level"] for row in alarms["told"]} == {"warning"}, "no fault"
+    assert 20 * len(alarms["told"]) <= alarms["runs"], "one false alarm in twenty at most"
 
 
 def test_what_the_runs_taught_the_rules():

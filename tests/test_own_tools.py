@@ -454,6 +454,8 @@ def test_the_measured_seconds_of_the_page():
     assert f"a load of up to {max(step['load'] for step in steps)}" in page
     smol = {step["step"]: step["seconds"] for step in measured["smol-cpu"]["steps"]}
     assert f"it took {sum(smol.values()):.0f} s on an idle machine, {smol['warm-start']:.0f} s of them" in page
+    last, asked = measured["smol-cpu"]["log"][-1], measured["smol-cpu"]["answer"]
+    assert last["step"] == 1 and last["eval"]["zero_shot"] == 0 and "bad arguments" in asked
     turns = {step["step"]: round(step["seconds"]) for step in measured["turns"]["steps"]}
     log = measured["turns"]["log"]
     assert f"{turns['warm-start']:,} s of warm start and {turns['train']} s for three steps" in page
