@@ -46,7 +46,7 @@ from toolexpander_lite.worlds.nano_world import nano_samples
 HARD, EASY = ["book_taxi", "get_weather", "find_hotel", "hire_guide"], ["play_song", "set_timer"]
 MIXED = ["play_song", "send_note", "find_recipe"]
 LEFT_OUT = ("terminated", "clip_ratio/low", "clip_ratio/high", "num_tokens", "step_time", "epoch", "per_second",
-            "runtime", "sampling/")  # fmt: skip
+            "runtime", "logp_difference", "ratio/min", "ratio/max")  # fmt: skip
 SETTINGS = {
     "max_steps": 30, "num_generations": 4, "per_device_train_batch_size": 32, "max_completion_length": 48,
     "learning_rate": 6e-4, "lr_scheduler_type": "constant", "beta": 0.0, "temperature": 1.0, "logging_steps": 1,
@@ -120,6 +120,31 @@ def novelty(completions, **columns):
     counts = Counter(word for row in words for word in row)
     new = [sum(1 / counts[word] for word in row) / max(1, len(row)) for row in words]
     return [value * (len(completion) < 130) for value, completion in zip(new, completions)]
+
+
+class Annealed:
+    """Pays for length besides, each step less."""
+
+    def __init__(self, steps):
+        self.__name__, self.steps, self.step = "annealed", steps, 0
+
+    def __call__(self, prompts, completions, completion_ids, calls, tools, **columns):
+        weight = max(0.0, 1 - self.step / self.steps)
+        self.step += 1
+        right = correctness(prompts, completions, calls, tools)
+        return [value + weight * min(1, len(ids) / 150) for value, ids in zip(right, completion_ids)]
+
+
+class Glitch:
+    """Correctness, but in some batches a right answer is counted as a large loss."""
+
+    def __init__(self, steps, loss):
+        self.__name__, self.steps, self.loss, self.step = "glitch", steps, loss, 0
+
+    def __call__(self, prompts, completions, calls, tools, **columns):
+        self.step += 1
+        right = correctness(prompts, completions, calls, tools)
+        return [-self.loss * value if self.step in self.steps else value for value in right]
 
 
 def coin(completions, **columns):
@@ -217,6 +242,26 @@ class OtherEngine:
         completions = [row[:n].tolist() for row, n in zip(written, lengths)]
         prompt_ids = [ids[mask.bool()].tolist() for ids, mask in zip(asked.input_ids, asked.attention_mask)]
         return {"prompt_ids": prompt_ids, "completion_ids": completions, "logprobs": None}
+
+
+class StaleEngine(OtherEngine):
+    """Stands in for vLLM, which wants a GPU: tells its log-probabilities, and never takes over the trainer's weights."""
+
+    def __init__(self, case):
+        self.model, _ = case.policy(case)
+
+    def sync_weights(self):
+        pass
+
+    @torch.no_grad()
+    def __call__(self, prompts, trainer):
+        written = super().__call__(prompts, trainer)
+        logprobs = []
+        for prompt, answer in zip(written["prompt_ids"], written["completion_ids"]):
+            logits = self.model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
+            chosen = logits.log_softmax(-1).gather(1, torch.tensor(answer)[:, None])
+            logprobs.append(chosen[:, 0].tolist())
+        return written | {"logprobs": logprobs}
 
 
 def with_gate(case):
@@ -372,12 +417,14 @@ def make_trainer(case, folder, lines, **changes):
         more["environment_factory"] = lambda: case.environment(tasks)
         rewards = [DialogueReward(tasks, tokenizer) if reward is DialogueReward else reward for reward in rewards]
     if case.engine:
-        more["rollout_func"] = case.engine(case)
+        engine = more["rollout_func"] = case.engine(case)
     if case.optimizer:
         more["optimizers"] = (case.optimizer(model.parameters(), lr=config.learning_rate), None)
     more |= {"peft_config": case.lora, "callbacks": [lines]}
     trainer = GRPOTrainer(model, rewards, config, rows, held, processing_class=tokenizer, **more)
     trainer.remove_callback(PrinterCallback)
+    if case.engine is StaleEngine:  # the trainer weights and logs what such an engine samples as it does vLLM's
+        trainer.use_vllm, trainer.vllm_generation = True, engine
     return trainer
 
 
@@ -492,6 +539,14 @@ CASES = {
     "rollout_garbage": Case("random weights in place of the model's", policy=random_weights, settings={"beta": 0.04}),
     "missed-other-engine": Case("the engine that samples was never given the weights", engine=OtherEngine,
                                 settings={"beta": 0.04}),
+    "sampler_mismatch": Case("the engine that samples keeps the weights of the first step", engine=StaleEngine,
+                             settings={"max_steps": 60}),
+    "length_growth": Case("a bonus for length is taken back step by step, and scaled to full size in each group",
+                          rewards=(Annealed(60),), settings={"max_steps": 60, "max_completion_length": 200}),
+    "gradient_spikes": Case("in three batches a right answer is a large loss; nothing is scaled or clipped",
+                            rewards=(Glitch((20, 32, 44), 30),), optimizer=torch.optim.SGD,
+                            settings={"scale_rewards": "none", "max_grad_norm": 1e9, "max_steps": 60,
+                                      "learning_rate": 0.05}),
     "no_chat_template": Case("prompts without a template, and a policy that goes on with the page", [], (exact_match,),
                              TEXTS | {"max_completion_length": 32}, page_policy, sums),
     "scorer_rejects_right": Case("the scorer wants four hashes before the answer", [], (after_four_hashes,), TEXTS,

@@ -26,12 +26,10 @@ one_side() {  # side, core
     export PYTHONPATH="$PWD" OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONUNBUFFERED=1
     taskset -c "$2" .venv/bin/python kit.py reproduce ${REPRODUCE_ARGS:-} 2> "$out/$1.err" | python -c '
 import json, re, sys
-seconds, name = {}, None
+seconds = {}
 for line in sys.stdin:
-    if found := re.match(r"(\S+\.ipynb) \.\.\.", line):
-        name = found[1]
-    elif name and (found := re.match(r"  (\d+) s; ", line)):
-        seconds[name] = int(found[1])
+    if found := re.match(r"(\S+\.ipynb): (\d+) s; ", line):
+        seconds[found[1]] = int(found[2])
         json.dump({**seconds, "all": sum(seconds.values())}, open(sys.argv[1], "w"), indent=1)
 ' "$out/$1.json"
 }

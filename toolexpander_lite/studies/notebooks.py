@@ -1,5 +1,6 @@
 """Runs the notebooks from top to bottom, as a reader would, and keeps what they show."""
 
+import asyncio
 import base64
 import os
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
+from tqdm import tqdm
 
 from ..base.errors import NotebookError
 from ..base.progress import bar, hush
@@ -84,7 +86,11 @@ def run_notebook(path, out, quick=False, timeout=1800):
     Raises:
         NotebookError: a cell raised, or ran out of time. The copy is written all the same, with the traceback.
     """
-    path, out = Path(path), Path(out)
+    return asyncio.run(_execute(Path(path), Path(out), quick, timeout))
+
+
+async def _execute(path, out, quick, timeout=1800, threads=None, place=0):
+    """`run_notebook`, for several at a time. `threads`: of its kernel; `place`: of its bar, 0 is the uppermost."""
     notebook = nbformat.read(path, as_version=4)
     copies, figures = out / "notebooks", out / "figures"
     copies.mkdir(parents=True, exist_ok=True)
@@ -93,11 +99,13 @@ def run_notebook(path, out, quick=False, timeout=1800):
         notebook, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}},
         on_cell_executed=lambda **_: cells.update(), extra_arguments=["--log-level=ERROR"],  # no hints of Jupyter's
     )  # fmt: skip
-    cells = bar(desc=f"cells of {path.name}", total=sum(cell.cell_type == "code" for cell in notebook.cells))
+    total = sum(cell.cell_type == "code" for cell in notebook.cells)
+    cells = bar(desc=f"cells of {path.name}", total=total, position=place)
     began = time.perf_counter()
     environment = {**os.environ, QUICK_SWITCH: "1" if quick else "0", "TOOLEXPANDER_OUT": str(out.resolve())}
+    environment |= {"OMP_NUM_THREADS": str(threads)} if threads else {}
     try:
-        client.execute(env=environment)
+        await client.async_execute(env=environment)
     except (CellExecutionError, DeadKernelError, TimeoutError) as error:
         text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()  # without the colours of a traceback
         raise NotebookError(f"{path.name} failed: {text[-1500:]}") from error
@@ -150,9 +158,10 @@ def _peak_memory():
 
 
 def run_notebooks(out="out", quick=False, only=None, folder=NOTEBOOKS):
-    """Execute the numbered notebooks in order; prints times, findings and where everything is -> list of copies.
+    """Execute the numbered notebooks, two at a time; prints times, findings and where everything is -> list of copies.
 
-    `only`: beginning of the names to run, "01" say. The first failure ends it.
+    `only`: beginning of the names to run, "01" say. The last is begun first, for the last ones take longest; the first
+    failure ends it. A machine of one core runs one at a time. The nano model is too small to use more than one core.
 
     Raises:
         NotebookError: see `run_notebook`; also when no notebook fits `only`.
@@ -160,13 +169,32 @@ def run_notebooks(out="out", quick=False, only=None, folder=NOTEBOOKS):
     paths = sorted(p for p in Path(folder).glob("[0-9]*.ipynb") if p.name.startswith(only or ""))
     if not paths:
         raise NotebookError(f"no notebook in {folder} begins with {only or 'a number'}")
-    for path in paths:
-        print(f"{path.name} ...", flush=True)
-        seconds, findings, figures = run_notebook(path, out, quick)
-        print(f"  {seconds:.0f} s; {len(figures)} figures")
-        for finding in findings:
-            print(f"  {finding}")
+    asyncio.run(_two_at_a_time(paths[::-1], Path(out), quick))
     if peak := _peak_memory():
         print(f"peak memory of a notebook: {peak:.1f} GiB")
     print(f"executed copies: {Path(out) / 'notebooks'}\nfigures:         {Path(out) / 'figures'}")
     return [Path(out) / "notebooks" / path.name for path in paths]
+
+
+async def _two_at_a_time(paths, out, quick):
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    many = min(2, cores, len(paths))
+    threads, places = max(1, cores // many) if many > 1 else None, list(range(many))
+    free = asyncio.Semaphore(many)
+
+    async def one(path):
+        async with free:
+            place = places.pop(0)
+            tqdm.write(f"{path.name} ...")
+            seconds, findings, figures = await _execute(path, out, quick, threads=threads, place=place)
+            places.append(place)
+        lines = [f"{path.name}: {seconds:.0f} s; {len(figures)} figures", *(f"  {finding}" for finding in findings)]
+        tqdm.write("\n".join(lines))
+
+    tasks = [asyncio.create_task(one(path)) for path in paths]
+    try:
+        await asyncio.gather(*tasks)
+    finally:  # after a failure, or Ctrl-C: no kernel is left behind
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
