@@ -18,6 +18,7 @@ from ..base.progress import bar, hush
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 QUICK_SWITCH = "TOOLEXPANDER_QUICK"  # "1": training cells take a few steps instead of a full nano run
+LIVE_SWITCH = "TOOLEXPANDER_LIVE"  # "0": live runs of a quarter of an hour are not made, the committed ones are read
 FOUND = "Found: "  # a printed line that begins so is repeated by `run_notebooks`
 
 
@@ -77,6 +78,11 @@ def quick_mode():
     return os.environ.get(QUICK_SWITCH) == "1"
 
 
+def live_mode():
+    """True where a reader runs the cells; False where `run_notebooks` does, unless it was asked for all of them."""
+    return os.environ.get(LIVE_SWITCH) != "0"
+
+
 def run_notebook(path, out, quick=False, timeout=1800):
     """Execute one notebook in a fresh kernel -> (seconds, findings, figure paths).
 
@@ -89,7 +95,7 @@ def run_notebook(path, out, quick=False, timeout=1800):
     return asyncio.run(_execute(Path(path), Path(out), quick, timeout))
 
 
-async def _execute(path, out, quick, timeout=1800, threads=None, place=0):
+async def _execute(path, out, quick, timeout=1800, threads=None, place=0, live=True):
     """`run_notebook`, for several at a time. `threads`: of its kernel; `place`: of its bar, 0 is the uppermost."""
     notebook = nbformat.read(path, as_version=4)
     copies, figures = out / "notebooks", out / "figures"
@@ -103,7 +109,7 @@ async def _execute(path, out, quick, timeout=1800, threads=None, place=0):
     cells = bar(desc=f"cells of {path.name}", total=total, position=place)
     began = time.perf_counter()
     environment = {**os.environ, QUICK_SWITCH: "1" if quick else "0", "TOOLEXPANDER_OUT": str(out.resolve())}
-    environment |= {"OMP_NUM_THREADS": str(threads)} if threads else {}
+    environment |= {LIVE_SWITCH: "1" if live else "0"} | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     try:
         await client.async_execute(env=environment)
     except (CellExecutionError, DeadKernelError, TimeoutError) as error:
@@ -157,11 +163,16 @@ def _peak_memory():
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 2**30
 
 
-def run_notebooks(out="out", quick=False, only=None, folder=NOTEBOOKS):
+def run_notebooks(out="out", quick=False, only=None, folder=NOTEBOOKS, live=False):
     """Execute the numbered notebooks, two at a time; prints times, findings and where everything is -> list of copies.
 
-    `only`: beginning of the names to run, "01" say. The last is begun first, for the last ones take longest; the first
-    failure ends it. A machine of one core runs one at a time. The nano model is too small to use more than one core.
+    The last is begun first, and the first failure ends it. A machine of one core runs one at a time. The nano model is
+    too small to use more than one core.
+
+    Args:
+        out, quick: see `run_notebook`.
+        only: beginning of the names to run, "01" say.
+        live: also make the live runs of a real model (notebook 05, some 20 minutes more), not read the committed ones.
 
     Raises:
         NotebookError: see `run_notebook`; also when no notebook fits `only`.
@@ -169,14 +180,14 @@ def run_notebooks(out="out", quick=False, only=None, folder=NOTEBOOKS):
     paths = sorted(p for p in Path(folder).glob("[0-9]*.ipynb") if p.name.startswith(only or ""))
     if not paths:
         raise NotebookError(f"no notebook in {folder} begins with {only or 'a number'}")
-    asyncio.run(_two_at_a_time(paths[::-1], Path(out), quick))
+    asyncio.run(_two_at_a_time(paths[::-1], Path(out), quick, live))
     if peak := _peak_memory():
         print(f"peak memory of a notebook: {peak:.1f} GiB")
     print(f"executed copies: {Path(out) / 'notebooks'}\nfigures:         {Path(out) / 'figures'}")
     return [Path(out) / "notebooks" / path.name for path in paths]
 
 
-async def _two_at_a_time(paths, out, quick):
+async def _two_at_a_time(paths, out, quick, live):
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     many = min(2, cores, len(paths))
     threads, places = max(1, cores // many) if many > 1 else None, list(range(many))
@@ -186,7 +197,7 @@ async def _two_at_a_time(paths, out, quick):
         async with free:
             place = places.pop(0)
             tqdm.write(f"{path.name} ...")
-            seconds, findings, figures = await _execute(path, out, quick, threads=threads, place=place)
+            seconds, findings, figures = await _execute(path, out, quick, threads=threads, place=place, live=live)
             places.append(place)
         lines = [f"{path.name}: {seconds:.0f} s; {len(figures)} figures", *(f"  {finding}" for finding in findings)]
         tqdm.write("\n".join(lines))
