@@ -123,28 +123,16 @@ def novelty(completions, **columns):
 
 
 class Annealed:
-    """Pays for length besides, each step less."""
+    """Pays for a right answer and for a long one; the latter less with each step, down to a half."""
 
     def __init__(self, steps):
         self.__name__, self.steps, self.step = "annealed", steps, 0
 
     def __call__(self, prompts, completions, completion_ids, calls, tools, **columns):
-        weight = max(0.0, 1 - self.step / self.steps)
+        weight = max(0.5, 1 - self.step / self.steps / 2)
         self.step += 1
         right = correctness(prompts, completions, calls, tools)
-        return [value + weight * min(1, len(ids) / 150) for value, ids in zip(right, completion_ids)]
-
-
-class Glitch:
-    """Correctness, but in some batches a right answer is counted as a large loss."""
-
-    def __init__(self, steps, loss):
-        self.__name__, self.steps, self.loss, self.step = "glitch", steps, loss, 0
-
-    def __call__(self, prompts, completions, calls, tools, **columns):
-        self.step += 1
-        right = correctness(prompts, completions, calls, tools)
-        return [-self.loss * value if self.step in self.steps else value for value in right]
+        return [value + weight * (len(ids) / 400) ** 0.1 for value, ids in zip(right, completion_ids)]
 
 
 def coin(completions, **columns):
@@ -262,6 +250,23 @@ class StaleEngine(OtherEngine):
             chosen = logits.log_softmax(-1).gather(1, torch.tensor(answer)[:, None])
             logprobs.append(chosen[:, 0].tolist())
         return written | {"logprobs": logprobs}
+
+
+def with_large_steps(case):
+    """Three gradients are far too large, as if a loss scale had not been taken out."""
+    model, tokenizer = nano(case)
+    passes = Counter()
+
+    def scaled(name):
+        def hook(gradient):
+            passes[name] += 1
+            return gradient * (60 if passes[name] in (20, 32, 44) else 1)
+
+        return hook
+
+    for name, weight in model.named_parameters():
+        weight.register_hook(scaled(name))
+    return model, tokenizer
 
 
 def with_gate(case):
@@ -424,7 +429,7 @@ def make_trainer(case, folder, lines, **changes):
     trainer = GRPOTrainer(model, rewards, config, rows, held, processing_class=tokenizer, **more)
     trainer.remove_callback(PrinterCallback)
     if case.engine is StaleEngine:  # the trainer weights and logs what such an engine samples as it does vLLM's
-        trainer.use_vllm, trainer.vllm_generation = True, engine
+        trainer.use_vllm, trainer.vllm_generation, trainer._last_loaded_step = True, engine, -1
     return trainer
 
 
@@ -540,13 +545,13 @@ CASES = {
     "missed-other-engine": Case("the engine that samples was never given the weights", engine=OtherEngine,
                                 settings={"beta": 0.04}),
     "sampler_mismatch": Case("the engine that samples keeps the weights of the first step", engine=StaleEngine,
-                             settings={"max_steps": 60}),
+                             settings={"max_steps": 60, "learning_rate": 2e-3}),
     "length_growth": Case("a bonus for length is taken back step by step, and scaled to full size in each group",
-                          rewards=(Annealed(60),), settings={"max_steps": 60, "max_completion_length": 200}),
-    "gradient_spikes": Case("in three batches a right answer is a large loss; nothing is scaled or clipped",
-                            rewards=(Glitch((20, 32, 44), 30),), optimizer=torch.optim.SGD,
-                            settings={"scale_rewards": "none", "max_grad_norm": 1e9, "max_steps": 60,
-                                      "learning_rate": 0.05}),
+                          HARD, (Annealed(50),), {"max_steps": 46, "max_completion_length": 400, "temperature": 1.3,
+                           "learning_rate": 1.5e-4}),
+    "gradient_spikes": Case("three gradients are 60 times too large, and nothing is clipped",
+                            policy=with_large_steps, optimizer=torch.optim.SGD,
+                            settings={"max_grad_norm": 1e9, "max_steps": 60, "learning_rate": 0.05}),
     "no_chat_template": Case("prompts without a template, and a policy that goes on with the page", [], (exact_match,),
                              TEXTS | {"max_completion_length": 32}, page_policy, sums),
     "scorer_rejects_right": Case("the scorer wants four hashes before the answer", [], (after_four_hashes,), TEXTS,
