@@ -363,7 +363,9 @@ def entropy_down(log):
     """Entropy falls to a fifth of its early level, and the reward, far from its ceiling, has stopped rising."""
     entropy, late = log["entropy"], tail(log["reward"], 0.5)
     early = first(entropy)
-    if len(entropy) < 8 or early < 0.1 or last(entropy) > 0.2 * early or log.solved or rises(late, 2):
+    if len(entropy) < 8 or not len(late):  # without a reward it is supervised training, and entropy is to fall
+        return None
+    if early < 0.1 or last(entropy) > 0.2 * early or log.solved or rises(late, 2):
         return None
     return Seen(f"entropy falls from {ends(entropy)}.", entropy < 0.3 * early)
 
