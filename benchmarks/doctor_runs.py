@@ -233,7 +233,7 @@ class OtherEngine:
 
 
 class StaleEngine(OtherEngine):
-    """Stands in for vLLM, which wants a GPU: tells its log-probabilities, and never takes over the trainer's weights."""
+    """Stands in for vLLM, which wants a GPU: tells its log-probabilities, and never takes over new weights."""
 
     def __init__(self, case):
         self.model, _ = case.policy(case)

@@ -1,6 +1,7 @@
 """The notebooks run from top to bottom in quick mode, and the harness that says so can say no."""
 
 import json
+import os
 import re
 import textwrap
 from pathlib import Path
@@ -119,6 +120,29 @@ def test_harness_repeats_findings_saves_figures_and_passes_the_switch(tmp_path, 
     assert (tmp_path / "out" / "figures" / "00_small-1.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(NotebookError, match="begins with 07"):
         run_notebooks(tmp_path / "out", only="07", folder=tmp_path)
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="on one core they run one by one")
+def test_two_run_at_a_time_and_the_long_runs_are_read_unless_asked_for(tmp_path, capsys):
+    """Each waits for the other's file: one after the other they would never end."""
+    wait = (
+        "import time\nfrom pathlib import Path\nfrom toolexpander_lite.studies.notebooks import live_mode\n"
+        "Path('{mine}').touch()\nwhile not Path('{other}').exists():\n    time.sleep(0.1)\n"
+        "print(f'Found: live is {{live_mode()}}')"
+    )
+    notebook(tmp_path, "00_one.ipynb", wait.format(mine=tmp_path / "a", other=tmp_path / "b"))
+    notebook(tmp_path, "01_two.ipynb", wait.format(mine=tmp_path / "b", other=tmp_path / "a"))
+    run_notebooks(tmp_path / "out", folder=tmp_path)
+    assert capsys.readouterr().out.count("live is False") == 2
+    run_notebooks(tmp_path / "out", folder=tmp_path, live=True)
+    assert capsys.readouterr().out.count("live is True") == 2
+
+
+def test_the_first_failure_ends_the_other(tmp_path):
+    notebook(tmp_path, "00_waits.ipynb", "import time\ntime.sleep(600)")
+    notebook(tmp_path, "01_broken.ipynb", "1 / 0")
+    with pytest.raises(NotebookError, match="01_broken.ipynb failed"):
+        run_notebooks(tmp_path / "out", folder=tmp_path)
 
 
 def test_a_saved_notebook_has_the_picture_and_not_the_controls(tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.runs import REPOSITORY, find_runs
+from ..base.runs import find_runs
 from .log import first, last
 from .readers import read
 from .rules import FAULT, NOTE, RULES, WARNING, num
@@ -132,8 +132,6 @@ def _wrapped(label, text):
 
 
 def rules_table():
-    """The rules as a Markdown table, for docs/doctor.md; which of them found the fault of a run made to have it."""
-    made = {path.stem.partition("-")[0] for path in (REPOSITORY / "assets" / "doctor").glob("*")}
-    own = {name: "yes" if name in made else "no" for name in RULES}
-    rows = [f"| `{n}` | {r.level} | {r.check.__doc__.strip()} | {r.source} | {own[n]} |" for n, r in RULES.items()]
-    return "\n".join(["| rule | level | seen when | source | own run |", "|---|---|---|---|---|", *rows])
+    """The rules as a Markdown table, for docs/doctor.md."""
+    rows = [f"| `{name}` | {r.level} | {r.check.__doc__.strip()} | {r.source} |" for name, r in RULES.items()]
+    return "\n".join(["| rule | level | seen when | source |", "|---|---|---|---|", *rows])

@@ -17,8 +17,7 @@ from ..base.errors import NotebookError
 from ..base.progress import bar, hush
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
-QUICK_SWITCH = "TOOLEXPANDER_QUICK"  # "1": training cells take a few steps instead of a full nano run
-LIVE_SWITCH = "TOOLEXPANDER_LIVE"  # "0": live runs of a quarter of an hour are not made, the committed ones are read
+QUICK_SWITCH, LIVE_SWITCH = "TOOLEXPANDER_QUICK", "TOOLEXPANDER_LIVE"  # see `quick_mode` and `live_mode`
 FOUND = "Found: "  # a printed line that begins so is repeated by `run_notebooks`
 
 
@@ -95,18 +94,16 @@ def run_notebook(path, out, quick=False, timeout=1800):
     return asyncio.run(_execute(Path(path), Path(out), quick, timeout))
 
 
-async def _execute(path, out, quick, timeout=1800, threads=None, place=0, live=True):
-    """`run_notebook`, for several at a time. `threads`: of its kernel; `place`: of its bar, 0 is the uppermost."""
+async def _execute(path, out, quick, timeout=1800, threads=None, live=True):
+    """`run_notebook`, for several at a time; `threads`: of its kernel."""
     notebook = nbformat.read(path, as_version=4)
-    copies, figures = out / "notebooks", out / "figures"
-    copies.mkdir(parents=True, exist_ok=True)
-    figures.mkdir(parents=True, exist_ok=True)
+    for folder in (copies := out / "notebooks", figures := out / "figures"):
+        folder.mkdir(parents=True, exist_ok=True)
     client = NotebookClient(
         notebook, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}},
         on_cell_executed=lambda **_: cells.update(), extra_arguments=["--log-level=ERROR"],  # no hints of Jupyter's
     )  # fmt: skip
-    total = sum(cell.cell_type == "code" for cell in notebook.cells)
-    cells = bar(desc=f"cells of {path.name}", total=total, position=place)
+    cells = bar(desc=f"cells of {path.name}", total=sum(cell.cell_type == "code" for cell in notebook.cells))
     began = time.perf_counter()
     environment = {**os.environ, QUICK_SWITCH: "1" if quick else "0", "TOOLEXPANDER_OUT": str(out.resolve())}
     environment |= {LIVE_SWITCH: "1" if live else "0"} | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
@@ -166,8 +163,7 @@ def _peak_memory():
 def run_notebooks(out="out", quick=False, only=None, folder=NOTEBOOKS, live=False):
     """Execute the numbered notebooks, two at a time; prints times, findings and where everything is -> list of copies.
 
-    The last is begun first, and the first failure ends it. A machine of one core runs one at a time. The nano model is
-    too small to use more than one core.
+    The last is begun first, and the first failure ends it. On one core they run one by one.
 
     Args:
         out, quick: see `run_notebook`.
@@ -190,22 +186,17 @@ def run_notebooks(out="out", quick=False, only=None, folder=NOTEBOOKS, live=Fals
 async def _two_at_a_time(paths, out, quick, live):
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     many = min(2, cores, len(paths))
-    threads, places = max(1, cores // many) if many > 1 else None, list(range(many))
-    free = asyncio.Semaphore(many)
+    threads, free = max(1, cores // many) if many > 1 else None, asyncio.Semaphore(many)
 
     async def one(path):
         async with free:
-            place = places.pop(0)
             tqdm.write(f"{path.name} ...")
-            seconds, findings, figures = await _execute(path, out, quick, threads=threads, place=place, live=live)
-            places.append(place)
-        lines = [f"{path.name}: {seconds:.0f} s; {len(figures)} figures", *(f"  {finding}" for finding in findings)]
-        tqdm.write("\n".join(lines))
+            seconds, findings, figures = await _execute(path, out, quick, threads=threads, live=live)
+        tqdm.write("\n  ".join([f"{path.name}: {seconds:.0f} s; {len(figures)} figures", *findings]))
 
-    tasks = [asyncio.create_task(one(path)) for path in paths]
     try:
-        await asyncio.gather(*tasks)
-    finally:  # after a failure, or Ctrl-C: no kernel is left behind
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        async with asyncio.TaskGroup() as group:  # after a failure, or Ctrl-C, it leaves no kernel behind
+            for path in paths:
+                group.create_task(one(path))
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
