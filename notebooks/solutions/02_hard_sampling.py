@@ -17,7 +17,7 @@ EXERCISES = {
             ),
             (
                 [True, False, True],
-                "Wrong values: the form of the answer is not what is missing. The model does as it is shown.",
+                "Wrong values: often the wrong form is shown with them, and the model does as it is shown.",
             ),
             ([True, True, True], "It is not the longer prompt that helps. It matters what the examples show."),
             (
