@@ -1,6 +1,7 @@
 """From a file of four functions and twenty questions to a first training step, as `docs/your-own-tools.md` says.
 
     python benchmarks/first_step.py nano        # the nano policy, which reads the words of this file
+    python benchmarks/first_step.py smol-world  # SmolLM2-135M as it comes, 20 steps of context distillation
     python benchmarks/first_step.py smol-cpu    # SmolLM2-135M, with its warm start (some 4 GB; an hour if busy)
     python benchmarks/first_step.py turns       # the same on the page's jars, rows of several turns: a few steps
 
@@ -99,17 +100,25 @@ print(answer.text, answer.results)
 """
 
 
+# Of the page, too: the first two of the profile, the others of the recipe.
+RAW = ("max_prompt_tokens=800", "max_tools=2", "prompt_style=native", "num_generations=10", "beta=0.0")
+
+
 def commands(profile):
     """The page's commands for this file, in order -> {what: words after `python`}."""
-    kind, steps = ("own-turns", 3) if profile == "turns" else ("own", 1)
+    kind, steps = {"turns": ("own-turns", 3), "smol-world": ("own", 20)}.get(profile, ("own", 1))
     kit, data = ["-m", "toolexpander_lite"], ["--data", kind, "--data-path", "my_tools.py"]
-    small = [*data, "--profile", "nano" if profile == "nano" else "smol-cpu", "--profile-set", "train_prompts=8"]
+    small = [*data, "--profile", "smol-cpu" if profile == "turns" else profile, "--profile-set", "train_prompts=8"]
     more = {"nano": "prompts_per_step=4", "smol-cpu": "max_prompt_tokens=800", "turns": "max_tools=0"}
-    small += ["--profile-set", more[profile]]
-    policy = [] if profile == "nano" else ["--model", "out/my-warm/final"]
-    train = [*small, *policy, "--recipe", "hard_sampling"]
-    warm = {} if profile == "nano" else {"warm-start": [*kit, "warm-start", *small, "--out", "out/my-warm"]}
-    preflight = {} if profile == "turns" else {"preflight": [*kit, "preflight", *train]}
+    for each in RAW[:2] if profile == "smol-world" else [more[profile]]:
+        small += ["--profile-set", each]
+    taught = profile in ("smol-cpu", "turns")
+    policy = ["--model", "out/my-warm/final"] if taught else []
+    train = [*small, *policy, "--recipe", "context_distillation" if profile == "smol-world" else "hard_sampling"]
+    for each in RAW[2:] if profile == "smol-world" else ():
+        train += ["--set", each]
+    warm = {"warm-start": [*kit, "warm-start", *small, "--out", "out/my-warm"]} if taught else {}
+    preflight = {} if profile in ("turns", "smol-world") else {"preflight": [*kit, "preflight", *train]}
     asked = {"ToolCaller": ["-c", USE.replace("QUESTION", ASKED.get(profile, "set a timer of 10 minutes for eggs"))]}
     train = {"train": [*kit, "train", *train, "--steps", str(steps), "--out", "out/my-tools"]}
     return {"data": [*kit, "data", *data[1:]], **warm, **preflight, **train, **asked}
@@ -117,7 +126,7 @@ def commands(profile):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("profile", choices=["nano", "smol-cpu", "turns"])
+    parser.add_argument("profile", choices=["nano", "smol-world", "smol-cpu", "turns"])
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
     environment, steps = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, []
