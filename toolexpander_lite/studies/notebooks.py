@@ -82,7 +82,7 @@ def live_mode():
     return os.environ.get(LIVE_SWITCH) != "0"
 
 
-def run_notebook(path, out, quick=False, timeout=1800):
+def run_notebook(path, out, quick=False, timeout=10_800):
     """Execute one notebook in a fresh kernel -> (seconds, findings, figure paths).
 
     The executed copy goes to `out/notebooks`, its PNG pictures to `out/figures`; the notebook itself is not
@@ -94,7 +94,7 @@ def run_notebook(path, out, quick=False, timeout=1800):
     return asyncio.run(_execute(Path(path), Path(out), quick, timeout))
 
 
-async def _execute(path, out, quick, timeout=1800, threads=None, live=True):
+async def _execute(path, out, quick, timeout=10_800, threads=None, live=True):
     """`run_notebook`, for several at a time; `threads`: of its kernel."""
     notebook = nbformat.read(path, as_version=4)
     for folder in (copies := out / "notebooks", figures := out / "figures"):
