@@ -147,3 +147,7 @@ def test_the_way_to_the_first_picture_is_as_measured():
     page = (REPOSITORY / "docs" / "hardware.md").read_text(encoding="utf-8")
     picture = seconds["first picture, from the notebook's start"]
     assert f"took {seconds['environment']:.0f} s" in page and f"{picture:.0f} s after the notebook was started" in page
+    whole = read_json(REPOSITORY / "assets" / "benchmarks" / "reproduce.json")
+    took = f"it took {whole['seconds']['reproduce']} s on two cores (load {whole['load_before']} when it began)"
+    assert f"{took} and {whole['peak_gib']} GiB at most" in page and not whole["live"]
+    assert whole["seconds"]["reproduce"] < 12 * 60 and len(whole["notebooks"]) == 8
