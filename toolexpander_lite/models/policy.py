@@ -8,13 +8,17 @@ import gc
 import hashlib
 import importlib.util
 import json
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import datasets
 import torch
+from huggingface_hub.utils import enable_progress_bars
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
+from transformers.utils import logging
 
 from ..base.errors import ModelError
 from ..method.prompts import render_prompt
@@ -102,6 +106,23 @@ def _loading_options(profile, device):
     return options
 
 
+@contextmanager
+def no_bars():
+    """Without the bars of transformers and datasets for work of a second; those of downloads stay."""
+    shown, of_data = logging.is_progress_bar_enabled(), datasets.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    if shown:
+        enable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+        if of_data:
+            datasets.enable_progress_bars()
+
+
 def _read(name, source, adapter, options):
     """Tokenizer and weights from disk or Hub -> (tokenizer, model without adapter, where its weights came from)."""
     try:
@@ -111,7 +132,8 @@ def _read(name, source, adapter, options):
         raise not_loaded(name, error) from error
     try:
         base = find_base(adapter, named) if adapter else source
-        model = AutoModelForCausalLM.from_pretrained(base, **options)
+        with no_bars():
+            model = AutoModelForCausalLM.from_pretrained(base, **options)
     except (OSError, ValueError, KeyError, SafetensorError) as error:  # the last: a file that is cut short
         raise (base_not_loaded(name, named, error) if adapter else not_loaded(name, error)) from error
     if adapter:

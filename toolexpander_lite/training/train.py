@@ -38,7 +38,7 @@ from ..method.prompts import gold_completion, style_of, wants_think
 from ..method.samples import training_columns
 from ..models.files import mark_base
 from ..models.hardware import describe_hardware, pick_dtype
-from ..models.policy import adapters_to_float32, load_policy, model_hash
+from ..models.policy import adapters_to_float32, load_policy, model_hash, no_bars
 from ..models.shared_prompt import share_prompts
 from ..models.templates import check_invitation
 from ..variants.all_recipes import get_recipe
@@ -120,7 +120,7 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
     sought = out, profile.steps, recipe.num_iterations, recipe.hard_samples != "keep"
     checkpoint = on_first(find_checkpoint, *sought) if resume else None
     began = time.perf_counter()
-    with lost_processes(out), disk_errors(out), spelled_defaults(profile.spelled_defaults):
+    with lost_processes(out), disk_errors(out), spelled_defaults(profile.spelled_defaults), no_bars():
         set_seed(seed)
         model, tokenizer = load_policy(profile)
         arguments = grpo_config(recipe, profile, seed, out, describe_hardware())
