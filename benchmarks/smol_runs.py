@@ -121,10 +121,11 @@ class Plan:
     def scorings(self, name, model, invite):
         """The commands that score one model -> [(file that is there when it is done, words)]."""
         folder = self.out / "evaluations" / name
-        invite = ["--invite"] if invite else []
-        asked = [*self.profile, "--model", model, *invite]
+        style = ["--style", "example"] if invite else []
+        asked = [*self.profile, "--model", model]
+        held_out = ["evaluate", *asked, *style, *self.data, "--eval-prompts", self.eval_prompts]
+        asked += ["--invite"] if invite else []
         few = ["--limit", self.limit] if self.limit else []
-        held_out = ["evaluate", *asked, *self.data, "--eval-prompts", self.eval_prompts]
         scorings = {
             "bfcl": (folder / "bfcl" / "scores.json",
                      ["bfcl", *asked, *few, "--max-new-tokens", MAX_NEW_TOKENS, "--categories", *CATEGORIES]),

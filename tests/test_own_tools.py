@@ -423,7 +423,16 @@ def test_from_a_file_of_functions_to_a_folder_that_answers(tmp_path, monkeypatch
     assert "<tool_call>" in taxi.text
     twice = ask([{"role": "user", "content": "set a timer of 5 minutes for tea"}], rounds=2)
     assert 1 <= len(twice.results) == len(twice.calls)
-    assert json.loads((tmp_path / "elsewhere" / "tools.json").read_text())["style"] == "think"
+    packed = tmp_path / "elsewhere" / "tools.json"
+    assert json.loads(packed.read_text())["style"] == "think"
+    # `evaluate` asks as the folder says; it asked every model to think, and a native one was scored 0.
+    shown = []
+    monkeypatch.setattr("toolexpander_lite.evaluation.tool_caller.evaluate_executed", lambda *a: shown.append(a[-1]))
+    packed.write_text(json.dumps(json.loads(packed.read_text()) | {"style": "native"}))
+    write(tmp_path, NANO, "my_tools.py")
+    for more in ([], ["--style", "think"]):
+        assert main(["evaluate", *small, "--model", "elsewhere", *more]) == 0
+    assert shown == ["native", "think"]
 
 
 def test_rows_that_a_model_cannot_read_are_left_out_and_told(tmp_path, caplog):
@@ -456,6 +465,11 @@ def test_the_measured_seconds_of_the_page():
     assert f"it took {sum(smol.values()):.0f} s on an idle machine, {smol['warm-start']:.0f} s of them" in page
     last, asked = measured["smol-cpu"]["log"][-1], measured["smol-cpu"]["answer"]
     assert last["step"] == 1 and last["eval"]["zero_shot"] == 0 and "bad arguments" in asked
+    log = {row["step"]: row for row in measured["smol-world"]["log"]}
+    took = f"done {log[1]['seconds']:.0f} s after training began and 20 steps after {log[20]['seconds']:,.0f} s"
+    assert took in page and measured["smol-world"]["steps"][1]["seconds"] < log[20]["seconds"] + 120
+    assert [round(4 * log[step]["eval"]["zero_shot"]) for step in (0, 20)] == [0, 2]
+    assert log[0]["pool"]["demonstrated"] == 8 and "bad arguments" in measured["smol-world"]["answer"]
     turns = {step["step"]: round(step["seconds"]) for step in measured["turns"]["steps"]}
     log = measured["turns"]["log"]
     assert f"{turns['warm-start']:,} s of warm start and {turns['train']} s for three steps" in page

@@ -17,6 +17,7 @@ from .base.processes import is_first, leave
 from .base.progress import bar, hush
 from .base.settings import parse_settings
 from .base.spelled_defaults import DEFAULTS_RULE
+from .method.prompts import STYLES
 from .studies.plan import plan_names
 from .training.profiles import PROFILES, Profile, get_profile
 from .variants.all_recipes import RECIPES, Recipe, get_recipe
@@ -211,31 +212,33 @@ def _scan(arguments):
     "greedy accuracy of a model on the held-out prompts of a profile",
     *MODEL_AND_DATA,
     option("--eval-prompts", "so many prompts, instead of the profile's", int),
-    INVITE,
-    examples="--profile nano --model out/mine/final",
+    option("--style", "what prompts ask for, as in training (prompt_style; example: one of its own, as recipes with a "
+           "bonus do); of your own tools the model's folder knows it, else think", choices=tuple(STYLES)),
+    examples="--profile nano --model out/mine/final\n--profile smol-world --style native --model out/mine/final",
 )
 def _evaluate(arguments):
     profile = chosen_profile(arguments, "eval_prompts")
     from .evaluation.accuracy import evaluate
-    from .evaluation.executed import evaluate_dialogues
+    from .evaluation.executed import evaluate_dialogues, evaluate_requests
+    from .evaluation.tool_caller import evaluate_executed, style_in
     from .training.dialogues import dialogues_of
     from .training.splits import load_splits
     from .variants.other_demonstrations import VariantBank
 
     policy, tokenizer = policy_of(profile)
-    data = load_splits(profile, 0, tokenizer)
+    data, length = load_splits(profile, 0, tokenizer), profile.max_completion_length
+    style = arguments.style or style_in(profile.model)
     if profile.data == "own":
-        from .evaluation.tool_caller import evaluate_executed
-
-        asked = data.held_out, profile.data_path, profile.max_completion_length, arguments.invite
-        return print(json.dumps(evaluate_executed(policy, tokenizer, *asked), indent=1))
-    if data.tasks and (talks := dialogues_of(profile, data.tasks)):
-        asked = data, profile.max_completion_length, talks.episodes
-        return print(json.dumps(evaluate_dialogues(policy, tokenizer, *asked), indent=1))
-    bank = VariantBank(data.train) if data.hard_families else None
-    length = profile.max_completion_length
-    scores = evaluate(policy, tokenizer, data.held_out, length, bank, data.hard_families, invite=arguments.invite)
-    print(json.dumps({"questions": len(data.held_out), **scores}, indent=1))
+        scores = evaluate_executed(policy, tokenizer, data.held_out, profile.data_path, length, style)
+    elif data.tasks and (talks := dialogues_of(profile, data.tasks)):
+        scores = evaluate_dialogues(policy, tokenizer, data, length, talks.episodes)
+    elif data.tasks:
+        scores = {"questions": len(data.held_out), **evaluate_requests(policy, tokenizer, data, length, style)}
+    else:
+        bank = VariantBank(data.train) if data.hard_families else None
+        scores = evaluate(policy, tokenizer, data.held_out, length, bank, data.hard_families, invite=style)
+        scores = {"questions": len(data.held_out), **scores}
+    print(json.dumps(scores, indent=1))
 
 
 @command(

@@ -35,6 +35,12 @@ class Answer:
     text: str
 
 
+def style_in(folder):
+    """The prompt style that a run on your own tools left in its `final` folder -> key of `STYLES`; else "think"."""
+    file = Path(folder, "tools.json")
+    return json.loads(file.read_text(encoding="utf-8")).get("style", "think") if file.is_file() else "think"
+
+
 class ToolCaller:
     """A model with your tools: `caller("question")` lets it call them -> `Answer`. State lasts as long as the caller.
 
