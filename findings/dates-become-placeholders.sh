@@ -52,7 +52,8 @@ def call(date):
 
 texts, dates = written(call("2031-07-09")), written(call(datetime.datetime(2031, 7, 9)))
 able = [name for name, text in texts.items() if "2031-07-09" in text]
-print(json.dumps({"version": transformers.__version__, "able": len(able), "example": dates["qwen3"].split("<tool_call>")[-1].split("</tool_call>")[0].strip(),
+print(json.dumps({"version": transformers.__version__, "able": len(able),
+                  "example": dates["qwen3"].split("<tool_call>")[-1].split("</tool_call>")[0].strip(),
                   "placeholder": sum("<datetime>" in dates[name] for name in able),
                   "midnight": sum("2031-07-09 00:00:00" in dates[name] for name in able),
                   "raised": sum(dates[name] == "TypeError" for name in able)}))
@@ -117,7 +118,6 @@ for side in ("then", "now"):
     print("transformers {version}: of TRL's {able} templates that write arguments, {placeholder} write \"<datetime>\", "
           "{midnight} \"2031-07-09 00:00:00\", {raised} raise; Qwen3's: {example}".format(**sides[side]))
 now, then = sides["now"], sides["then"]
-text = ("2024-04-01", "str")
 sys.exit(0 if [type(gold[0]["answer"]).__name__, asked[0]["answer"], mixed[0]["answer"], kept[0]["answer"]]
          == ["datetime", "2024-04-01 00:00:00", "2024-04-01", "2024-04-01"] and moved[0]["answer"].hour == 7
          and type(date_of(again)).__name__ == "datetime" and date_of(other) == "2024-04-01"

@@ -124,7 +124,8 @@ for text in sorted({text for texts in told.values() for text in texts}):
     print(f"said for {', '.join(name for name in told if text in told[name])}:\n  {text}")
 new = transformers.Qwen3_5MoeTextConfig(**SMALL, **ROUTED, head_dim=16, num_experts=4, shared_expert_intermediate_size=16,
                                        layer_types=["full_attention"] * 2)
-newest = parts(key for key, _ in get_peft_model(AutoModelForCausalLM.from_config(new), LoraConfig(r=4, target_modules=GATED)).named_parameters())
+fresh = get_peft_model(AutoModelForCausalLM.from_config(new), LoraConfig(r=4, target_modules=GATED))
+newest = parts(key for key, _ in fresh.named_parameters())
 print(f"a new adapter with the same targets on Qwen3.5's mixture reaches: {', '.join(newest)}")
 silent = [name for name in FAMILIES if lost[name] and not any("ignored" in text for text in told[name])]
 print(f"nothing said at all, and a part lost: {', '.join(silent)}")
