@@ -334,6 +334,18 @@ def test_an_adapter_travels_with_its_base_and_says_so_without_it(llama, tmp_path
     assert Path(named) == (moved / "base").resolve()
 
 
+def test_an_adapter_that_loses_weights_on_the_way_is_refused(llama, tmp_path):
+    """peft says nothing of weights that it has no place for, as of a MoE's experts under other names."""
+    save_adapter(llama, tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    weights = load_file(file)
+    load_policy(profile(tmp_path, lora_rank=2), device="cpu")
+    name = next(name for name in weights if "layers.0.mlp" in name)
+    save_file(weights | {name.replace("mlp", "mlp.experts.3"): weights[name].clone()}, file, {"format": "pt"})
+    with pytest.raises(ModelError, match="1 weights of the adapter .* have no place in its base .*experts.3"):
+        load_policy(profile(tmp_path, lora_rank=2), device="cpu")
+
+
 @pytest.mark.parametrize("adapter", ["fresh", "trained"])
 def test_merged_for_answers_it_is_the_same_policy_without_adapters(llama, tmp_path, adapter):
     folder = llama

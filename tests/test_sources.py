@@ -401,6 +401,10 @@ def test_rows_come_whole_through_the_streaming_of_datasets(tmp_path):
     rows = [XLAM | {"id": n, "query": query, "conversations": chat[: n + 1]} for n, query in enumerate(["1", "a 2024"])]
     write(tmp_path, "rows.json", json.dumps(rows))
     assert list(file_formats.hub_rows(str(tmp_path), None)) == rows
+    dated = [XLAM | {"id": n, "query": f"a {n}", "meta": {"day": "2024-04-01"}} for n in range(2)]
+    write(tmp_path, "rows.json", json.dumps(dated))
+    with pytest.raises(DataError, match="makes times of dates, in meta, .*--data-path"):  # findings/dates-become-...
+        list(file_formats.hub_rows(str(tmp_path), None))
     write(tmp_path, "rows.json", json.dumps(rows)[:-50])
     with pytest.raises(DataError, match="cannot stream .*path="):
         list(file_formats.hub_rows(str(tmp_path), None))

@@ -1,6 +1,7 @@
 """The rows of a data set, one by one: out of a local file, or streamed from the Hugging Face Hub."""
 
 import json
+from datetime import date
 
 import pyarrow
 import pyarrow.parquet
@@ -103,6 +104,13 @@ def _without_filling(value, kind, read_json):
     return value
 
 
+def _holds_time(value):
+    """Is a date somewhere in a row's value? JSON has none: `datasets` made it of a text that looks like one."""
+    if isinstance(value, dict | list):
+        return any(map(_holds_time, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, date)
+
+
 def hub_rows(name, revision, config=None):
     """Rows of the train split of a Hub data set at one commit; only as much is downloaded as is asked for.
 
@@ -117,6 +125,8 @@ def hub_rows(name, revision, config=None):
         features = getattr(rows, "features", None)
         kinds = {field.name: field.type for field in features.arrow_schema} if features else {}
         for row in rows:  # its values of the type "json" are data already
+            if dates := [name for name, value in row.items() if _holds_time(value)]:
+                raise TypeError(f"its reader makes times of dates, in {', '.join(dates)}, and loses their text")
             yield {n: _without_filling(v, kinds.get(n), lambda value: value) for n, v in row.items()} if kinds else row
     except Exception as error:  # the Hub client, its HTTP library and Arrow have no base class in common
         if "gated" in str(error).lower():

@@ -175,6 +175,12 @@ def _with_adapter(model, adapter, base, merge):
             f"the adapter {adapter} does not fit its base {base}: {str(error).splitlines()[0]:.200}; was it "
             "trained on another model, or cut short?"
         ) from error
+    # peft passes over weights without a place (findings/moe-adapters-lose-parts.sh); loading once more names them.
+    if lost := model.load_adapter(adapter, model.active_adapter, is_trainable=True).unexpected_keys:
+        raise ModelError(
+            f"{len(lost)} weights of the adapter {adapter} have no place in its base {base}, {lost[0]} for one: other "
+            "versions of transformers and peft made it; merge it there, and give the merged model"
+        )
     model.active_peft_config.base_model_name_or_path = str(base)  # where it was found this time
     if merge:  # its parts tell who it is: their sum is rounded in another way on another machine
         parts = model_hash(model, adapters=True)
