@@ -125,8 +125,9 @@ def hub_rows(name, revision, config=None):
         features = getattr(rows, "features", None)
         kinds = {field.name: field.type for field in features.arrow_schema} if features else {}
         for row in rows:  # its values of the type "json" are data already
-            if dates := [name for name, value in row.items() if _holds_time(value)]:
-                raise TypeError(f"its reader makes times of dates, in {', '.join(dates)}, and loses their text")
+            if _holds_time(row):
+                dates = ", ".join(name for name, value in row.items() if _holds_time(value))
+                raise TypeError(f"its reader makes times of dates, in {dates}, and loses their text")
             yield {n: _without_filling(v, kinds.get(n), lambda value: value) for n, v in row.items()} if kinds else row
     except Exception as error:  # the Hub client, its HTTP library and Arrow have no base class in common
         if "gated" in str(error).lower():
