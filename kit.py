@@ -3,7 +3,7 @@
 
     python3 kit.py reproduce    run the notebooks on this machine; copies and figures go to out/
                                 (--only 01: one of them; --quick: a few training steps only;
-                                --live: the real model's runs of notebook 05 too, some 20 minutes more)
+                                --live: the real model's runs of notebook 05 too, half an hour or more)
     python3 kit.py test         run the tests
     python3 kit.py publish --repository https://github.com/OWNER/NAME
                                 put that address into notebooks and README: links that open in Colab and Kaggle

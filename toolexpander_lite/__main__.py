@@ -475,7 +475,7 @@ def _study(arguments):
     option("--out", "folder", default="out"),
     option("--quick", "a few training steps only, as CI does", bool),
     option("--only", "beginning of the name of the notebooks to run, 01 for example"),
-    option("--live", "make the live runs of notebook 05 too, some 20 minutes more; else committed ones are read", bool),
+    option("--live", "make the live runs of notebook 05 too, half an hour or more; else committed ones are read", bool),
     examples="--quick --only 01",
 )
 def _notebooks(arguments):

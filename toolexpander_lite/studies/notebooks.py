@@ -168,7 +168,7 @@ def run_notebooks(out="out", quick=False, only=None, folder=NOTEBOOKS, live=Fals
     Args:
         out, quick: see `run_notebook`.
         only: beginning of the names to run, "01" say.
-        live: also make the live runs of a real model (notebook 05, some 20 minutes more), not read the committed ones.
+        live: also make the live runs of a real model (notebook 05, half an hour or more), not read the committed ones.
 
     Raises:
         NotebookError: see `run_notebook`; also when no notebook fits `only`.
