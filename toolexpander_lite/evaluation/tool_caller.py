@@ -35,10 +35,29 @@ class Answer:
     text: str
 
 
+def _how_asked(folder):
+    """What a run on your own tools left in its `final` folder -> (prompt style, max_new_tokens, rounds).
+
+    Raises:
+        ModelError: the folder is not such a one.
+    """
+    try:
+        asked = json.loads(Path(folder, "tools.json").read_text(encoding="utf-8"))
+        style, cap = asked["style"], asked["max_new_tokens"]
+        rounds = asked.get("rounds", 1)  # of one turn, where an older folder does not say
+        if style not in STYLES or not isinstance(cap, int) or not isinstance(rounds, int):
+            raise ValueError(f"style {style!r}, max_new_tokens {cap!r}, rounds {rounds!r}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{folder} does not hold what a tool caller needs ({type(error).__name__}: {error}); give the final "
+            "folder of `train` or `warm-start` with --data own"
+        ) from None
+    return style, cap, rounds
+
+
 def style_in(folder):
-    """The prompt style that a run on your own tools left in its `final` folder -> key of `STYLES`; else "think"."""
-    file = Path(folder, "tools.json")
-    return json.loads(file.read_text(encoding="utf-8")).get("style", "think") if file.is_file() else "think"
+    """The prompt style that a model was trained in on your own tools -> key of `STYLES`; "think" where none is told."""
+    return _how_asked(folder)[0] if Path(folder, "tools.json").is_file() else "think"
 
 
 class ToolCaller:
@@ -63,17 +82,7 @@ class ToolCaller:
             ModelError: the folder is not such a one, or its model cannot be loaded.
             DataError: its tools cannot be loaded.
         """
-        try:
-            asked = json.loads(Path(folder, "tools.json").read_text(encoding="utf-8"))
-            style, cap = asked["style"], asked["max_new_tokens"]
-            rounds = asked.get("rounds", 1)  # of one turn, where an older folder does not say
-            if style not in STYLES or not isinstance(cap, int) or not isinstance(rounds, int):
-                raise ValueError(f"style {style!r}, max_new_tokens {cap!r}, rounds {rounds!r}")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelError(
-                f"{folder} does not hold what a tool caller needs ({type(error).__name__}: {error}); give the final "
-                "folder of `train` or `warm-start` with --data own"
-            ) from None
+        style, cap, rounds = _how_asked(folder)
         tools = load_tools(Path(folder, PACKED))
         return cls(*load_folder(folder), tools, style, cap, rounds)
 
