@@ -122,9 +122,8 @@ class Plan:
         """The commands that score one model -> [(file that is there when it is done, words)]."""
         folder = self.out / "evaluations" / name
         style = ["--style", "example"] if invite else []
-        asked = [*self.profile, "--model", model]
-        held_out = ["evaluate", *asked, *style, *self.data, "--eval-prompts", self.eval_prompts]
-        asked += ["--invite"] if invite else []
+        asked = [*self.profile, "--model", model, *style]
+        held_out = ["evaluate", *asked, *self.data, "--eval-prompts", self.eval_prompts]
         few = ["--limit", self.limit] if self.limit else []
         scorings = {
             "bfcl": (folder / "bfcl" / "scores.json",

@@ -274,6 +274,17 @@ def test_a_repeated_run_asks_nothing_again(tmp_path, monkeypatch):
         score_api_bank(report.samples, file)
 
 
+def test_asked_in_the_models_own_format_no_thought_is_missed(tmp_path, monkeypatch):
+    policy = load_policy(get_profile("nano"), device="cpu")
+    report = load(tmp_path, [owners_row("[Pay(amount='5')]")])
+    for style, reason, formed in (("native", "ok", 1), ("think", "no_think", 0)):
+        monkeypatch.setattr(accuracy, "generate", lambda m, t, p, *a, **k: [calls_text(report.samples[0].calls)])
+        scores = evaluate_api_bank(*policy, "nano", tmp_path / style, {1: report}, invite=style)["level 1"]
+        assert (scores["correct"], scores["well_formed"], scores["reasons"]) == (1, formed, {reason: 1})
+    with pytest.raises(RunError, match="invite differ"):
+        evaluate_api_bank(*policy, "nano", tmp_path / "native", {1: report})
+
+
 def test_answers_to_other_rows_are_refused_and_levels_join(tmp_path, monkeypatch):
     policy = load_policy(get_profile("nano"), device="cpu")
     few, many = (load(tmp_path, [owners_row(f"[Pay(amount='{i}')]") for i in range(n)]) for n in (2, 3))
@@ -323,6 +334,9 @@ def test_the_command_line_reads_asks_and_scores(tmp_path, capsys):
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
     assert "api-bank level 1 (MIT)" in out and "level 1: 1 of 1 answered" in out
+    assert main([*command, "--out", str(tmp_path / "native"), "--style", "native"]) == 0
+    assert json.loads((tmp_path / "native" / "config.json").read_text())["invite"] == "native"
+    capsys.readouterr()
     assert main(["api-bank", "--levels", "3", "--out", str(tmp_path / "out")]) == 2
     assert "no API-Bank level 3" in capsys.readouterr().err
     both = ["api-bank", "--data-path", str(tmp_path / "rows.json"), "--out", str(tmp_path / "both")]

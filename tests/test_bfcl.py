@@ -329,6 +329,22 @@ def test_the_invitation_is_asked_for_and_told_apart(package, tmp_path, monkeypat
         evaluate_bfcl(model, tokenizer, "nano-rare", tmp_path / "True", **few)
 
 
+def test_where_no_thought_is_asked_for_none_is_missed(package, policy, tmp_path, monkeypatch):
+    answers = {"native": (1, "Sorry, none of these can do that."), "think": (0, "Sorry, none of these can do that.")}
+    for style, (well_formed, answer) in answers.items():
+        asked = []
+        monkeypatch.setattr(accuracy, "generate", lambda m, t, p, *a, **k: asked.extend(p) or [answer] * len(p))
+        few = ASKED | {"categories": ["irrelevance"], "invite": style}
+        scores = evaluate_bfcl(*policy, "nano", tmp_path / style, **few)["irrelevance"]
+        samples = [question.sample for question in load_questions("irrelevance")]
+        assert sorted(asked) == sorted(render_prompt(s, policy[1], invite=style) for s in samples)
+        assert (scores["accuracy"], scores["well_formed"], list(scores["earned"])) == (1, well_formed, ["abstained"])
+    read = json.loads((tmp_path / "native" / "config.json").read_text())["invite"]
+    assert read == "native" and "invite" not in json.loads((tmp_path / "think" / "config.json").read_text())
+    with pytest.raises(RunError, match="invite differ"):
+        evaluate_bfcl(*policy, "nano", tmp_path / "native", **few)
+
+
 def write_answers(out, category, rows):
     file = result_file(out, category)
     file.parent.mkdir(parents=True, exist_ok=True)

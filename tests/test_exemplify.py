@@ -110,8 +110,8 @@ def test_a_policy_that_cannot_see_the_invitation_is_refused(tmp_path, capsys):
 
 
 def test_every_evaluation_refuses_an_invitation_that_would_not_be_read(tmp_path, capsys):
-    for command in (["evaluate", "--style", "example"], ["executed", "--limit", "1", "--invite"]):
-        assert main([*command, "--profile", "nano"]) == 2
+    for command in (["evaluate"], ["executed", "--limit", "1"]):
+        assert main([*command, "--style", "example", "--profile", "nano"]) == 2
         assert "'nano_checkpoint' drops the invitation" in capsys.readouterr().err
     model, tokenizer = load_policy(get_profile("nano"), device="cpu")
     with pytest.raises(ModelError, match="drops the invitation"):  # BFCL and API-Bank ask through this

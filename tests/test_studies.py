@@ -9,7 +9,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from toolexpander_lite.__main__ import _parser, main
+from toolexpander_lite.__main__ import STEPS, _parser, chosen_profile, chosen_recipe, main
 from toolexpander_lite.base.errors import RunError, SettingsError
 from toolexpander_lite.base.intervals import bootstrap_interval, paired_difference
 from toolexpander_lite.base.runs import REPOSITORY, find_runs, read_json, rollouts_to
@@ -20,6 +20,7 @@ from toolexpander_lite.studies.report import time_to
 from toolexpander_lite.studies.runner import study_plan
 from toolexpander_lite.studies.statistics import arms_table
 from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.training.train import batch_shape
 from toolexpander_lite.variants.all_recipes import Recipe, get_recipe
 
 RUNS = REPOSITORY / "assets" / "runs"
@@ -162,6 +163,13 @@ def test_all_arms_of_a_seed_start_from_one_base_and_see_the_same_number_of_rollo
     assert len(bases) == 1
     for variant, counts in rollouts.items():
         assert counts == {61440 if variant == "rollouts_32_equal_prompts" else 19200}, variant
+
+
+@pytest.mark.parametrize("name", plan_names())
+def test_every_planned_training_run_can_begin(name):
+    for arm in read_plan(name).arms:
+        options = _parser().parse_args(arm.command(name, 0))
+        batch_shape(chosen_recipe(options), chosen_profile(options, *STEPS))
 
 
 def test_plan_names_what_is_there_and_the_command(capsys):

@@ -67,13 +67,14 @@ ONE_OF_RECIPES = f"one of {', '.join(RECIPES)}"
 SEED = option("--seed", "of the rows drawn, their order and the rollouts", int, default=0)
 STEPS = "steps", "eval_every", "eval_split"
 SET = repeated("--set", "any other field of the recipe, retest=never for example; may be repeated")
-INVITE = option("--invite", "invite an example of its own, as recipes with a bonus do", bool)
+STYLE = option("--style", "what prompts ask for, as in training (prompt_style; example: one of its own, as recipes with "
+               "a bonus do); of your own tools the model's folder knows it, else think", choices=tuple(STYLES))
 QUESTIONS = (
     *model("smol"),
     option("--limit", "so many questions of each part, always the same random draw", int),
     option("--max-new-tokens", "cap per answer", int),
     option("--batch-size", "questions answered side by side", int),
-    INVITE,
+    STYLE,
     option("--out", "folder of the answers; a run that was cut goes on there", required=True),
 )
 
@@ -212,22 +213,21 @@ def _scan(arguments):
     "greedy accuracy of a model on the held-out prompts of a profile",
     *MODEL_AND_DATA,
     option("--eval-prompts", "so many prompts, instead of the profile's", int),
-    option("--style", "what prompts ask for, as in training (prompt_style; example: one of its own, as recipes with a "
-           "bonus do); of your own tools the model's folder knows it, else think", choices=tuple(STYLES)),
+    STYLE,
     examples="--profile nano --model out/mine/final\n--profile smol-world --style native --model out/mine/final",
 )
 def _evaluate(arguments):
     profile = chosen_profile(arguments, "eval_prompts")
     from .evaluation.accuracy import evaluate
     from .evaluation.executed import evaluate_dialogues, evaluate_requests
-    from .evaluation.tool_caller import evaluate_executed, style_in
+    from .evaluation.tool_caller import evaluate_executed
     from .training.dialogues import dialogues_of
     from .training.splits import load_splits
     from .variants.other_demonstrations import VariantBank
 
     policy, tokenizer = policy_of(profile)
     data, length = load_splits(profile, 0, tokenizer), profile.max_completion_length
-    style = arguments.style or style_in(profile.model)
+    style = style_of_model(arguments, profile)
     if profile.data == "own":
         scores = evaluate_executed(policy, tokenizer, data.held_out, profile.data_path, length, style)
     elif data.tasks and (talks := dialogues_of(profile, data.tasks)):
@@ -314,13 +314,20 @@ def questions_of(name, path):
     return report, report.samples
 
 
-def asking(arguments):
+def style_of_model(arguments, profile):
+    """What `--style` says, else what the model's folder says -> key of `STYLES`."""
+    from .evaluation.tool_caller import style_in
+
+    return arguments.style or style_in(profile.model)
+
+
+def asking(arguments, profile):
     """How a benchmark's questions are asked, as its command says; checked before a model is loaded -> dict."""
     from .evaluation.answers import check_counts
 
     numbers = changes(arguments, "limit", "max_new_tokens", "batch_size")
     check_counts(**numbers)
-    return numbers | {"invite": arguments.invite, "progress": print_answered}
+    return numbers | {"invite": style_of_model(arguments, profile), "progress": print_answered}
 
 
 @command(
@@ -334,7 +341,7 @@ def _bfcl(arguments):
 
     categories = arguments.categories or list(CATEGORIES)
     check_categories(categories)
-    profile, how = chosen_profile(arguments), asking(arguments)
+    how = asking(arguments, profile := chosen_profile(arguments))
     scores = evaluate_bfcl(*policy_of(profile), profile.model, arguments.out, categories, **how)
     print(bfcl_table(scores).to_string(index=False))
 
@@ -350,7 +357,7 @@ def _bfcl(arguments):
 def _api_bank(arguments):
     from .evaluation.api_bank import api_bank_table, evaluate_api_bank, load_api_bank
 
-    profile, how = chosen_profile(arguments), asking(arguments)
+    how = asking(arguments, profile := chosen_profile(arguments))
     if arguments.data_path and len(arguments.levels) != 1:
         raise SettingsError("--data-path gives the questions of one level: say which with --levels 1 or --levels 2")
     source = arguments.publisher, arguments.data_path, arguments.limit
@@ -367,7 +374,7 @@ def _api_bank(arguments):
     option("--limit", "so many of the tasks, drawn at random, the same each time", int),
     option("--max-new-tokens", "cap per answer; in 256 three calls fit", int, default=256),
     option("--http", "run the calls through a service on the loopback address", bool),
-    INVITE,
+    STYLE,
     option("--out", "write the episodes to this file, one JSON object per line", Path),
     examples="--model out/smol/final --limit 20 --out out/episodes.jsonl",
 )
@@ -383,10 +390,9 @@ def _executed(arguments):
     from .models.templates import check_invitation
 
     policy, tokenizer = policy_of(profile)
-    if arguments.invite:
-        check_invitation(tokenizer)
+    check_invitation(tokenizer, style := style_of_model(arguments, profile))
     answer = model_answers(policy, tokenizer, arguments.max_new_tokens)
-    episodes = run_episodes(answer, tasks, arguments.http, invite=arguments.invite)
+    episodes = run_episodes(answer, tasks, arguments.http, invite=style)
     print(json.dumps(summarize(episodes), indent=1))
     if arguments.out:
         write_episodes(episodes, arguments.out)

@@ -1,8 +1,9 @@
 """Answers of a model to a benchmark: one greedy try per question, kept in a file that an interrupted run goes on with.
 
 A row of the file is `{"id", "result", "completion", "latency"}`: the question's id; the calls that were read, in
-`<tool_call>` blocks ("" without any); the whole completion; seconds, the batch's share. An answered question is never
-asked again, so a repeated run cannot become the best of several tries.
+`<tool_call>` blocks ("" without any); the whole completion; seconds, the batch's share. Where prompts ask for no think
+block it has `"think": false`, too. An answered question is never asked again, so a repeated run cannot become the best
+of several tries.
 """
 
 import json
@@ -15,8 +16,8 @@ from ..base.errors import DataError, RunError, SettingsError
 from ..base.files import write_whole
 from ..base.intervals import share_interval
 from ..base.runs import write_json
-from ..method.calls import parse_completion
-from ..method.prompts import render_prompt
+from ..method.calls import judge, parse_completion
+from ..method.prompts import render_prompt, style_of, wants_think
 from ..models.templates import check_invitation
 from .answer_kinds import earned_by
 
@@ -49,7 +50,8 @@ def how_asked(limit, max_new_tokens, batch_size, invite):
     """
     settings = {"limit": limit, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
     check_counts(**settings)
-    return settings | ({"invite": True} if invite else {})
+    style = style_of(invite)
+    return settings | ({} if style == "think" else {"invite": True if style == "example" else style})
 
 
 def draw(rows, limit):
@@ -142,16 +144,15 @@ def answer_samples(model, tokenizer, samples, file, max_new_tokens, batch_size=1
         file: answers file, appended to batch by batch.
         max_new_tokens: cap per completion, in tokens.
         progress: called after each batch with (number answered, number of samples, items per second of this call).
-        invite: prompts carry `prompts.INVITATION`, as in the training of recipes with a bonus.
+        invite: what prompts ask for, as in training and in `prompts.render_messages`.
 
     Raises:
         RunError: the file is damaged, or holds other questions than `samples`.
-        ModelError: `invite`, and the model's chat template drops the invitation.
+        ModelError: the model's chat template drops what prompts ask for.
     """
     from .accuracy import generate
 
-    if invite:
-        check_invitation(tokenizer)
+    check_invitation(tokenizer, invite)
     file = Path(file)
     prompts = {s.id: render_prompt(s, tokenizer, invite=invite) for s in samples}
     escaped = {s.id for s in samples if holds_turn_marker([s.messages, s.tools], tokenizer)}
@@ -170,7 +171,7 @@ def answer_samples(model, tokenizer, samples, file, max_new_tokens, batch_size=1
         latency = round((time.perf_counter() - batch_began) / len(ids), 4)
         fresh = [
             {"id": id, "result": calls_text(parse_completion(c).calls), "completion": c, "latency": latency,
-             **({"escaped": True} if id in escaped else {})}
+             **({"escaped": True} if id in escaped else {}), **({} if wants_think(invite) else {"think": False})}
             for id, c in zip(ids, completions)
         ]  # fmt: skip
         with open(file, "a") as lines:
@@ -201,16 +202,22 @@ def scores_of(rows, right, kinds, **own):
     }  # fmt: skip
 
 
+def wanted_think(row):
+    """Did the prompt of this answer ask for a think block? -> bool"""
+    return row.get("think", True)
+
+
 def form_and_speed(rows):
     """What every score table tells beside the accuracy -> {"well_formed", "items_per_second"}, and "escaped" if any.
 
     "well_formed" is the share of completions in the form that was asked for: a think block, then nothing but calls,
-    if any. A model that has fallen apart shows here, even where writing no call counts as right. "escaped": questions
-    in which a turn marker of the model's template was broken up, so that it could not forge a turn.
+    if any; where prompts ask for no think block, calls or plain words. A model that has fallen apart shows here, even
+    where writing no call counts as right. "escaped": questions in which a turn marker of the model's template was
+    broken up, so that it could not forge a turn.
     """
     escaped = sum(row.get("escaped", False) for row in rows)
     seconds = sum(row.get("latency", 0) for row in rows)
-    formed = [parse_completion(row.get("completion", row["result"])).reason in ("ok", "no_call") for row in rows]
+    formed = [judge(row.get("completion", row["result"]), [], [], wanted_think(row)).format_ok for row in rows]
     return {"well_formed": sum(formed) / len(rows), "items_per_second": len(rows) / seconds if seconds else None,
             **({"escaped": escaped} if escaped else {})}  # fmt: skip
 

@@ -26,7 +26,7 @@ from ..data.tool_schemas import RowDropped, flat_schema
 from ..method.calls import judge
 from ..method.samples import ToolSample
 from .answer_kinds import answer_kind, earned_text
-from .answers import answer_samples, claim_folder, draw, how_asked, read_answers, scores_of
+from .answers import answer_samples, claim_folder, draw, how_asked, read_answers, scores_of, wanted_think
 
 _OWNERS = "https://raw.githubusercontent.com/AlibabaResearch/DAMO-ConvAI/5c38bb7d1d78c7a7f12aa415d620d6305dbe2078/"
 _HAMMER = "https://raw.githubusercontent.com/MadeAgents/Hammer/5e3ca28c40f98e21bae4794d73d5546321533fe3/"
@@ -177,7 +177,7 @@ def evaluate_api_bank(
         limit: with which the reports were loaded.
         max_new_tokens: cap per completion, in tokens (256 is our assumption: one call).
         progress: called with (level, number answered, number of questions, items per second).
-        invite: invite an example of its own, as recipes with a bonus do in training.
+        invite: what prompts ask for, as in training and in `prompts.render_messages`.
 
     Raises:
         SettingsError: limit, max_new_tokens or batch_size below 1.
@@ -255,7 +255,8 @@ def _scores(rows, by_id):
     reasons, right, kinds = Counter(), [], {}
     for row in rows:
         sample, completion = by_id[row["id"]], row.get("completion", row["result"])
-        verdict, kinds[row["id"]] = judge(completion, sample.calls, sample.tools), answer_kind(completion, sample.tools)
+        verdict = judge(completion, sample.calls, sample.tools, wanted_think(row))
+        kinds[row["id"]] = answer_kind(completion, sample.tools)
         right += [row["id"]] if verdict.call_ok else []
         reasons[verdict.reason] += 1
     return scores_of(rows, right, kinds, reasons=dict(reasons))

@@ -252,7 +252,7 @@ def evaluate_bfcl(
         limit: ask so many questions of each category, always the same random draw; None asks all.
         max_new_tokens: cap per completion, in tokens (512 is our assumption).
         progress: called with (category, number answered, number of questions, items per second).
-        invite: invite an example of its own, as recipes with a bonus do in training.
+        invite: what prompts ask for, as in training and in `prompts.render_messages`.
 
     Raises:
         DataError: no such category, or the questions cannot be had.
