@@ -121,7 +121,7 @@ class Plan:
     def scorings(self, name, model, invite):
         """The commands that score one model -> [(file that is there when it is done, words)]."""
         folder = self.out / "evaluations" / name
-        style = ["--style", "example"] if invite else []
+        style = ["--style", "example" if invite else "think"]
         asked = [*self.profile, "--model", model, *style]
         held_out = ["evaluate", *asked, *self.data, "--eval-prompts", self.eval_prompts]
         few = ["--limit", self.limit] if self.limit else []

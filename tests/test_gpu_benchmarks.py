@@ -308,7 +308,7 @@ def test_every_model_is_scored_on_what_was_asked_for_and_what_is_there_is_not_as
     assert "bfcl:multiple" in made[0] and "api-bank:1=rows.json" in made[0], "once for all models"
     assert _parser().parse_args(made.pop(0)).command == "data"
     assert len(ran) == len(scored) and len(made) == 3 * len(scored)
-    invited = [words for words in made + ran if "--style" in words]
+    invited = [words for words in made + ran if words[words.index("--style") + 1] == "example"]
     assert {words[words.index("--model") + 1] for words in invited} == {str(tmp_path / "toolexpander/seed-0/final")}
     assert len(invited) == 4
     lengths = {words[0]: words[words.index("--max-new-tokens") + 1] for words in made}

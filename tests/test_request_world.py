@@ -4,10 +4,15 @@ import json
 import re
 
 import pytest
+import torch
 
+from toolexpander_lite.__main__ import main
+from toolexpander_lite.evaluation import executed
 from toolexpander_lite.evaluation.executed import ExecutedReward, run_episodes, solver
-from toolexpander_lite.method.prompts import gold_completion
+from toolexpander_lite.method.calls import judge
+from toolexpander_lite.method.prompts import gold_completion, wants_think
 from toolexpander_lite.method.samples import tool_name
+from toolexpander_lite.training import splits
 from toolexpander_lite.worlds.api_tasks import FAMILIES
 from toolexpander_lite.worlds.api_world import DAYS, TOOL_NAMES, UNITS, World
 from toolexpander_lite.worlds.request_world import (
@@ -17,7 +22,7 @@ from toolexpander_lite.worlds.request_world import (
     TRAINED_TOOLS,
     UNSEEN_TOOLS,
     request_tasks,
-)  # fmt: skip
+)
 
 TRAIN, TEST, UNSEEN = (request_tasks(split, 6, seed=1) for split in SPLITS)
 
@@ -92,3 +97,29 @@ def test_a_tool_at_fault_is_counted_and_the_calls_are_compared_instead(monkeypat
     monkeypatch.setattr(World, "deposit_money", lambda self, **arguments: {1, 2})  # no JSON
     assert rewards_of(task, gold, wrong, log_metric=logged.__setitem__) == [1, 0]
     assert logged["executed/tool_faults"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "recipe, asked", [({"prompt_style": "native"}, "native"), ({"invite": True}, "example"), ({}, "think")]
+)
+def test_evaluate_executes_and_asks_as_in_the_training_of_the_run(tmp_path, monkeypatch, capsys, recipe, asked):
+    data = splits.Splits(TRAIN, [t.sample for t in TEST], (), {}, tasks={t.sample.id: t for t in TEST})
+
+    def answer(model, tokenizer, samples, length, invite):
+        """Right calls without a thought, and of every other request none."""
+        styles.append(invite)
+        texts = [gold_completion(s, think=False) if i % 2 else "I cannot." for i, s in enumerate(samples)]
+        return None, texts, [judge(t, s.calls, s.tools, wants_think(invite)) for t, s in zip(texts, samples)]
+
+    monkeypatch.setattr("toolexpander_lite.__main__.policy_of", lambda profile: (None, None))
+    monkeypatch.setattr(splits, "load_splits", lambda *a: data)
+    monkeypatch.setattr(executed, "ask_and_judge", answer)
+    monkeypatch.setattr(executed, "gold_logprobs", lambda *a, **k: torch.zeros(1))
+    (tmp_path / "run" / "final").mkdir(parents=True)
+    (tmp_path / "run" / "config.json").write_text(json.dumps({"recipe": recipe}))
+    evaluate, styles = ["evaluate", "--profile", "smol-world", "--model", str(tmp_path / "run" / "final")], []
+    for more in ([], ["--style", "native"]):
+        assert main([*evaluate, *more]) == 0
+    first, native = map(json.loads, re.findall(r"^{.*?^}$", capsys.readouterr().out, re.MULTILINE | re.DOTALL))
+    assert styles == [asked, "native"] and native["questions"] == len(TEST)
+    assert first["zero_shot"] == (0.5 if asked == "native" else 0) and native["zero_shot"] == 0.5

@@ -67,8 +67,8 @@ ONE_OF_RECIPES = f"one of {', '.join(RECIPES)}"
 SEED = option("--seed", "of the rows drawn, their order and the rollouts", int, default=0)
 STEPS = "steps", "eval_every", "eval_split"
 SET = repeated("--set", "any other field of the recipe, retest=never for example; may be repeated")
-STYLE = option("--style", "what prompts ask for, as in training (prompt_style; example: one of its own, as recipes "
-               "with a bonus do); of your own tools the model's folder knows it, else think", choices=tuple(STYLES))
+STYLE = option("--style", "what prompts ask for (example: one of its own, as recipes with a bonus do); by default as "
+               "in the training of a run's final folder, think for other models", choices=tuple(STYLES))
 QUESTIONS = (
     *model("smol"),
     option("--limit", "so many questions of each part, always the same random draw", int),
@@ -214,7 +214,7 @@ def _scan(arguments):
     *MODEL_AND_DATA,
     option("--eval-prompts", "so many prompts, instead of the profile's", int),
     STYLE,
-    examples="--profile nano --model out/mine/final\n--profile smol-world --style native --model out/mine/final",
+    examples="--profile nano --model out/mine/final\n--profile smol-world --style native",
 )
 def _evaluate(arguments):
     profile = chosen_profile(arguments, "eval_prompts")

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from ..base.errors import DataError, ModelError
 from ..base.intervals import mean
+from ..base.runs import read_json
 from ..base.strict_json import same_value
 from ..data.own_tools import PACKED, load_tools
 from ..data.own_turns import TIMEOUT, UNSEEN
 from ..method.calls import judge, parse_completion
-from ..method.prompts import STYLES, render_messages, render_prompt, wants_think
+from ..method.prompts import STYLES, render_messages, render_prompt, style_of, wants_think
 from ..method.samples import ToolSample
 from ..models.policy import load_folder
 from ..worlds.api_tasks import CHAIN_PROMPT
@@ -56,8 +57,16 @@ def _how_asked(folder):
 
 
 def style_in(folder):
-    """The prompt style that a model was trained in on your own tools -> key of `STYLES`; "think" where none is told."""
-    return _how_asked(folder)[0] if Path(folder, "tools.json").is_file() else "think"
+    """The prompt style that a model was trained in -> key of `STYLES`; "think" where nothing tells.
+
+    Own tools have it beside them; of other runs the config beside `final` tells it, while the folder stays where it is.
+    """
+    if Path(folder, "tools.json").is_file():
+        return _how_asked(folder)[0]
+    config = Path(folder).parent / "config.json"
+    recipe = read_json(config).get("recipe", {}) if Path(folder).name == "final" and config.is_file() else {}
+    style = recipe.get("prompt_style", "think")
+    return style_of(True) if style == "think" and recipe.get("invite") else style
 
 
 class ToolCaller:
