@@ -104,6 +104,12 @@ def test_what_is_wrong_is_named_where_no_mistake_is_known(say):
         assert "Four words" not in say(Exercises("02"), 2, served), "every wrong row of the two words has its sentence"
 
 
+def test_each_of_several_numbers_may_be_off_by_its_own_size(say):
+    assert say(Exercises("03"), 1, [0, 0.02, 1.8]).startswith("Right: 4 points")
+    assert "Not right: the second." in say(Exercises("03"), 1, [0, 0, 1.8])
+    assert say(Exercises("03"), 1, [0, 0.018, 1.9]).startswith("Right: 4 points")
+
+
 def test_arrays_tensors_and_tuples_are_answers(say):
     mixed = 1.5, np.float32(0.5), 0, torch.tensor(0)
     for answer in (np.array([1.5, 0.5, 0, 0]), torch.tensor([1.5, 0.5, 0, 0]), mixed):

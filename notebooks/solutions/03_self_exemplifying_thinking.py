@@ -10,7 +10,7 @@ EXERCISES = {
         points=4,
         solution="predicted = [0, 0.02, 1.8]",
         right=[0, 0.018, 1.793],
-        within=0.15,
+        within=[0, 0.005, 0.15],
         prediction=True,
         blank="Which of the three groups has a spread of its own, and how large?",
         mistakes=[

@@ -19,7 +19,8 @@ class Exercise:
     solution: the code that belongs in place of the blank. right: the value of a right answer (numbers, texts, lists).
     blank: the nudge for who has not answered yet. otherwise: the sentence for a mistake that is not listed.
     mistakes: [(a wrong value, its sentence)], the first that fits counts; a third entry, a function of the answer,
-        says in place of equality whether this mistake was made. within: by how much a number may be off.
+        says in place of equality whether this mistake was made. within: by how much a number, or each of a list, may be
+        off.
     prediction: whether the cell shows the truth when it runs. A right answer to a later run then earns one point only.
     """
 
@@ -29,7 +30,7 @@ class Exercise:
     blank: str
     mistakes: list
     otherwise: str
-    within: float = 0.0
+    within: float | list = 0.0
     prediction: bool = False
 
     def comment(self, answer, typed=True):
@@ -45,12 +46,12 @@ class Exercise:
         """A mistake that is not listed: the kind of value, else which of several values is wrong."""
         if not isinstance(self.right, list):
             return self.otherwise
-        pairs = list(zip(answer, self.right))
-        if any(isinstance(a, str) and isinstance(r, (int, float)) for a, r in pairs):
+        if any(isinstance(a, str) and isinstance(r, (int, float)) for a, r in zip(answer, self.right)):
             return f"Without quotation marks. {self.otherwise}"
         if all(a is None for a in answer):
             return "Your function gives None: a return is missing." if not typed else self.otherwise
-        wrong = [word for word, pair in zip(ORDINALS, pairs) if not _same(*pair, self.within)]
+        judged = zip(ORDINALS, answer, self.right, _each(self.within, self.right))
+        wrong = [word for word, *judged in judged if not _same(*judged)]
         return f"Not right: the {' and the '.join(wrong)}. {self.otherwise}" if typed else self.otherwise
 
     def _fits(self, answer, wrong, when=None):
@@ -66,10 +67,15 @@ def _plain(value):
     return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
+def _each(within, values):
+    """The tolerance of each of several values -> list."""
+    return within if isinstance(within, list) else [within] * len(values)
+
+
 def _same(answer, value, within):
     if isinstance(value, list):
         return isinstance(answer, list) and len(answer) == len(value) and all(
-            _same(a, v, within) for a, v in zip(answer, value))  # fmt: skip
+            _same(*judged) for judged in zip(answer, value, _each(within, value)))  # fmt: skip
     numbers = isinstance(answer, (int, float)) and isinstance(value, (int, float))
     return abs(answer - value) <= within if numbers else type(answer) is type(value) and answer == value
 

@@ -14,7 +14,7 @@ from .front_page import plot_curves, plot_idea, verdicts_markdown
 from .notebooks import alt_text
 from .paper import claims_lines, comparison_lines, hard_rows_by_tool_lines, hard_rows_lines
 from .plan import chosen_rates, plan_names, read_plan
-from .scoreboard import scoreboard_lines
+from .scoreboard import afterwards_lines, scoreboard_lines
 from .statistics import arms_table, map_cells, map_table, study_table
 from .study_figures import docs_figures
 from .tables import contents_table, leftovers_table, price_table, runs_table
@@ -246,6 +246,7 @@ MORE = {  # below the tables of a study
     "nano-map": lambda folder: [map_sentence(folder)], "nano-sensitivity": leftovers_lines,
     "nano-hard-sampling": lambda folder: frame_lines(price_table(find_runs(folder))),
     "nano-ablation": examples_and_price_lines, "nano-ablation-hard": examples_and_price_lines,
+    "real-requests": afterwards_lines,
     "nano-ablation-long-silent": lambda folder: equal_rewards_lines(folder.parents[1] / "benchmarks", folder.parent),
 }  # fmt: skip
 

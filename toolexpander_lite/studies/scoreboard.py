@@ -233,6 +233,14 @@ def plot_scoreboard(scores):
     return figure
 
 
+def afterwards_lines(folder):
+    """What models of a study are worth where they were not trained, as Markdown lines; [] if nobody asked them."""
+    if not any(file for name in READERS for file in Path(folder).glob(f"evaluations/*/{name}")):
+        return []
+    scores = load_scores(folder)
+    return [say("afterwards"), "", *_markdown(score_table(scores)), "", *abstention_lines(folder, scores)]
+
+
 ARMS = ("toolexpander", "grpo")
 WHOLE = "BFCL, all of simple_python"
 
