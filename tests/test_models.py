@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import json
+import re
 import shutil
 import sys
 import types
@@ -12,7 +13,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+)
 
 from toolexpander_lite.method.prompts import gold_completion, render_messages, render_prompt
 from toolexpander_lite.method.samples import ToolSample
@@ -130,6 +139,24 @@ def test_lora_trains_adapters_only(llama):
     before = snapshot(model)
     sft_warm_start(model, tokenizer, SAMPLES, 2, batch_size=2, max_tokens=2000, dtype="bfloat16")
     assert moved(model, before) == trained
+
+
+def test_what_lora_leaves_alone_in_a_mixture_of_experts_is_told(llama, tmp_path, monkeypatch):
+    sizes = {"hidden_size": 32, "moe_intermediate_size": 16, "num_experts": 8, "num_experts_per_tok": 2, "head_dim": 8}
+    sizes |= {"num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2}
+    sizes |= {"max_position_embeddings": 2048}
+    shutil.copytree(llama, tmp_path / "experts")
+    tokens = len(load_policy(profile(llama), device="cpu")[1])
+    Qwen3MoeForCausalLM(Qwen3MoeConfig(vocab_size=tokens, **sizes)).save_pretrained(tmp_path / "experts")
+    told = []
+    logger = types.SimpleNamespace(warning=told.append, warning_once=told.append)
+    monkeypatch.setattr(module.logging, "get_logger", lambda name: logger)
+    load_policy(profile(tmp_path / "experts", lora_rank=2), device="cpu")
+    share = int(re.fullmatch(rf"LoRA trains linear layers; (\d+)% of {tmp_path / 'experts'} lie in others.*", *told)[1])
+    weights = load_policy(profile(tmp_path / "experts"), device="cpu")[0].num_parameters()
+    assert 20 < share <= 100 * (8 * 3 * 16 * 32) / weights, "the adapters count among all weights"
+    load_policy(profile(llama, lora_rank=2), device="cpu")
+    assert len(told) == 1
 
 
 def test_four_bits_with_lora_train_on_the_cpu(qwen):

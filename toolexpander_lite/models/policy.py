@@ -75,6 +75,10 @@ def load_policy(profile, device=None, merge=False):
         rank = {"r": profile.lora_rank, "lora_alpha": 2 * profile.lora_rank, "lora_dropout": 0.0}
         lora = LoraConfig(**rank, target_modules="all-linear", task_type="CAUSAL_LM")
         model = get_peft_model(model, lora)  # the adapters are float32, whatever the base is
+        stacked = sum(p.numel() for p in model.parameters() if p.ndim > 2) / model.num_parameters()
+        if stacked:  # of a mixture of experts these are most weights
+            words = f"LoRA trains linear layers; {stacked:.0%} of {profile.model} lie in others, and stay as they are."
+            logging.get_logger(__name__).warning(words)
     return model, tokenizer
 
 
