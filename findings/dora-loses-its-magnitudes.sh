@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# transformers 5 loads a DoRA adapter without its magnitudes: `AutoModelForCausalLM.from_pretrained(folder)` is another model.
+# transformers 5 loads a DoRA adapter without its magnitudes: `from_pretrained` of the folder is another model than PEFT's.
 #
 # Guess before: the folder of an adapter gives one model, whether PEFT loads it or transformers does, as with transformers 4
-#   and for each other kind of adapter.
+#   and for other kinds of adapters.
 # What happens: DoRA learns a direction and a magnitude per row. PEFT writes the magnitudes as `lora_magnitude_vector` and
 #   reads them back. The loader that transformers has of its own since 5.0 looks for `lora_magnitude_vector.weight`, finds
-#   none and starts them anew, from the frozen weights: below the loss is about twice the adapter's, four times with
-#   embeddings. No error; the load report names the keys, among other notes with one that such keys may be ignored. `PeftModel.from_pretrained` is exact, so a trainer's own evaluation is right and the one who
-#   loads the checkpoint by its folder scores, serves or tunes on another model. Of some thirty kinds of adapters tried by
-#   hand all others that transformers takes came back as they were. (5.24 does the same. No report was found.)
+#   none and starts them anew from the frozen weights. Below the loss is twice the adapter's, with embeddings four times. No
+#   error; the load report names the keys, among other notes with one that such keys may be ignored.
+#   `PeftModel.from_pretrained` is exact, so the trainer's own evaluation is right, and whoever loads the checkpoint by its
+#   folder scores, serves or tunes another model. Of some thirty other kinds of adapters, tried by hand, all that
+#   transformers takes came back as they were. (5.0.0, 5.10.2, 5.20.2 and 5.24.0 lose them, too. Pull request 48595,
+#   September 2026, mended the like for `modules_to_save`; no report was found of DoRA.)
 # So: load DoRA by PEFT, or merge it before it is handed on; and compare one row of logits when an adapter changes hands.
 set -euo pipefail
 folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT

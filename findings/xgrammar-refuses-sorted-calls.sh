@@ -9,7 +9,7 @@
 #   schema it refuses 1,667; for Qwen3, Llama and GLM their grammars refuse 6. A required argument that is out of place
 #   forces the policy onto a name that it would not sample next, so under RL sampler and trainer disagree. An optional
 #   one can no longer be written at all: in 112 calls what stands before it is complete for the grammar, so a right call
-#   can turn into another without a word. With Qwen3.5's first template 289 are refused: it writes a boolean as True.
+#   can turn into another without a word. With Qwen3.5's first template 289 are refused, most for a boolean written True.
 #   (That the declared order binds is known, issues 474 and 831 of XGrammar; no report was found of Gemma 4's templates.
 #   No model was run.)
 # So: hand over the schema with its properties sorted, inner ones too, as below. `any_order=True` takes these calls as well,
