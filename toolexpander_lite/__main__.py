@@ -321,13 +321,13 @@ def style_of_model(arguments, profile):
     return arguments.style or style_in(profile.model)
 
 
-def asking(arguments, profile):
+def asking(arguments):
     """How a benchmark's questions are asked, as its command says; checked before a model is loaded -> dict."""
     from .evaluation.answers import check_counts
 
     numbers = changes(arguments, "limit", "max_new_tokens", "batch_size")
     check_counts(**numbers)
-    return numbers | {"invite": style_of_model(arguments, profile), "progress": print_answered}
+    return numbers | {"progress": print_answered}
 
 
 @command(
@@ -341,7 +341,8 @@ def _bfcl(arguments):
 
     categories = arguments.categories or list(CATEGORIES)
     check_categories(categories)
-    how = asking(arguments, profile := chosen_profile(arguments))
+    profile, how = chosen_profile(arguments), asking(arguments)
+    how["invite"] = style_of_model(arguments, profile)
     scores = evaluate_bfcl(*policy_of(profile), profile.model, arguments.out, categories, **how)
     print(bfcl_table(scores).to_string(index=False))
 
@@ -357,12 +358,13 @@ def _bfcl(arguments):
 def _api_bank(arguments):
     from .evaluation.api_bank import api_bank_table, evaluate_api_bank, load_api_bank
 
-    how = asking(arguments, profile := chosen_profile(arguments))
+    profile, how = chosen_profile(arguments), asking(arguments)
     if arguments.data_path and len(arguments.levels) != 1:
         raise SettingsError("--data-path gives the questions of one level: say which with --levels 1 or --levels 2")
     source = arguments.publisher, arguments.data_path, arguments.limit
     reports = {level: load_api_bank(level, *source) for level in arguments.levels}
     print(*reports.values(), sep="\n")
+    how["invite"] = style_of_model(arguments, profile)
     scores = evaluate_api_bank(*policy_of(profile), profile.model, arguments.out, reports, **how)
     print(api_bank_table(scores).to_string(index=False))
 
