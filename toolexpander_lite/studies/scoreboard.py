@@ -238,7 +238,7 @@ def afterwards_lines(folder):
     if not any(file for name in READERS for file in Path(folder).glob(f"evaluations/*/{name}")):
         return []
     scores = load_scores(folder)
-    return [say("afterwards"), "", *_markdown(score_table(scores)), "", *abstention_lines(folder, scores)]
+    return ["", say("afterwards"), "", *_markdown(score_table(scores)), "", *abstention_lines(folder, scores)]
 
 
 ARMS = ("toolexpander", "grpo")
