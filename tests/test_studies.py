@@ -169,7 +169,9 @@ def test_all_arms_of_a_seed_start_from_one_base_and_see_the_same_number_of_rollo
 def test_every_planned_training_run_can_begin(name):
     for arm in read_plan(name).arms:
         options = _parser().parse_args(arm.command(name, 0))
-        batch_shape(chosen_recipe(options), chosen_profile(options, *STEPS))
+        recipe = chosen_recipe(options)
+        prompts, side_by_side = batch_shape(recipe, chosen_profile(options, *STEPS))
+        assert prompts > 0 and prompts * recipe.num_generations % side_by_side == 0
 
 
 def test_plan_names_what_is_there_and_the_command(capsys):
