@@ -16,6 +16,7 @@ from toolexpander_lite.base.errors import DataError, RunError, SettingsError
 from toolexpander_lite.base.runs import REPOSITORY
 from toolexpander_lite.data.tool_schemas import json_schema
 from toolexpander_lite.evaluation import accuracy, bfcl
+from toolexpander_lite.evaluation.answer_kinds import answer_kind, earned_by
 from toolexpander_lite.evaluation.answers import calls_text, read_answers
 from toolexpander_lite.evaluation.bfcl import (
     ANY_TYPES,
@@ -614,3 +615,16 @@ def test_a_run_that_is_killed_gives_the_same_answers(tmp_path, monkeypatch):
     result_file(tmp_path / "cut", "irrelevance").write_text("".join(json.dumps(r) + "\n" for r in rows))
     ours, theirs = (resume.answers(tmp_path / run, ["live_parallel", "irrelevance"]) for run in ("whole", "cut"))
     assert [key for key in ours if ours[key] != theirs[key]] == [("irrelevance", rows[0]["id"])]
+
+
+@needs_wheel
+def test_the_committed_splits_are_exact_with_the_tools_on_offer():
+    """As `tests/test_answer_kinds.py`, with the tools; in a list so that one wrong file is named."""
+    tools, wrong = {q.sample.id: q.sample.tools for q in load_questions("irrelevance")}, []
+    files = sorted((REPOSITORY / "assets" / "runs").glob("*/evaluations/*/bfcl/scores.json"))
+    for file in files:
+        scores = json.loads(file.read_text())["irrelevance"]
+        (answers,) = file.parent.glob("result/*/*/BFCL_v4_irrelevance_result.json")
+        kinds = {r["id"]: answer_kind(r["completion"], tools[r["id"]]) for r in read_answers(answers)}
+        wrong += [] if scores["earned"] == earned_by(kinds, scores["right"]) else [file.parts[-3]]
+    assert files and not wrong
