@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from toolexpander_lite.__main__ import main
+from toolexpander_lite.base.errors import RunError
 from toolexpander_lite.evaluation import executed
 from toolexpander_lite.evaluation.executed import ExecutedReward, run_episodes, solver
+from toolexpander_lite.evaluation.tool_caller import style_in
 from toolexpander_lite.method.calls import judge
 from toolexpander_lite.method.prompts import gold_completion, wants_think
 from toolexpander_lite.method.samples import tool_name
@@ -123,3 +125,16 @@ def test_evaluate_executes_and_asks_as_in_the_training_of_the_run(tmp_path, monk
     first, native = map(json.loads, re.findall(r"^{.*?^}$", capsys.readouterr().out, re.MULTILINE | re.DOTALL))
     assert styles == [asked, "native"] and native["questions"] == len(TEST)
     assert first["zero_shot"] == (0.5 if asked == "native" else 0) and native["zero_shot"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "config, told", [('{"recipe": "of another program"}', "think"), ("{}", "think"), ("[1, 2]", "no JSON object")]
+)
+def test_a_config_of_another_program_beside_final_is_no_traceback(tmp_path, config, told):
+    (tmp_path / "final").mkdir()
+    (tmp_path / "config.json").write_text(config)
+    if told == "think":
+        assert style_in(tmp_path / "final") == "think"
+    else:
+        with pytest.raises(RunError, match=r"config.json cannot be read as a JSON object \(.*\[1, 2\]"):
+            style_in(tmp_path / "final")

@@ -52,14 +52,14 @@ def read_json(path):
     """config.json or summary.json of a run, say, or any other JSON file -> dict.
 
     Raises:
-        RunError: there is none, or it is no JSON.
+        RunError: there is none, or it is no JSON object.
     """
     path = Path(path)
     rows = None if path.exists() else packed_rows(path)
     try:
-        return rows[0] if rows else json.loads(path.read_text(encoding="utf-8"))
+        return rows[0] if rows else _json_object(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error})") from error
+        raise RunError(f"{path} cannot be read as a JSON object ({error})") from error
 
 
 def read_jsonl(path, whole=False):

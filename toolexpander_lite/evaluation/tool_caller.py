@@ -64,7 +64,8 @@ def style_in(folder):
     if Path(folder, "tools.json").is_file():
         return _how_asked(folder)[0]
     config = Path(folder).parent / "config.json"
-    recipe = read_json(config).get("recipe", {}) if Path(folder).name == "final" and config.is_file() else {}
+    recipe = read_json(config).get("recipe") if Path(folder).name == "final" and config.is_file() else None
+    recipe = recipe if isinstance(recipe, dict) else {}  # another program's config.json tells nothing
     style = recipe.get("prompt_style", "think")
     return style_of(True) if style == "think" and recipe.get("invite") else style
 
