@@ -45,7 +45,7 @@ def _paper(study):
     """What the paper's own recipes leave of the hard questions -> Markdown lines, or []."""
     if not find_runs(study):
         return []
-    lines = ["", "With the paper's own settings (recipes `paper_...`), on the weaker policy of the graded nano world:",
+    lines = ["", "With the paper's group size, temperature, KL weight and clip range (recipes `paper_...`), on the weaker policy of the graded nano world:",
              "", "| | seeds | learning rate | answers sampled | hard questions left | held-out questions right |",
              "|---|---|---|---|---|---|"]  # fmt: skip
     table, theirs = load_study(study), PAPER["table3"]
@@ -93,7 +93,7 @@ def plot_curves(study):
     for arm, (words, colour) in CURVES.items():
         curves = [curve(run, "eval/zero_shot_hard", "rollouts") for run in arms[arm]]
         for xs, ys in curves:
-            axis.plot(xs, ys, color=colour, alpha=0.22, linewidth=0.9)
+            axis.plot(xs, ys, color=colour, alpha=0.45, linewidth=0.9)
         xs, table = on_one_grid(curves, "rollouts")
         axis.plot(xs, table.mean(0), color=colour, linewidth=2.6, label=f"{words} ({len(curves)} runs)")
     axis.set(xlabel="answers sampled in training", xlim=(0, xs[-1]), ylim=(-0.03, 1.05))

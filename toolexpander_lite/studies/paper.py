@@ -213,14 +213,14 @@ def command(test):
 
 
 def hard_rows_lines(folder):
-    """Table 3: the hard rows each arm leaves, and the paper's beside them -> lines of a Markdown table."""
-    study, theirs, rows = load_study(folder), PAPER["table3"], []
+    """The hard rows each arm leaves, beside the paper's where the study is its Table 3 -> lines of a Markdown table."""
+    study, theirs, rows = load_study(folder), PAPER["table3"] if Path(folder).name == "paper-t3" else {}, []
     for arm, runs in study.groupby("variant", sort=False):
         n = read_json(runs.run.iloc[0] / "config.json")["train_samples"]
         scans = [read_log(run)[-1].get("scan_rollouts", 0) for run in runs.run]
         before, after = runs.hard_rows_before.mean(), runs.hard_rows_after
         paper = "not given"
-        if arm in theirs and Path(folder).name == "paper-t3":
+        if arm in theirs:
             first, last = theirs[arm]
             paper = f"{first:,}, then {last:,} ({last / theirs['rows']:.1%} of {theirs['rows']:,})"
         rates = ", ".join(f"{rate:g}" for rate in sorted(set(runs.learning_rate)))
@@ -234,6 +234,8 @@ def hard_rows_lines(folder):
     header = ("arm", "seeds", "learning rate", "rollouts (of them scans and verification)", "hard before",
               "hard after (95 % interval)",
               "as a share", "held-out accuracy (95 % interval)", "collapsed", "the paper: before, after")  # fmt: skip
+    if not theirs:  # only paper-t3 is its Table 3
+        header, rows = header[:-1], [row[:-1] for row in rows]
     return markdown_table(header, rows)
 
 

@@ -103,7 +103,7 @@ def draw_curves(axis, runs, name, x="step", window=1, title=None, colour=None):
 
 
 def name_curves(axis, size=9):
-    """Write the label of each curve where it ends, right of the axis, each apart from the others: no legend."""
+    """Write the label of each curve right of the axis, each apart from the others: no legend. A dot marks the end."""
     curves = [line for line in axis.lines if not line.get_label().startswith("_")]
     ends = [line.get_xydata()[np.isfinite(line.get_ydata())][-1] for line in curves]
     heights = [axis.transAxes.inverted().transform(axis.transData.transform(end))[1] for end in ends]
@@ -115,7 +115,8 @@ def name_curves(axis, size=9):
         low = heights[number] = max(low, min(heights[number], 1 - gap * (len(order) - 0.5 - place)))
         low += gap
     for line, end, height in zip(curves, ends, heights):
-        way = {"arrowstyle": "-", "color": line.get_color(), "linewidth": 1.3, "linestyle": ":", "relpos": (0, 0.5)}
+        way = {"arrowstyle": "-", "color": line.get_color(), "linewidth": 0.9, "linestyle": ":", "relpos": (0, 0.5)}
+        axis.plot(*end, "o", color=line.get_color(), markersize=5)
         axis.annotate(line.get_label(), end, (1.04, height), textcoords="axes fraction", va="center", fontsize=size,
                       arrowprops=way)  # fmt: skip
 

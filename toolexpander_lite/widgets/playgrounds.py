@@ -79,7 +79,7 @@ def advantage_figure(text=EXAMPLE, scale="group", bonus="none"):
     for axis in axes[:, 0]:
         axis.set_ylabel("advantage")
     words = {"group": "divided by the group's deviation", "batch": "divided by the batch's", "none": "not divided"}
-    orange = "; orange: wrote examples" if wrote.any() else ""
+    orange = "; orange: wrote examples" if (np.abs(found[wrote]) > 1e-6).any() else ""
     outline = "; outline: without the bonus" if bonus != "none" else ""
     figure.suptitle(f"reward less the group's mean, {words[scale]}{orange}{outline}", fontsize=10)
     figure.tight_layout()
