@@ -6,6 +6,7 @@ from toolexpander_lite.models.hardware import Hardware, describe_hardware, pick_
 from toolexpander_lite.training.profiles import PROFILES
 
 CPU = Hardware("cpu", "CPU", 16.0)
+AMX = Hardware("cpu", "CPU", 16.0, fast_bfloat16=True)
 T4 = Hardware("cuda", "Tesla T4", 14.6, (7, 5))
 V100 = Hardware("cuda", "V100", 31.7, (7, 0))
 P4 = Hardware("cuda", "Tesla P4", 7.4, (6, 1))
@@ -18,7 +19,8 @@ H100 = Hardware("cuda", "H100", 79.2, (9, 0))
 @pytest.mark.parametrize(
     "hardware, profile, dtype",
     [
-        (CPU, "nano", "bfloat16"),
+        (CPU, "nano", "float32"),
+        (AMX, "nano", "bfloat16"),
         (T4, "t4", "float16"),
         (V100, "t4", "float16"),
         (P4, "smol", "float16"),
@@ -43,7 +45,8 @@ def test_the_picked_profile_runs_in_the_precision_that_was_told():
 
 def test_float32_stays_and_a_cpu_gets_no_float16():
     assert pick_dtype("float32", T4) == "float32"
-    assert pick_dtype("float16", CPU) == "float32"
+    assert [pick_dtype("float16", cpu) for cpu in (CPU, AMX)] == ["float32", "float32"]
+    assert pick_dtype("float32", AMX) == "float32"
 
 
 def test_an_emulated_bfloat16_is_not_believed(monkeypatch):

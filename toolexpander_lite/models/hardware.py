@@ -22,6 +22,7 @@ class Hardware:
         memory_gb: memory of the device in GiB (the GPU's own; the machine's for a CPU).
         compute_capability: CUDA compute capability, (7, 5) for a T4; None on a CPU.
         cpu_threads: threads torch uses.
+        fast_bfloat16: of a CPU, does it have units for bfloat16 (AMX)? False on a GPU.
     """
 
     device: str
@@ -29,6 +30,7 @@ class Hardware:
     memory_gb: float
     compute_capability: tuple | None = None
     cpu_threads: int = 1
+    fast_bfloat16: bool = False
 
     def __str__(self):
         if self.device == "cpu":
@@ -47,7 +49,8 @@ def describe_hardware():
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError):  # not every operating system tells
         memory = 0
-    return Hardware("cpu", "CPU", memory / 2**30, None, threads)
+    known = getattr(torch.cpu, "get_capabilities", dict)()  # older torch does not tell
+    return Hardware("cpu", "CPU", memory / 2**30, None, threads, known.get("amx_bf16", False))
 
 
 def processor_name():
@@ -63,9 +66,9 @@ def processor_name():
 def pick_dtype(wanted="bfloat16", hardware=None):
     """The precision nearest to `wanted` that a machine handles -> "float32", "float16" or "bfloat16".
 
-    bfloat16 on a GPU needs compute capability 8.0, else it becomes float16. On a CPU float16 becomes
-    float32. `torch.cuda.is_bf16_supported()` is not asked: on a T4 it can say True, because torch
-    emulates bfloat16 there, slowly.
+    bfloat16 on a GPU needs compute capability 8.0, else it becomes float16. `torch.cuda.is_bf16_supported()` is not
+    asked: on a T4 it can say True, because torch emulates bfloat16 there, slowly. On a CPU float16 becomes float32, and
+    so does bfloat16 without AMX: float32 trains faster there (`benchmarks/cpu_precision.py`).
 
     Raises:
         ValueError: `wanted` is none of the three.
@@ -74,7 +77,7 @@ def pick_dtype(wanted="bfloat16", hardware=None):
     if wanted not in ("float32", "float16", "bfloat16"):
         raise ValueError(f"dtype {wanted!r} is unknown; use 'float32', 'float16' or 'bfloat16'")
     if hardware.device == "cpu":
-        return "float32" if wanted == "float16" else wanted
+        return "bfloat16" if wanted == "bfloat16" and hardware.fast_bfloat16 else "float32"
     if wanted == "bfloat16" and hardware.compute_capability < (8, 0):
         return "float16"
     return wanted

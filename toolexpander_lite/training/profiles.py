@@ -30,7 +30,7 @@ class Profile:
             `sources.load_samples`.
         data_path: local file of that source, instead of its public address.
         learning_rate: AdamW's, for recipes that set none of their own.
-        dtype: "float32", "float16" or "bfloat16"; `pick_dtype` refines it for the GPU at hand.
+        dtype: "float32", "float16" or "bfloat16"; `pick_dtype` refines it for the machine at hand.
         quantization: "4bit" (bitsandbytes NF4, double quantisation) or None.
         lora_rank: LoRA on all linear layers with this rank; 0 trains the full weights.
         attention: "sdpa", or "eager": quicker on a CPU with short prompts, and takes more memory with long ones.
