@@ -14,6 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
@@ -22,12 +24,14 @@ from transformers import (
     Qwen3MoeConfig,
     Qwen3MoeForCausalLM,
 )
+from trl.trainer.utils import add_fused_lm_head
 
 from toolexpander_lite.method.prompts import gold_completion, render_messages, render_prompt
 from toolexpander_lite.method.samples import ToolSample
 from toolexpander_lite.models import files as model_files
 from toolexpander_lite.models import policy as module
-from toolexpander_lite.models.policy import ModelError, adapters_to_float32, load_policy, model_hash
+from toolexpander_lite.models.hardware import Hardware
+from toolexpander_lite.models.policy import ModelError, adapters_to_float32, check_head, load_policy, model_hash
 from toolexpander_lite.models.templates import TOOL_TEMPLATE, adapt_template, prepare_tokenizer, round_trip
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.warm_start import IGNORED, encode_row, sft_warm_start
@@ -99,6 +103,13 @@ def qwen(tmp_path_factory):
     return save_model(folder, "qwen2", template=WITH_TOOLS, pad_token="<|endoftext|>")
 
 
+@pytest.fixture
+def amx(monkeypatch):
+    """A CPU that computes in bfloat16, whatever this one does."""
+    here = Hardware("cpu", "CPU", 16.0, fast_bfloat16=True)
+    monkeypatch.setattr("toolexpander_lite.models.hardware.describe_hardware", lambda: here)
+
+
 def moved(model, before):
     return {n for n, p in model.named_parameters() if not torch.equal(p.detach(), before[n])}
 
@@ -127,7 +138,7 @@ def test_sampling_starts_from_a_plain_generation_config(llama):
     assert tokenizer.pad_token_id == config.pad_token_id == model.config.pad_token_id is not None
 
 
-def test_lora_trains_adapters_only(llama):
+def test_lora_trains_adapters_only(llama, amx):
     model, tokenizer = load_policy(profile(llama, lora_rank=4, dtype="bfloat16"), device="cpu")
     trained = {n for n, p in model.named_parameters() if p.requires_grad}
     assert trained and all("lora_" in n for n in trained)
@@ -201,7 +212,7 @@ def test_gradients_of_four_bits_survive_sampling(family, request):
         assert gradient.norm() > 0 and torch.allclose(gradient, after[name], rtol=1e-3), name
 
 
-def test_adapters_can_be_made_float32_again(llama):
+def test_adapters_can_be_made_float32_again(llama, amx):
     model, _ = load_policy(profile(llama, lora_rank=2, dtype="bfloat16"), device="cpu")
     for parameter in model.parameters():
         if parameter.requires_grad:
@@ -209,6 +220,27 @@ def test_adapters_can_be_made_float32_again(llama):
     adapters_to_float32(model)
     assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
     assert {p.dtype for p in model.parameters() if not p.requires_grad} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("family, more", [
+    ("llama", {}), ("gemma2", {"head_dim": 8}), ("modernbert-decoder", {"cls_token_id": 1, "sep_token_id": 1}),
+])  # fmt: skip
+def test_a_model_whose_head_the_trainers_leave_out_is_refused(family, more):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    more = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1, "num_key_value_heads": 2} | more
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, vocab_size=64, **sizes, **more)).train()
+    for weight in model.parameters():  # as after some training: a fresh head hardly tells tokens apart
+        weight.data += 0.3 * torch.randn_like(weight)
+    add_fused_lm_head(model, temperature=0.7)
+    if family == "modernbert-decoder":
+        with pytest.raises(ModelError, match="modernbert-decoder models cannot be trained here.*another family"):
+            check_head(model, 0.7)
+    else:
+        check_head(model, 0.7)
+        with pytest.raises(ModelError):
+            check_head(model, 1.4)
+    assert model.training
 
 
 def test_model_hash_knows_equal_from_different(llama):

@@ -204,6 +204,29 @@ def adapters_to_float32(model):
             parameter.data = parameter.data.float()
 
 
+def check_head(model, temperature=1.0):
+    """Does a stock trainer, which has `model` now, score tokens as the model does?
+
+    TRL multiplies the last hidden states by the output embedding. What else a model has between the two is left out,
+    scales and caps apart that its config names as TRL looks for them, and training would go on without a word.
+
+    Raises:
+        ModelError: it does not (`findings/trl-skips-a-models-own-head.sh`).
+    """
+    ids = torch.arange(4, 24, device=model.device)[None] % model.config.get_text_config().vocab_size
+    training = model.training
+    with torch.no_grad():
+        own = (model.eval()(input_ids=ids).logits[:, :-1].float() / temperature).log_softmax(-1)
+        scored = model(input_ids=ids, labels=ids, fused_lm_head=True).log_probs
+    model.train(training)
+    apart = (own.gather(-1, ids[:, 1:, None])[..., 0] - scored).abs().max().item()
+    if not apart < 0.2:  # nats; rounding in half precision stays below a tenth of that
+        raise ModelError(
+            f"{model.config.model_type} models cannot be trained here: TRL's trainers leave out a part of their head "
+            f"(log-probabilities are {apart:.2f} nats off); choose a model of another family"
+        )
+
+
 def model_hash(model, adapters=False):
     """First 16 hex digits of the sha256 over the weights: for run logs. LoRA adapters count only if asked for.
 

@@ -45,8 +45,9 @@ def _paper(study):
     """What the paper's own recipes leave of the hard questions -> Markdown lines, or []."""
     if not find_runs(study):
         return []
-    lines = ["", "With the paper's group size, temperature, KL weight and clip range (recipes `paper_...`), on the weaker policy of the graded nano world:",
-             "", "| | seeds | learning rate | answers sampled | hard questions left | held-out questions right |",
+    lines = ["", "With the paper's group size, temperature, KL weight and clip range (recipes `paper_...`), on the"
+             " weaker policy of the graded nano world:", "",
+             "| | seeds | learning rate | answers sampled | hard questions left | held-out questions right |",
              "|---|---|---|---|---|---|"]  # fmt: skip
     table, theirs = load_study(study), PAPER["table3"]
     paper = ", ".join(f"{words} {theirs[arm][1] / theirs['rows']:.0%}"

@@ -38,7 +38,7 @@ from ..method.prompts import gold_completion, style_of, wants_think
 from ..method.samples import training_columns
 from ..models.files import mark_base
 from ..models.hardware import describe_hardware, pick_dtype
-from ..models.policy import adapters_to_float32, load_policy, model_hash, no_bars
+from ..models.policy import adapters_to_float32, check_head, load_policy, model_hash, no_bars
 from ..models.shared_prompt import share_prompts
 from ..models.templates import check_invitation
 from ..variants.all_recipes import get_recipe
@@ -313,6 +313,8 @@ def stock_trainer(recipe, profile, model, tokenizer, arguments, rows, rewards, c
         world = {} if talks is None else {"environment_factory": talks.environment}
         trainer = GRPOTrainer(args=arguments, reward_funcs=rewards, **handed, **world)
     check_came(trainer)
+    if not shards_weights():
+        check_head(trainer.model, 1.0 if recipe.supervised else recipe.temperature)
     adapters_to_float32(trainer.model)  # TRL rounds QLoRA adapters to bfloat16: small updates would vanish
     if profile.share_prompts and not shards_weights():
         for each in filter(None, (trainer.model, getattr(trainer, "ref_model", None))):
