@@ -361,7 +361,7 @@ def test_precisions_are_compared_on_the_same_questions():
     assert four_bit.compare(rows) == {"4bit": {"both": 1, "only_float32": 2, "only_here": 1}}
 
 
-def test_a_precision_is_measured_on_questions_that_nothing_trained_on():
+def test_a_precision_is_measured_on_questions_that_nothing_trained_on(amx):
     profile = get_profile("nano", eval_prompts=1, train_prompts=2)
     row = four_bit.measure("float32", profile, 0, 3)
     model, tokenizer = load_policy(profile)

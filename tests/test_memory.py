@@ -50,7 +50,7 @@ def test_the_fields_that_are_drawn_are_those_of_the_profile():
 
 
 @pytest.mark.parametrize("quantization", [None, "4bit"])
-def test_the_count_is_what_a_loaded_model_holds(quantization, tmp_path):
+def test_the_count_is_what_a_loaded_model_holds(quantization, tmp_path, amx):
     if quantization and not importlib.util.find_spec("bitsandbytes"):
         pytest.skip("bitsandbytes is not installed")
     folder = save_model(tmp_path, template=WITH_TOOLS)

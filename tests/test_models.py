@@ -30,7 +30,6 @@ from toolexpander_lite.method.prompts import gold_completion, render_messages, r
 from toolexpander_lite.method.samples import ToolSample
 from toolexpander_lite.models import files as model_files
 from toolexpander_lite.models import policy as module
-from toolexpander_lite.models.hardware import Hardware
 from toolexpander_lite.models.policy import ModelError, adapters_to_float32, check_head, load_policy, model_hash
 from toolexpander_lite.models.templates import TOOL_TEMPLATE, adapt_template, prepare_tokenizer, round_trip
 from toolexpander_lite.training.profiles import get_profile
@@ -101,13 +100,6 @@ def llama(tmp_path_factory):
 def qwen(tmp_path_factory):
     folder = tmp_path_factory.mktemp("qwen")
     return save_model(folder, "qwen2", template=WITH_TOOLS, pad_token="<|endoftext|>")
-
-
-@pytest.fixture
-def amx(monkeypatch):
-    """A CPU that computes in bfloat16, whatever this one does."""
-    here = Hardware("cpu", "CPU", 16.0, fast_bfloat16=True)
-    monkeypatch.setattr("toolexpander_lite.models.hardware.describe_hardware", lambda: here)
 
 
 def moved(model, before):
