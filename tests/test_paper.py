@@ -121,7 +121,7 @@ def test_table_3_shows_the_papers_numbers_beside_ours(tmp_path):
     assert mine.endswith("| not given |")
     scanned_run(tmp_path / "another", "paper_grpo", 0, 60, float("nan"), 0.5)
     (unscanned,) = hard_rows_lines(tmp_path / "another")[2:]
-    assert "| not scanned | not scanned |  | 0.500" in unscanned and unscanned.endswith("| not given |")
+    assert "| not scanned | not scanned |  | 0.500" in unscanned and unscanned.endswith("| 0 of 1 |")
     assert PAPER["table3"].keys() - {"rows"} <= {arm.variant for arm in read_plan("paper-t3").arms}
 
 

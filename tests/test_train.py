@@ -296,7 +296,8 @@ def test_settings_that_cannot_run_are_refused_when_they_are_made(make):
     "profile, hardware, bf16, fp16, cpu, checkpointing",
     [
         ("nano", Hardware("cpu", "CPU", 8), False, False, True, False),
-        ("smol", Hardware("cpu", "CPU", 8), True, False, True, False),
+        ("smol", Hardware("cpu", "CPU", 8), False, False, True, False),
+        ("smol", Hardware("cpu", "CPU", 8, fast_bfloat16=True), True, False, True, False),
         ("t4", Hardware("cuda", "Tesla T4", 14.7, (7, 5)), False, True, False, True),
         ("smol", Hardware("cuda", "Tesla T4", 14.7, (7, 5)), False, True, False, False),
         ("gpu24", Hardware("cuda", "RTX 3090", 23.7, (8, 6)), True, False, False, True),

@@ -116,7 +116,7 @@ def name_curves(axis, size=9):
         low += gap
     for line, end, height in zip(curves, ends, heights):
         way = {"arrowstyle": "-", "color": line.get_color(), "linewidth": 0.9, "linestyle": ":", "relpos": (0, 0.5)}
-        axis.plot(*end, "o", color=line.get_color(), markersize=5)
+        axis.scatter(*end, s=25, color=line.get_color(), zorder=3)
         axis.annotate(line.get_label(), end, (1.04, height), textcoords="axes fraction", va="center", fontsize=size,
                       arrowprops=way)  # fmt: skip
 
