@@ -68,7 +68,7 @@ def pick_dtype(wanted="bfloat16", hardware=None):
 
     bfloat16 on a GPU needs compute capability 8.0, else it becomes float16. `torch.cuda.is_bf16_supported()` is not
     asked: on a T4 it can say True, because torch emulates bfloat16 there, slowly. On a CPU float16 becomes float32, and
-    so does bfloat16 without AMX: float32 trains faster there (`benchmarks/cpu_precision.py`).
+    so does bfloat16 without AMX: float32 trained faster on the one measured (`benchmarks/cpu_precision.py`).
 
     Raises:
         ValueError: `wanted` is none of the three.
