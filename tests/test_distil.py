@@ -7,12 +7,14 @@ import torch
 
 from toolexpander_lite.base.errors import SettingsError
 from toolexpander_lite.base.runs import read_jsonl, read_log
-from toolexpander_lite.method.prompts import render_prompt
+from toolexpander_lite.method.calls import parse_completion
+from toolexpander_lite.method.prompts import gold_completion, render_prompt
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training import distil
 from toolexpander_lite.training.distil import Distiller
 from toolexpander_lite.training.profiles import get_profile
-from toolexpander_lite.training.train import train
+from toolexpander_lite.training.splits import tools_by_name, with_other_tools
+from toolexpander_lite.training.train import rows_to_train_on, train
 from toolexpander_lite.variants.all_recipes import get_recipe
 from toolexpander_lite.worlds.nano_world import nano_samples
 
@@ -113,3 +115,51 @@ def test_it_needs_demonstrations_and_a_weight():
         get_recipe("grpo", distil_weight=0.5)
     with pytest.raises(SettingsError, match="distil_weight is nan"):
         get_recipe("context_distillation", distil_weight=float("nan"))
+
+
+def tools_of(prompt):
+    return sorted(name for name in tools_by_name(nano_samples("train", 1)) if f"{name}(" in prompt)
+
+
+def test_an_answer_is_learnt_with_other_tools_on_offer_beside_those_that_it_calls(nano):
+    model, tokenizer, samples = nano
+    sample, known = samples[0], tools_by_name(samples)
+    (called,) = {call["name"] for call in sample.calls}
+    shown = [[*tools_by_name([with_other_tools(sample, {called}, known, n)])] for n in range(40)]
+    assert all(len(set(names)) == 2 and called in names for names in shown)
+    assert {name for names in shown for name in names} == set(known), "any other tool, sooner or later"
+    assert {names.index(called) for names in shown} == {0, 1}, "in any order"
+    assert with_other_tools(sample, set(), known, 0) is sample, "where no call is right another tool might be"
+    answer = tokenizer(gold_completion(sample), add_special_tokens=False).input_ids + [tokenizer.eos_token_id]
+    distiller = Distiller(samples, tokenizer, 0.5, 3, False, other_tools=True)
+    prompts = [distiller.plain_prompt(sample.id, answer, step) for step in range(20)]
+    assert all(called in tools_of(prompt) and len(tools_of(prompt)) == 2 for prompt in prompts)
+    assert len({tuple(tools_of(prompt)) for prompt in prompts}) > 3
+    assert distiller.plain_prompt(sample.id, answer, None) == render_prompt(sample, tokenizer)
+    own = [distiller.loss(model, [(sample.id, answer)], seed).item() for seed in (None, "1 0", "1 0", "2 0")]
+    assert own[1] == own[2] and len(set(own)) == 3, "the loss is that under the prompt of its step"
+
+
+def test_gold_answers_are_learnt_with_other_tools_on_offer_too(nano):
+    _, tokenizer, samples = nano
+    profile = get_profile("nano", steps=2, **TINY)
+    same, other = (
+        rows_to_train_on(get_recipe("paper_sft", other_tools=varied), profile, 0, samples, tokenizer)
+        for varied in (False, True)
+    )
+    assert same["completion"] == other["completion"] and sorted(same.column_names) == sorted(other.column_names)
+    assert len({*same["prompt"]}) == 12 < len({*other["prompt"]})
+    for prompt, completion in zip(other["prompt"], other["completion"]):
+        (called,) = [call["name"] for call in parse_completion(completion).calls]
+        assert called in tools_of(prompt) and len(tools_of(prompt)) == 2
+    with pytest.raises(SettingsError, match="other_tools changes the prompts of distilled and of supervised answers"):
+        get_recipe("paper_replace", other_tools=True)
+
+
+def test_a_run_with_other_tools_goes_on_as_if_it_had_not_been_cut(tmp_path):
+    recipe = get_recipe(RECIPE, distil_replay=5, other_tools=True, round_steps=4)
+    whole = train(recipe, get_profile("nano", steps=4, **TINY), 0, tmp_path / "whole")
+    cut = train(recipe, get_profile("nano", steps=2, **TINY), 0, tmp_path / "cut")
+    train(recipe, get_profile("nano", steps=4, **TINY), 0, cut, resume=True)
+    logs = [[{k: v for k, v in r.items() if k != "seconds"} for r in read_log(run)[1:]] for run in (whole, cut)]
+    assert logs[0] == logs[1] and any(row["distil/rows"] for row in logs[0])

@@ -6,8 +6,10 @@ negative log-likelihood, per token, of the policy's own verified answers of that
 No gold text enters. After Snell et al., arXiv 2209.15189; ours is the use inside GRPO.
 
 A policy that has become sure writes one answer ten times, so a step has few different ones. With a replay each step
-also learns some of the answers kept from earlier steps, of whatever rows. Rows that no tool fits have no
-demonstrations; with a replay their right answers, plain words, are learnt too: else nothing holds calls back.
+also learns some of the answers kept from earlier steps, of whatever rows. The plain prompt may offer other tools each
+time, beside those that the answer calls: else few rows can be learnt without the tools being read. Rows that no tool
+fits have no demonstrations; with a replay their right answers, plain words, are learnt too: else nothing holds calls
+back.
 
 It is a callback: transformers lets it add to the gradients before the optimizer's step, so there is one trainer, one
 optimizer and one checkpoint.
@@ -22,7 +24,9 @@ from transformers import TrainerCallback
 
 from ..base.files import write_whole
 from ..base.processes import gather, is_first
+from ..method.calls import parse_completion
 from ..method.prompts import render_prompt
+from .splits import tools_by_name, with_other_tools
 from .warm_start import IGNORED
 
 AT_ONCE = 6  # answers in a pass: what a step without a replay has at most, in groups two by two
@@ -37,15 +41,16 @@ class Distiller(TrainerCallback):
     Args:
         samples: `ToolSample`s of all rows.
         tokenizer: renders and reads prompts.
-        weight, per_group, invite, replay: see `variants.all_recipes.Recipe`: distil_weight, distil_per_group, asks,
-            distil_replay.
+        weight, per_group, invite, replay, other_tools: see `variants.all_recipes.Recipe`: distil_weight,
+            distil_per_group, asks, distil_replay, other_tools.
         dtype: of the arithmetic, "float32", "bfloat16" or "float16".
     """
 
     FILE = "distil.json"  # in a checkpoint: the answers kept
 
-    def __init__(self, samples, tokenizer, weight, per_group, invite, dtype="float32", replay=0):
+    def __init__(self, samples, tokenizer, weight, per_group, invite, dtype="float32", replay=0, other_tools=False):
         self.samples, self.tokenizer, self.invite = {s.id: s for s in samples}, tokenizer, invite
+        self.other_tools = tools_by_name(samples) if other_tools else None
         self.weight, self.per_group, self.dtype = weight, per_group, dtype
         self.replay, self.kept, self.rows, self.logged = replay, {}, [], {}
 
@@ -84,16 +89,28 @@ class Distiller(TrainerCallback):
         rows, losses = self.rows + again, 0.0
         for start in range(0, len(rows), AT_ONCE):  # each part's graph is freed before the next is made
             part = rows[start : start + AT_ONCE]
-            loss = self.loss(model, part) * (len(part) / len(rows))
+            loss = self.loss(model, part, f"{state.global_step} {start}" if self.other_tools else None)
+            loss = loss * (len(part) / len(rows))
             (self.weight * loss).backward()
             losses += loss.item()
         self.logged = {"distil/rows": len(rows)} | ({"distil/replayed": len(again)} if self.replay else {})
         self.logged |= {"distil/loss": losses} if rows else {}
 
-    def loss(self, model, rows):
-        """Mean over answers of their negative log-likelihood per token, in nats, under the plain prompt; `rows`: [(id,
-        tokens)]."""
-        prompts = [render_prompt(self.samples[id], self.tokenizer, invite=self.invite) for id, _ in rows]
+    def plain_prompt(self, id, answer, seed):
+        """The row's prompt without demonstrations; with a `seed`, other tools beside those that `answer` calls."""
+        sample = self.samples[id]
+        if seed is not None:
+            calls = parse_completion(self.tokenizer.decode(answer, skip_special_tokens=True), think=False).calls
+            called = {call["name"] for call in calls}
+            sample = with_other_tools(sample, called, self.other_tools, f"{seed} {id} {answer}")
+        return render_prompt(sample, self.tokenizer, invite=self.invite)
+
+    def loss(self, model, rows, seed=None):
+        """Mean over answers of their negative log-likelihood per token, in nats, under the plain prompt.
+
+        `rows`: [(id, tokens)]; `seed`: of the other tools on offer, None for the row's own.
+        """
+        prompts = [self.plain_prompt(*row, seed) for row in rows]
         prompts = self.tokenizer(prompts, add_special_tokens=False).input_ids
         answers, pad = [answer for _, answer in rows], self.tokenizer.pad_token_id
         # As in the trainer, prompts end at one column, so that what rows share is found (`models.shared_prompt`).

@@ -273,6 +273,24 @@ def fewer_tools(sample, most):
     return replace(sample, tools=[tool for tool in sample.tools if tool_name(tool) in kept])
 
 
+def tools_by_name(samples):
+    """The tools that any of `samples` offers -> dict of JSON Schemas."""
+    return {tool_name(tool): tool for sample in samples for tool in sample.tools}
+
+
+def with_other_tools(sample, called, known, seed):
+    """`sample` with other tools on offer beside those named in `called`, as many as before, in a random order.
+
+    They are drawn among `known` (`tools_by_name`). Where none is called nothing changes: another tool might do what
+    none on offer does.
+    """
+    kept = [tool for tool in sample.tools if tool_name(tool) in called]
+    others = [tool for name, tool in known.items() if name not in called]
+    rng, wanted = random.Random(seed), len(sample.tools) - len(kept)
+    tools = kept + rng.sample(others, min(wanted, len(others)))
+    return replace(sample, tools=rng.sample(tools, len(tools))) if kept else sample
+
+
 def training_rows(samples, tokenizer, invite=False):
     """`ToolSample`s -> the `Dataset` that `GRPOTrainer` reads: rendered prompts, and the columns rewards need.
 

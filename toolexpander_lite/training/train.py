@@ -34,7 +34,7 @@ from ..base.spelled_defaults import spelled_defaults
 from ..evaluation.accuracy import evaluate
 from ..evaluation.executed import ExecutedReward, evaluate_dialogues, evaluate_requests
 from ..method.hard_pool import HARD_WINDOW
-from ..method.prompts import gold_completion, style_of, wants_think
+from ..method.prompts import gold_completion, render_prompt, style_of, wants_think
 from ..method.samples import training_columns
 from ..models.files import mark_base
 from ..models.hardware import describe_hardware, pick_dtype
@@ -74,7 +74,7 @@ from .record import (
 )
 from .resume import check_contents, check_folder, find_checkpoint, load_pool, what_a_run_holds
 from .rounds import Rounds
-from .splits import in_training_order, load_splits, training_rows
+from .splits import in_training_order, load_splits, tools_by_name, training_rows, with_other_tools
 
 ANSWERS = {"nano": nano_world.right_call, "graded": graded_world.right_call}  # where the world knows
 # What a supervised run has in common with the others.
@@ -221,7 +221,7 @@ def distillation(recipe, profile, samples, tokenizer, reward):
     if not recipe.distil_weight:
         return []
     how = recipe.distil_weight, recipe.distil_per_group, recipe.asks, pick_dtype(profile.dtype)
-    distiller = Distiller(samples, tokenizer, *how, recipe.distil_replay)
+    distiller = Distiller(samples, tokenizer, *how, recipe.distil_replay, recipe.other_tools)
     reward.also = distiller.take
     return [distiller]
 
@@ -244,12 +244,27 @@ def rows_to_train_on(recipe, profile, seed, samples, tokenizer, server=None, tal
     if recipe.supervised:
         gold = [gold_completion(s, prompt, wants_think(recipe.asks)) for s, prompt in zip(samples, columns["prompt"])]
         columns = columns.select_columns(["prompt"]).add_column("completion", gold)
+        columns = columns.add_column("row", range(len(samples)))
         per_step *= recipe.num_generations
     rows = in_training_order(columns, profile.steps * per_step, seed, gap=2 * per_step)
+    if recipe.supervised and recipe.other_tools:
+        shown = prompts_with_other_tools([samples[row] for row in rows["row"]], tokenizer, recipe, seed)
+        rows = rows.remove_columns("prompt").add_column("prompt", shown)
+    if recipe.supervised:
+        return rows.remove_columns("row")
     if not server:
         return rows
     steps = [place // per_step * recipe.num_iterations + 1 for place in range(len(rows))]
     return rows.add_column("step", steps).with_transform(server)
+
+
+def prompts_with_other_tools(visits, tokenizer, recipe, seed):
+    """A prompt for each visit of a sample, other tools on offer beside those of its gold calls -> list of str."""
+    known, prompts = tools_by_name(visits), []
+    for place, sample in enumerate(visits):
+        shown = with_other_tools(sample, {call["name"] for call in sample.calls}, known, f"{seed} {place}")
+        prompts.append(render_prompt(shown, tokenizer, invite=recipe.asks))
+    return prompts
 
 
 def write_config(out, identity, arguments, data, parts, checkpoint):

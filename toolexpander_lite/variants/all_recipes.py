@@ -36,6 +36,8 @@ class Recipe(PaperRecipe):
             0.5).
         distil_per_group: right answers of a group that enter it at most (our assumption: 3).
         distil_replay: right answers of earlier steps that are learnt again in each step, at most (our assumption: 16).
+        other_tools: the plain prompt of an answer that is distilled, or of a supervised one, offers other tools at
+            each visit beside those that the answer calls, in a random order.
         Others as in `method.recipes.PaperRecipe`.
     """
 
@@ -57,6 +59,7 @@ class Recipe(PaperRecipe):
     distil_weight: float = 0.0
     distil_per_group: int = 3
     distil_replay: int = 0
+    other_tools: bool = False
 
     CHOICES = PaperRecipe.CHOICES | {
         "reward": tuple(REWARDS), "hard_samples": ("keep", "scan", "demonstrate", *RULES), "retest": RETESTS,
@@ -98,6 +101,8 @@ class Recipe(PaperRecipe):
             "and at least 0 and 1": 0 <= self.distil_weight < inf and self.distil_per_group >= 1,
             "distil_replay must be at least 0, and has nothing to learn again with distil_weight=0":
                 self.distil_replay >= 0 and (self.distil_weight > 0 or not self.distil_replay),
+            "other_tools changes the prompts of distilled and of supervised answers: set distil_weight, or False":
+                not self.other_tools or self.supervised or self.distil_weight > 0,
             "invite adds to the prompts of prompt_style='think' alone": not self.invite or self.prompt_style == "think",
         }  # fmt: skip
 
@@ -119,6 +124,8 @@ _RECIPES = (
     *_PAPER.values(),
     _DISTIL,
     replace(_DISTIL, name="distil_replay", distil_replay=16, about=f"{_DISTIL.about}; earlier ones again"),
+    replace(_DISTIL, name="distil_other_tools", distil_replay=16, other_tools=True,
+            about=f"{_DISTIL.about}; earlier ones again, each time with other tools on offer beside those called"),
     _LADDER,
     replace(_LADDER, name="ladder_distillation", distil_weight=0.5, about=f"ladder, {DISTIL}"),
     Recipe("grpo", "vanilla GRPO: KL 0.04, clip 0.2 on both sides, constant learning rate, groups of 10"),
