@@ -231,6 +231,33 @@ def test_templates_become_rows_whose_splits_share_no_value(tmp_path):
     assert {row["split"] for row in rows if row["call"] is None} == {"train", "test"}
 
 
+LAMP = '''
+from typing import Literal
+
+def lamp(room: Literal["hall", "attic", "cellar"], on: bool):
+    """Switch a lamp.
+
+    Args:
+        room: where it hangs.
+        on: light or no light.
+    """
+
+TEMPLATES = [
+    ("Lamp in the {room} {on}.", lamp, {"room": ["hall", "attic", "cellar"], "on": {"on": True, "off": False}}),
+    ("Where is my {thing}?", None, {"thing": ["key", "hat"]}),
+    ("What is love?", None, {}),
+]
+'''
+
+
+def test_no_question_is_in_both_splits_where_all_its_values_are(tmp_path):
+    rows = own_rows(write(tmp_path, LAMP))
+    lamps = {split: [r["question"] for r in rows if r["split"] == split and r["call"]] for split in ("train", "test")}
+    assert len(set(lamps["train"])) == 5 and len(lamps["test"]) == 1, "a fifth of six is held out"
+    assert not set(lamps["train"]) & set(lamps["test"])
+    assert [row["split"] for row in rows if row["question"] == "What is love?"] == ["train"]
+
+
 def test_all_rows_can_be_trained_on(tmp_path):
     report = load_samples("own", write(tmp_path, FUNCTIONS + TEMPLATES))
     rows = own_rows(tmp_path / "tools.py")

@@ -11,6 +11,7 @@ All names, numbers and the split are our assumptions.
 import csv
 import hashlib
 import json
+import math
 import random
 import re
 from collections import Counter
@@ -57,8 +58,9 @@ def own_rows(file):
     """The example rows of a file of tools -> list of dicts {"question", "call", "tools", "split"}, or of chats.
 
     Every row offers all tools. No argument value is in both splits, a fifth of the values is held out; values of an
-    `enum` and yes or no, which no split could part, are in both. Given rows that have values in common stay together;
-    if that makes them one lump, they are split by question alone, and a row may say its own "split".
+    `enum` and yes or no, which no split could part, are in both, though no question is. Given rows that have values in
+    common stay together; if that makes them one lump, they are split by question alone, and a row may say its own
+    "split".
 
     Raises:
         DataError: neither TEMPLATES nor ROWS, a template whose slots and values do not fit, or too few values.
@@ -190,15 +192,22 @@ def _hash(text):
 
 
 def _drawn(file, template, held, root, schemas):
-    """Different rows of one template, drawn from the values of each split -> iterator."""
-    for split, most in ROWS_DRAWN.items():
-        words = {}
+    """Different rows of one template, drawn from the values of each split, no question in both -> list.
+
+    Where all values are in both splits the questions are parted: about a fifth of them is held out.
+    """
+    rows, asked_in_test = {}, set()
+    for split in ("test", "train"):
+        most, words = ROWS_DRAWN[split], {}
         for slot, values in template["slots"].items():
             free = slot in template["free"]
             words[slot] = [w for w, v in values.items() if not free or (root(_key(v)) in held) == (split == "test")]
             if not words[slot]:
                 raise DataError(f"{file}: template {template['question']!r:.60}: all values of its slot {slot!r} are "
                                 f"on the other side of the split; give it more values of its own")  # fmt: skip
+        if split == "test" and not template["free"]:
+            questions = math.prod(map(len, words.values()))
+            most = min(most, max(questions > 1, questions // 5))
         rng, seen = random.Random(template["question"] + split), {}
         for _ in range(20 * most):
             if len(seen) == most:
@@ -207,5 +216,8 @@ def _drawn(file, template, held, root, schemas):
             asked = re.sub(r"{(\w+)}", lambda slot: drawn[slot[1]], template["question"])
             arguments = {slot: template["slots"][slot][word] for slot, word in drawn.items()}
             call = None if template["name"] is None else {"name": template["name"], "arguments": arguments}
-            seen[asked, _key(call)] = {"question": asked, "call": call, "tools": schemas, "split": split}
-        yield from seen.values()
+            if asked not in asked_in_test:
+                seen[asked, _key(call)] = {"question": asked, "call": call, "tools": schemas, "split": split}
+        asked_in_test = {asked for asked, _ in seen}
+        rows[split] = [*seen.values()]
+    return rows["train"] + rows["test"]

@@ -82,7 +82,7 @@ class _Running:
     def take(self, completion):
         """Read one completion and run its calls."""
         self.messages.append({"role": "assistant", "content": completion})
-        parsed = parse_completion(completion)
+        parsed = parse_completion(completion, think=False)
         if not parsed.calls:
             return self._without_call(parsed, completion)
         # Calls count whatever stands around them: the judge is the state, not the format.
