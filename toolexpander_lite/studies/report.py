@@ -81,6 +81,9 @@ def study_markdown(assets, plan, figures):
 def results_markdown(assets):
     """docs/results.md: the paper's claims, all studies with a page of their own, the real model, the benchmarks."""
     runs, benchmarks = Path(assets) / "runs", Path(assets) / "benchmarks"
+    made = {folder.name: [len(seeds) for seeds in find_runs(folder).values()] for folder in sorted(runs.iterdir())}
+    paged = [(plan, made.pop(plan.name)) for plan in studies(runs)]
+    others = [(name, sum(seeds)) for name, seeds in made.items() if seeds]
     real = [
         warm_start_line(runs / "smol-cpu-arms"), *first_runs_lines(runs / "smol"),
         *demonstration_lines(runs / "smol-cpu-arms"), *reading_lines(benchmarks),
@@ -88,8 +91,7 @@ def results_markdown(assets):
         resume_line(benchmarks), *precision_lines(benchmarks), *speed_lines(benchmarks),
     ]  # fmt: skip
     return TEXTS.get_template("results.md.j2").render(
-        claims="\n".join(claims_lines(assets)), real=real,
-        studies=[(plan, [len(seeds) for seeds in find_runs(runs / plan.name).values()]) for plan in studies(runs)],
+        claims="\n".join(claims_lines(assets)), real=real, studies=paged, others=others,
     )  # fmt: skip
 
 
