@@ -9,6 +9,11 @@ not committed), with requests of `worlds.request_world` that no training request
     unseen   the same of tools that training never showed
     none     requests of `test` with two other tools on offer, of which none does it: no call is right
 
+And with what it trained on, to see what was learnt by heart:
+
+    train    its training requests
+    swapped  the same, with other tools on offer beside those that the right answer calls
+
 A run is written as soon as it is measured, and a cut measurement goes on.
 """
 
@@ -22,10 +27,12 @@ from toolexpander_lite.base.runs import read_json, software_versions, write_json
 from toolexpander_lite.evaluation.accuracy import ask_and_judge
 from toolexpander_lite.evaluation.answer_kinds import answer_kind
 from toolexpander_lite.evaluation.executed import ExecutedReward
+from toolexpander_lite.method.calls import parse_completion
 from toolexpander_lite.method.samples import tool_name
 from toolexpander_lite.models.hardware import describe_hardware
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
+from toolexpander_lite.training.splits import tools_by_name, with_other_tools
 from toolexpander_lite.worlds.request_world import request_tasks
 
 
@@ -40,12 +47,35 @@ def without_its_tool(samples):
     return changed
 
 
-def measure(profile, style, per_family):
-    """One policy -> {"test", "unseen", "none": what it answered}."""
+def with_tools_swapped(tasks):
+    """Each task with another tool on offer beside the one it calls, of those that any of `tasks` offers -> list."""
+    known, swapped = tools_by_name([task.sample for task in tasks]), []
+    for task in tasks:
+        (call,) = task.sample.calls
+        sample = with_other_tools(task.sample, {call["name"]}, known, f"swapped {task.sample.id}")
+        swapped.append(replace(task, sample=replace(sample, id=f"{sample.id}-swapped")))
+    return swapped
+
+
+def fault(text, sample, end):
+    """What is wrong with an answer to a request of one call -> str; `end`: of `ExecutedReward.outcomes`."""
+    calls = parse_completion(text, think=False).calls
+    if not calls or end == "unreadable":
+        return "no readable call"
+    if calls[0]["name"] != sample.calls[0]["name"]:
+        return "a tool not on offer" if end == "unknown_tool" else "the other tool on offer"
+    return "arguments against the schema" if end == "bad_arguments" else "other values, or more calls"
+
+
+def measure(profile, style, per_family, seed):
+    """One policy -> {"test", "unseen", "none", "train", "swapped": what it answered}; `seed`: of its run."""
     model, tokenizer = load_policy(profile, merge=True)
     asked = {name: request_tasks(name, per_family) for name in ("test", "unseen")}
+    asked["train"] = request_tasks("train", profile.train_prompts, seed)
+    asked = {name: [task for task in found if len(task.sample.calls) == 1] for name, found in asked.items()}
+    asked["swapped"] = with_tools_swapped(asked["train"])
     tasks = {task.sample.id: task for found in asked.values() for task in found}
-    asked = {name: [t.sample for t in found if len(t.sample.calls) == 1] for name, found in asked.items()}
+    asked = {name: [task.sample for task in found] for name, found in asked.items()}
     asked["none"] = without_its_tool(asked["test"])
     run, found = ExecutedReward(tasks), {}
     for name, samples in asked.items():
@@ -59,7 +89,9 @@ def measure(profile, style, per_family):
         right = [v.format_ok and end == "ok" for v, end in zip(verdicts, ends)]
         by_tool = Counter(sample.family for sample, ok in zip(samples, right) if ok)
         order = "".join("01"[ok] for ok in right)  # in the order of `request_tasks`, so that runs can be paired
-        found[name] |= {"right": sum(right), "by_tool": dict(by_tool), "order": order, "ends": dict(Counter(ends))}
+        faults = Counter(fault(*given) for *given, ok in zip(texts, samples, ends, right) if not ok)
+        found[name] |= {"right": sum(right), "by_tool": dict(by_tool), "order": order, "ends": dict(Counter(ends)),
+                        "faults": dict(faults)}  # fmt: skip
     return found
 
 
@@ -79,7 +111,9 @@ def main():
         name = f"{final.parents[1].name}/{final.parent.name}" if final else "as it comes"
         if name not in policies:
             profile = get_profile(arguments.profile, **({"model": str(final)} if final else {}))
-            policies[name] = measure(profile, arguments.style, arguments.per_family)
+            seed = int(final.parent.name.removeprefix("seed-")) if final else 0
+            policies[name] = measure(profile, arguments.style, arguments.per_family, seed)
+            policies[name]["git_commit"] = about["versions"]["git_commit"]
             write_json(arguments.out, about | {"policies": policies})
             told = {part: f"{f.get('right', '-')} of {f['asked']}" for part, f in policies[name].items()}
             print(name, told, policies[name]["none"]["kinds"], flush=True)
