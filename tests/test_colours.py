@@ -17,7 +17,7 @@ from toolexpander_lite.base.colours import FILLS, SERIES
 from toolexpander_lite.base.runs import REPOSITORY
 from toolexpander_lite.models.memory import plot_memory
 from toolexpander_lite.studies import run_figures, study_figures
-from toolexpander_lite.studies.front_page import plot_curves, plot_idea
+from toolexpander_lite.studies.front_page import plot_curves, plot_distillation, plot_idea
 from toolexpander_lite.studies.run_figures import (
     DASHES,
     LOOKS,
@@ -108,6 +108,7 @@ def test_one_look_for_one_thing():
 
 FIGURES = {
     "idea": plot_idea,
+    "distillation": plot_distillation,
     "curves": lambda: plot_curves(RUNS / "nano-ablation"),
     "stall": lambda: study_figures.plot_stall(study_figures.find_runs(RUNS / "nano-baseline")["grpo-lr1e-3-600steps"]),
     "groups": lambda: plot_groups({"a": study_figures.find_runs(RUNS / "nano-baseline")["grpo-lr1e-3-600steps"][:1]}),

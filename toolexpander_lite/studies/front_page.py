@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyBboxPatch
 
-from ..base.colours import BLUE, DARK, GREY, MARKED, ORANGE, PALE, RIGHT, WRONG
+from ..base.colours import BLUE, DARK, GREY, MARKED, ORANGE, PALE, RIGHT, SKY, WRONG
 from ..base.runs import find_runs, load_study, read_json
 from ..worlds.graded_world import NOISE
 from .paper import PAPER, comparisons, outcome
@@ -134,6 +134,30 @@ def plot_idea():
         "arrowstyle": "-|>", "color": DARK, "connectionstyle": "angle,angleA=180,angleB=90,rad=4"})  # fmt: skip
     axis.text(35.5, 0.2, "still all wrong: the example comes back", ha="center", va="bottom", fontsize=9)
     axis.text(15, 0.2, "plain GRPO stays here", ha="center", va="bottom", fontsize=9, style="italic")
+    figure.subplots_adjust(0.005, 0.01, 0.995, 0.99)
+    return figure
+
+
+def plot_distillation():
+    """Context distillation: one right answer stands behind two prompts, and has a loss behind each."""
+    figure, axis = plt.subplots(figsize=(8.4, 2.2))
+    axis.set(xlim=(0, 50), ylim=(1.2, 14.4))
+    axis.axis("off")
+    for middle, title in ((8, "prompt"), (25.5, "answer"), (42, "loss")):
+        axis.text(middle, 14.2, title, ha="center", va="top", fontsize=9.5, weight="bold")
+    _card(axis, 0.6, 9.9, 6.6, 2.6, "solved examples", MARKED)
+    rows = ((9.9, 7.6, "is sampled, and right", RIGHT, "GRPO's, by its advantage:\nhow to use examples"),
+            (3.1, 0.6, "the same tokens again", SKY, "− mean log-probability:\nthe answer without examples"))
+    for y, left, words, colour, loss in rows:
+        _card(axis, left, y, 8, 2.6, QUESTION, PALE)
+        _card(axis, 20, y, 11, 2.6, words, colour)
+        axis.texts[-1].set_color(ink(colour))
+        _card(axis, 34.6, y - 0.3, 14.8, 3.2, loss, "white")
+        _arrow(axis, (left + 8.3, y + 1.3), (19.7, y + 1.3))
+        _arrow(axis, (31.3, y + 1.3), (34.3, y + 1.3))
+    _arrow(axis, (25.5, 9.6), (25.5, 6.0))
+    axis.text(42, 7.7, "+", ha="center", va="center", fontsize=13)
+    axis.text(0.6, 2.7, "zero-shot, as it will be asked", ha="left", va="top", fontsize=9, style="italic")
     figure.subplots_adjust(0.005, 0.01, 0.995, 0.99)
     return figure
 

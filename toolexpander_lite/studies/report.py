@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..base.collapse import collapse_mechanism
 from ..base.runs import REPOSITORY, evaluations, find_runs, has_file, load_study, read_json, read_jsonl, read_log
-from .front_page import plot_curves, plot_idea, verdicts_markdown
+from .front_page import plot_curves, plot_distillation, plot_idea, verdicts_markdown
 from .notebooks import alt_text
 from .paper import claims_lines, comparison_lines, hard_rows_by_tool_lines, hard_rows_lines
 from .plan import chosen_rates, plan_names, read_plan
@@ -33,7 +33,8 @@ def rebuild(repository=REPOSITORY):
     written, shown = [], {}
     with plt.rc_context({"figure.max_open_warning": 0}):  # each is closed below, once it is written
         drawn = docs_figures(runs)
-        drawn[""] = {"idea": plot_idea(), "three-curves": plot_curves(runs / "nano-ablation")}
+        drawn[""] = {"idea": plot_idea(), "distillation": plot_distillation(),
+                     "three-curves": plot_curves(runs / "nano-ablation")}  # fmt: skip
     for study, name, figure in ((s, name, figure) for s, own in drawn.items() for name, figure in own.items()):
         figure.savefig(figures / f"{name}.png", dpi=110, metadata={"Software": None})
         plt.close(figure)

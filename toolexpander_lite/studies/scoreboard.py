@@ -222,8 +222,8 @@ def plot_scoreboard(scores):
             place, share = models.index(s.model), s.correct / s.asked
             axis.plot([s.low, s.high], [place, place], color=colours[s.arm], linewidth=2)
             axis.plot(share, place, "o", color=colours[s.arm])
-        axis.set(title=f"{part} ({scores[scores.part == part].asked.max()})", xlim=(-0.02, 1.02), ylim=(-0.6, len(models) - 0.4))
-        axis.title.set_fontsize(10)
+        axis.set_title(f"{part} ({scores[scores.part == part].asked.max()})", fontsize=10)
+        axis.set(xlim=(-0.02, 1.02), ylim=(-0.6, len(models) - 0.4))
         axis.grid(axis="x", alpha=0.3)
     for axis in axes[:, 0]:
         axis.set_yticks(range(len(models)), models)
