@@ -152,7 +152,7 @@ def plot_distillation():
         _card(axis, left, y, 8, 2.6, QUESTION, PALE)
         _card(axis, 20, y, 11, 2.6, words, colour)
         axis.texts[-1].set_color(ink(colour))
-        _card(axis, 34.6, y - 0.3, 14.8, 3.2, loss, "white")
+        _card(axis, 34.6, y - 0.3, 14.8, 3.2, loss, PALE)
         _arrow(axis, (left + 8.3, y + 1.3), (19.7, y + 1.3))
         _arrow(axis, (31.3, y + 1.3), (34.3, y + 1.3))
     _arrow(axis, (25.5, 9.6), (25.5, 6.0))
