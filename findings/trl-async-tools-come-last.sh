@@ -6,13 +6,13 @@
 # What happens: `GRPOTrainer(tools=[...])` of TRL 1.16 takes plain and async functions side by side. Of one turn's calls
 #   it runs the plain ones first, and only then starts the async ones and appends their results behind. So an async call
 #   that changes something comes after the plain call that was to see it, and the second call's result stands in the first
-#   one's place. With all 24 templates that TRL's loop was tried with, the order is all that tells whose a result is: no
-#   text changes when the names of two results are swapped. So the policy reads each result as the answer to the other
-#   call, and is trained on it; with an environment's methods it is the same. `completions` in the reward functions has
-#   that order too, so pairing calls with results by position pays for the wrong one. No failure is counted. (On an
-#   unmerged change to another trainer, pull request 5446, a review remarked on the order of results; the asynchronous
-#   GRPO of September 2026, pull request 7175, keeps the order; of `GRPOTrainer`, and of calls that see the old state, no
-#   report was found.)
+#   one's place. With all 24 templates that TRL can parse and that take two calls, the order is all that tells whose a
+#   result is: no text changes when the names of two results are swapped. So the policy reads each result as the answer to
+#   the other call, and is trained on it; with an environment's methods it is the same. `completions` in the reward
+#   functions has that order too, so pairing calls with results by position pays for the wrong one. No failure is counted.
+#   (On an unmerged change to another trainer, pull request 5446, a review remarked on the order of results; the
+#   asynchronous GRPO of September 2026, pull request 7175, keeps the order; of `GRPOTrainer`, and of calls that see the
+#   old state, no report was found.)
 # So: hand over plain functions only or async ones only; plain ones if a call may depend on one before it, as async ones
 #   run side by side.
 set -euo pipefail

@@ -3,15 +3,15 @@
 #
 # Guess before: what the policy reads after its calls is what the chat template writes for these calls and results; that
 #   is what it will read when it is served.
-# What happens: `GRPOTrainer(tools=[...])` of TRL 1.16 does not render the conversation anew after a call, but a stand-
-#   in with one empty call, that of the first result's tool, and cuts the results out of it. Gemma 4's template writes a
-#   tool's name into each result and takes it from the call. So all results of a turn bear the first one's name: the time
-#   of day stands as the weather, and so does the price, in four of the five versions of the template that TRL ships (the
-#   second version writes no name). The reward functions see the right names in `completions`, the mask leaves the results
-#   out of the loss, nothing fails: the policy learns to go on from results that it cannot tell apart but by their order,
-#   in a text that it does not meet when it is served with the template. Two calls of the same tool are right, as is one
-#   call; Qwen's templates write no name, and gpt-oss, which does, makes one call a turn. (No report was found. The policy
-#   here is small and has learnt three calls by heart.)
+# What happens: `GRPOTrainer(tools=[...])` of TRL 1.16 does not render the conversation anew after a call, but a
+#   stand-in with one empty call, that of the first result's tool, and cuts the results out of it. Gemma 4's template
+#   writes a tool's name into each result and takes it from the call. So all results of a turn bear the first one's name:
+#   the time of day stands as the weather, and so does the price, in four of the five versions of the template that TRL
+#   ships (the second version writes no name). The reward functions see the right names in `completions`, the mask leaves
+#   the results out of the loss, nothing fails: the policy learns to go on from results that it cannot tell apart but by
+#   their order, in a text that it does not meet when it is served with the template. Two calls of the same tool are
+#   right, as is one call; Qwen's templates write no name, and gpt-oss, which does, makes one call a turn. (No report was
+#   found. The policy here is small and has learnt three calls by heart.)
 # So: let each tool's text say what it is, "time: noon"; or train Gemma 4 on one call a turn; and decode `completion_ids`
 #   in a reward function once.
 set -euo pipefail
