@@ -112,11 +112,11 @@ def main():
         if name not in policies:
             profile = get_profile(arguments.profile, **({"model": str(final)} if final else {}))
             seed = int(final.parent.name.removeprefix("seed-")) if final else 0
-            policies[name] = measure(profile, arguments.style, arguments.per_family, seed)
-            policies[name]["git_commit"] = about["versions"]["git_commit"]
+            found = measure(profile, arguments.style, arguments.per_family, seed)
+            policies[name] = found | {"git_commit": about["versions"]["git_commit"]}
             write_json(arguments.out, about | {"policies": policies})
-            told = {part: f"{f.get('right', '-')} of {f['asked']}" for part, f in policies[name].items()}
-            print(name, told, policies[name]["none"]["kinds"], flush=True)
+            told = {part: f"{f.get('right', '-')} of {f['asked']}" for part, f in found.items()}
+            print(name, told, found["none"]["kinds"], flush=True)
 
 
 if __name__ == "__main__":
