@@ -98,7 +98,7 @@ def test_a_replay_learns_earlier_answers_again_and_not_those_of_the_step(nano, t
     distiller = Distiller([nothing], tokenizer, 0.5, 3, False, replay=2)
     distiller.take(["no-call"] * 2, ["plain"] * 2, [[4], [5]], [1.0, 0.0])
     assert distiller.rows == [("no-call", [4])], "no demonstration can be shown, so its plain answer is kept"
-    recipe = get_recipe(RECIPE, distil_replay=5, round_steps=4)
+    recipe = get_recipe(RECIPE, distil_replay=5, other_tools=True, round_steps=4)
     whole = train(recipe, get_profile("nano", steps=6, **TINY), 0, tmp_path / "whole")
     cut = train(recipe, get_profile("nano", steps=2, **TINY), 0, tmp_path / "cut")
     train(recipe, get_profile("nano", steps=6, **TINY), 0, cut, resume=True)
@@ -154,12 +154,3 @@ def test_gold_answers_are_learnt_with_other_tools_on_offer_too(nano):
         assert called in tools_of(prompt) and len(tools_of(prompt)) == 2
     with pytest.raises(SettingsError, match="other_tools changes the prompts of distilled and of supervised answers"):
         get_recipe("paper_replace", other_tools=True)
-
-
-def test_a_run_with_other_tools_goes_on_as_if_it_had_not_been_cut(tmp_path):
-    recipe = get_recipe(RECIPE, distil_replay=5, other_tools=True, round_steps=4)
-    whole = train(recipe, get_profile("nano", steps=4, **TINY), 0, tmp_path / "whole")
-    cut = train(recipe, get_profile("nano", steps=2, **TINY), 0, tmp_path / "cut")
-    train(recipe, get_profile("nano", steps=4, **TINY), 0, cut, resume=True)
-    logs = [[{k: v for k, v in r.items() if k != "seconds"} for r in read_log(run)[1:]] for run in (whole, cut)]
-    assert logs[0] == logs[1] and any(row["distil/rows"] for row in logs[0])
