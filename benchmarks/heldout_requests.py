@@ -60,6 +60,8 @@ def with_tools_swapped(tasks):
 def fault(text, sample, end):
     """What is wrong with an answer to a request of one call -> str; `end`: of `ExecutedReward.outcomes`."""
     calls = parse_completion(text, think=False).calls
+    if end == "ok":
+        return "right, in another format"
     if not calls or end == "unreadable":
         return "no readable call"
     if calls[0]["name"] != sample.calls[0]["name"]:
