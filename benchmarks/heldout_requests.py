@@ -8,13 +8,16 @@ not committed), with requests of `worlds.request_world` that no training request
     test     new wordings, names and numbers, tools of training
     unseen   the same of tools that training never showed
     none     requests of `test` with two other tools on offer, of which none does it: no call is right
+    fresh    as test, in wordings by an author who saw no answers; committed before any policy was asked them
+    fresh_unseen
+             as unseen, in such wordings
 
 And with what it trained on, to see what was learnt by heart:
 
     train    its training requests
     swapped  the same, with other tools on offer beside those that the right answer calls
 
-A run is written as soon as it is measured, and a cut measurement goes on.
+A run is written as soon as it is measured, and a cut measurement goes on. Parts that are measured are not asked again.
 """
 
 import argparse
@@ -33,7 +36,9 @@ from toolexpander_lite.models.hardware import describe_hardware
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.splits import tools_by_name, with_other_tools
-from toolexpander_lite.worlds.request_world import request_tasks
+from toolexpander_lite.worlds.request_world import SPLITS, request_tasks
+
+PARTS = (*SPLITS, "swapped", "none")
 
 
 def without_its_tool(samples):
@@ -69,16 +74,20 @@ def fault(text, sample, end):
     return "arguments against the schema" if end == "bad_arguments" else "other values, or more calls"
 
 
-def measure(profile, style, per_family, seed):
-    """One policy -> {"test", "unseen", "none", "train", "swapped": what it answered}; `seed`: of its run."""
-    model, tokenizer = load_policy(profile, merge=True)
-    asked = {name: request_tasks(name, per_family) for name in ("test", "unseen")}
+def parts_asked(profile, per_family, seed):
+    """What is asked of the policy of one seed -> ({part: samples of one call each}, {sample id: task})"""
+    asked = {name: request_tasks(name, per_family) for name in SPLITS if name != "train"}
     asked["train"] = request_tasks("train", profile.train_prompts, seed)
     asked = {name: [task for task in found if len(task.sample.calls) == 1] for name, found in asked.items()}
     asked["swapped"] = with_tools_swapped(asked["train"])
     tasks = {task.sample.id: task for found in asked.values() for task in found}
     asked = {name: [task.sample for task in found] for name, found in asked.items()}
-    asked["none"] = without_its_tool(asked["test"])
+    return asked | {"none": without_its_tool(asked["test"])}, tasks
+
+
+def measure(profile, style, asked, tasks):
+    """One policy asked `asked` of `parts_asked` -> {part: what it answered}"""
+    model, tokenizer = load_policy(profile, merge=True)
     run, found = ExecutedReward(tasks), {}
     for name, samples in asked.items():
         how = tokenizer, samples, profile.max_completion_length
@@ -103,6 +112,7 @@ def main():
     parser.add_argument("--profile", default="smol-world")
     parser.add_argument("--style", default="native", help="prompt style of the runs")
     parser.add_argument("--per-family", type=int, default=10, help="requests of each tool")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to ask, all by default")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     about = {"per_family": arguments.per_family, "style": arguments.style, "machine": str(describe_hardware()),
@@ -111,14 +121,15 @@ def main():
     finals = sorted(folder for folder in arguments.study.glob("*/seed-*/final") if any(folder.glob("*.safetensors")))
     for final in [None, *finals]:
         name = f"{final.parents[1].name}/{final.parent.name}" if final else "as it comes"
-        if name not in policies:
+        known = policies.get(name, {})
+        if missing := [part for part in arguments.parts if part not in known]:
             profile = get_profile(arguments.profile, **({"model": str(final)} if final else {}))
             seed = int(final.parent.name.removeprefix("seed-")) if final else 0
-            found = measure(profile, arguments.style, arguments.per_family, seed)
-            policies[name] = found | {"git_commit": about["versions"]["git_commit"]}
+            asked, tasks = parts_asked(profile, arguments.per_family, seed)
+            found = measure(profile, arguments.style, {part: asked[part] for part in missing}, tasks)
+            policies[name] = known | found | {"git_commit": about["versions"]["git_commit"]}
             write_json(arguments.out, about | {"policies": policies})
-            told = {part: f"{f.get('right', '-')} of {f['asked']}" for part, f in found.items()}
-            print(name, told, found["none"]["kinds"], flush=True)
+            print(name, {part: f"{f.get('right', '-')} of {f['asked']}" for part, f in found.items()}, flush=True)
 
 
 if __name__ == "__main__":

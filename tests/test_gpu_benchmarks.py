@@ -13,6 +13,7 @@ from toolexpander_lite.__main__ import _parser
 from toolexpander_lite.base.runs import REPOSITORY, read_jsonl
 from toolexpander_lite.method.prompts import gold_completion, render_prompt
 from toolexpander_lite.method.samples import ToolSample
+from toolexpander_lite.models.hardware import Hardware
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.training.splits import load_splits
@@ -359,6 +360,13 @@ def test_what_a_script_cannot_use_is_one_line(script, words, told, monkeypatch, 
 def test_precisions_are_compared_on_the_same_questions():
     rows = [{"precision": "float32", "right": ["a", "b", "c"]}, {"precision": "4bit", "right": ["b", "d"]}]
     assert four_bit.compare(rows) == {"4bit": {"both": 1, "only_float32": 2, "only_here": 1}}
+
+
+@pytest.mark.parametrize("fast, names", [(True, ["float32", "bfloat16", "4bit"]), (False, ["float32", "4bit"])])
+def test_float32_is_not_measured_twice_under_two_names(monkeypatch, fast, names):
+    here = Hardware("cpu", "CPU", 16.0, fast_bfloat16=fast)
+    monkeypatch.setattr("toolexpander_lite.models.hardware.describe_hardware", lambda: here)
+    assert four_bit.precisions_here() == names
 
 
 def test_a_precision_is_measured_on_questions_that_nothing_trained_on(amx):

@@ -1,5 +1,6 @@
 """Your own functions through TRL's own tool loop: rows of several turns, the file as an environment, a whole run."""
 
+import copy
 import inspect
 import json
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import get_json_schema
+from trl import chat_template_utils
 from trl.chat_template_utils import is_chat_template_prefix_preserving, parse_response, supports_tool_calling
 
 from toolexpander_lite.__main__ import main
@@ -262,6 +264,20 @@ def test_a_template_that_shows_no_calls_is_refused(tokenizer):
     with pytest.raises(ModelError, match="the chat template of 'm' does not show calls"):
         check_template(plain)
     check_template(tokenizer)
+
+
+@pytest.mark.parametrize(
+    "name, fits",
+    [("qwen2_5", True), ("qwen3", True), ("qwen3_5_think", False), ("gemma4_v5", False), ("llama3_2", False)],
+)
+def test_a_template_whose_calls_no_reward_would_read_is_refused(tokenizer, name, fits):
+    shipped = copy.deepcopy(tokenizer)
+    shipped.chat_template, shipped.response_template = getattr(chat_template_utils, f"{name}_chat_template"), None
+    if fits:
+        check_template(shipped)
+    else:
+        with pytest.raises(ModelError, match='writes calls in another form than <tool_call>{"name"'):
+            check_template(shipped)
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from toolexpander_lite.worlds.request_world import (
     request_tasks,
 )
 
-TRAIN, TEST, UNSEEN = (request_tasks(split, 6, seed=1) for split in SPLITS)
+TRAIN, TEST, UNSEEN, FRESH, FRESH_UNSEEN = (request_tasks(split, 6, seed=1) for split in SPLITS)
 
 
 def open_values(tasks):
@@ -36,7 +36,7 @@ def open_values(tasks):
     return {v for _, v in pairs if v not in (*DAYS, *UNITS)}
 
 
-@pytest.mark.parametrize("tasks", [TRAIN, TEST, UNSEEN], ids=SPLITS)
+@pytest.mark.parametrize("tasks", [TRAIN, TEST, UNSEEN, FRESH, FRESH_UNSEEN], ids=SPLITS)
 def test_the_gold_calls_of_every_task_bring_about_its_goal_and_no_call_does_not(tasks):
     gold = run_episodes(solver(tasks, lambda task: task.turns), tasks)
     assert {episode.reason for episode in gold} == {"ok"}
@@ -45,24 +45,40 @@ def test_the_gold_calls_of_every_task_bring_about_its_goal_and_no_call_does_not(
 
 
 def test_held_out_requests_share_no_value_and_no_wording_with_training_ones():
-    assert len({t.sample.id for t in (*TRAIN, *TEST, *UNSEEN)}) == len(TRAIN) + len(TEST) + len(UNSEEN)
-    assert len(TRAIN) == len(TEST) == 14 * 6 and len(UNSEEN) == 3 * 6
+    drawn = [TRAIN, TEST, UNSEEN, FRESH, FRESH_UNSEEN]
+    assert len({task.sample.id for tasks in drawn for task in tasks}) == sum(map(len, drawn))
+    assert [len(tasks) for tasks in drawn] == [14 * 6, 14 * 6, 3 * 6, 14 * 6, 3 * 6]
     many = request_tasks("train", 12, seed=5)
-    for held_out in (TEST, UNSEEN):
+    for held_out in (TEST, UNSEEN, FRESH, FRESH_UNSEEN):
         assert not open_values(held_out) & open_values((*TRAIN, *many))
     for kind in NAMES["train"]:
-        assert not set(NAMES["train"][kind]) & set(NAMES["test"][kind])
+        names = [name for group in NAMES.values() for name in group[kind]]
+        assert len(set(names)) == len(names)
     for family, (_, templates, _) in FAMILIES.items():
-        plain = [re.sub(r"{\w+}", "", text) for text in (*templates, *HELD_OUT_WORDINGS.get(family, ()))]
+        held_out = [text for words in HELD_OUT_WORDINGS.values() for text in words.get(family, ())]
+        plain = [re.sub(r"{\w+}", "", text) for text in (*templates, *held_out)]
         assert len(set(plain)) == len(plain)
+
+
+def test_fresh_wordings_have_the_values_of_the_training_ones_and_share_no_four_words_with_others():
+    def runs(text):
+        words = re.findall(r"[a-z']+", re.sub(r"{\w+}", " . ", text.lower()))
+        return {tuple(words[n : n + 4]) for n in range(len(words) - 3)}
+
+    for family, fresh in HELD_OUT_WORDINGS["fresh"].items():
+        known = [*FAMILIES[family][1], *HELD_OUT_WORDINGS["test"][family]]
+        values = {frozenset(re.findall(r"{\w+}", text)) for text in known}
+        assert len(fresh) == 10 and {frozenset(re.findall(r"{\w+}", text)) for text in fresh} <= values
+        assert not set().union(*map(runs, fresh)) & set().union(*map(runs, known))
 
 
 def test_unseen_tools_are_neither_called_nor_on_offer_in_training_nor_beside_other_held_out_tools():
     assert set(UNSEEN_TOOLS) | set(TRAINED_TOOLS) == set(TOOL_NAMES) and len(UNSEEN_TOOLS) == 3
-    for tasks in (TRAIN, TEST):
+    for tasks in (TRAIN, TEST, FRESH):
         assert not {tool_name(tool) for task in tasks for tool in task.sample.tools} & set(UNSEEN_TOOLS)
-    assert {task.sample.family for task in UNSEEN} == set(UNSEEN_TOOLS)
-    for task in (*TRAIN, *TEST, *UNSEEN):
+    for tasks in (UNSEEN, FRESH_UNSEEN):
+        assert {task.sample.family for task in tasks} == set(UNSEEN_TOOLS)
+    for task in (*TRAIN, *TEST, *UNSEEN, *FRESH, *FRESH_UNSEEN):
         assert len(task.sample.tools) == 2
 
 

@@ -61,7 +61,8 @@ def training_bytes(config, profile, reference=True):
 
     Args:
         config: the model's `transformers` configuration.
-        profile: `quantization`, `lora_rank`, `dtype` and `optim` are used.
+        profile: `quantization`, `lora_rank`, `dtype` and `optim` are used. A machine may compute in another dtype than
+            the profile's, a CPU mostly in float32: `hardware.pick_dtype` says which.
         reference: with a KL term; full training then keeps a second copy of the weights. A model with adapters needs
             none, since it is its own reference without them.
     """

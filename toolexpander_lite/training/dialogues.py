@@ -91,16 +91,20 @@ def check_template(tokenizer, images=()):
     """Refuse a model whose chat template TRL's tool loop cannot use.
 
     Raises:
-        ModelError: rows have pictures, which the kit's own models do not see; calls or results do not show in it, or
-            nothing is known of how to read calls out of an answer.
+        ModelError: rows have pictures, which the kit's own models do not see; calls or results do not show in it;
+            nothing is known of how to read calls out of an answer; or they are not the JSON that `DialogueReward` reads
+            (TRL runs the calls of Gemma 4, Llama 3 and Qwen3.5 as well, and every reward would be 0).
     """
     if images:
         raise ModelError(f"{len(images)} rows have a picture, and `train` loads models that read text; see "
                          "docs/use-in-trl.md for a model that sees")  # fmt: skip
     try:
-        if supports_tool_calling(tokenizer):
+        if not supports_tool_calling(tokenizer):
+            why = "does not show calls and their results"
+        elif not _written_as_read(tokenizer):
+            why = f'writes calls in another form than {CALL_OPEN}{{"name": ..., "arguments": ...}}{CALL_CLOSE}'
+        else:
             return getattr(tokenizer, "response_template", None) or add_response_schema(tokenizer)
-        why = "does not show calls and their results"
     except ValueError:
         why = "is none whose calls TRL knows to read; set tokenizer.response_template"
     raise ModelError(f"rows of several turns cannot be asked: the chat template of {tokenizer.name_or_path!r} {why}; "
@@ -181,7 +185,7 @@ class DialogueReward:
 
 
 def written_calls(messages, text, tokenizer):
-    """The calls that a model wrote, read strictly from its tokens -> list; a block that is cut or no JSON is left out.
+    """The calls that a model wrote, read strictly from its tokens by `calls_in` -> list.
 
     Args:
         messages: the dialogue as TRL has it; what its tools said is taken out of `text` first, with the markers around
@@ -193,10 +197,21 @@ def written_calls(messages, text, tokenizer):
         if is_tool:
             before, _, text = text.partition(_told(list(turn), tokenizer))
             written += before
-    text = written + text
+    return calls_in(written + text)
+
+
+def calls_in(text):
+    """The calls in closed blocks of a text -> list; a block that is cut or no JSON is left out."""
     blocks = [part.partition(CALL_CLOSE) for part in text.split(CALL_OPEN)[1:]]
     blocks = [CALL_OPEN + block + CALL_CLOSE for block, closed, _ in blocks if closed]
     return [call for block in blocks for call in parse_completion(block, think=False).calls]
+
+
+def _written_as_read(tokenizer):
+    """Does the chat template write a call as `calls_in` reads it? -> bool"""
+    call = {"name": "look", "arguments": {"number": 1}}
+    turn = {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": call}]}
+    return calls_in(tokenizer.apply_chat_template([{"role": "user", "content": "x"}, turn], tokenize=False)) == [call]
 
 
 def _told(results, tokenizer):

@@ -3,6 +3,9 @@
     train    `TRAINED_TOOLS`, the wordings of `api_tasks.FAMILIES`, names of `NAMES["train"]`, even numbers
     test     the same tools; wordings, names and numbers (odd ones) that no training request has
     unseen   `UNSEEN_TOOLS`, which are neither called nor on offer in training; otherwise as test
+    fresh, fresh_unseen
+             as test and unseen, in further wordings and names, written by another author, who saw no model's answers,
+             after the recipes were fixed. Ask them of finished runs only: what is chosen by them is not tested by them.
 
 Days, hours and units are lists that a tool's schema shows, and the same throughout. A task is drawn by `api_tasks`; its
 names are then exchanged for those of the split, in the request, the calls, the state and the goal alike. Two requests
@@ -20,11 +23,12 @@ from ..method.samples import ToolSample
 from .api_tasks import ASKED, FAMILIES, NEW_TITLES, Task
 from .api_world import EVENTS, ITEMS, OWNERS, TOOLS, initial_state
 
-SPLITS = ("train", "test", "unseen")
+SPLITS = ("train", "test", "unseen", "fresh", "fresh_unseen")
 UNSEEN_TOOLS = ("withdraw_money", "list_events", "check_stock")  # of each part of the world one
 TOOL_OF = {name: family["tool"] for name, family in ASKED.items() if "tool" in family}
-HELD_OUT_WORDINGS = {name: ASKED[name]["held_out"] for name in TOOL_OF}
+HELD_OUT_WORDINGS = {"test": {name: ASKED[name]["held_out"] for name in TOOL_OF}}
 NAMES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+HELD_OUT_WORDINGS["fresh"] = NAMES.pop("fresh_wordings")
 TRAINED_TOOLS = tuple(tool for tool in TOOL_OF.values() if tool not in UNSEEN_TOOLS)
 PARALLEL = (("deposit", "new_event"), ("transfer", "restock"), ("moved_event", "sale"), ("cancelled_event", "deposit"))
 TOOLS_PER_REQUEST = 2
@@ -34,8 +38,9 @@ SHOWN = ("type", "enum")  # of an argument's schema: prompts are short, and the 
 
 def families(split):
     """Families of a split, parallel ones last -> list of str; each is named by the tool, or tools, that it needs."""
-    single = [f for f, tool in TOOL_OF.items() if (tool in UNSEEN_TOOLS) == (split == "unseen")]
-    return [(f,) for f in single] + (list(PARALLEL) if split != "unseen" else [])
+    unseen = split.endswith("unseen")
+    single = [f for f, tool in TOOL_OF.items() if (tool in UNSEEN_TOOLS) == unseen]
+    return [(f,) for f in single] + ([] if unseen else list(PARALLEL))
 
 
 @lru_cache(maxsize=16)
@@ -62,15 +67,16 @@ def request_tasks(split, per_family, seed=0):
 def _draw(parts, split, rng, template):
     """One task that asks for `parts`, families of different parts of the world; None where a number is of the other
     kind or the parts disagree."""
+    words_of = {"unseen": "test", "fresh_unseen": "fresh"}.get(split, split)
     held_out, seed = split != "train", rng.randrange(100)
-    names = _exchange(NAMES["test" if held_out else "train"], rng)
+    names = _exchange(NAMES[words_of], rng)
     goal, requests, calls = copy.deepcopy(initial_state(seed)), [], []
     for part in parts:
         kind, templates, draw = FAMILIES[part]
         words, [[call]], answer = draw(rng, goal)
         if any(_last_digit(call["arguments"][n]) % 2 != held_out for n in NUMBERS if n in call["arguments"]):
             return None
-        templates = HELD_OUT_WORDINGS[part] if held_out else templates
+        templates = HELD_OUT_WORDINGS[words_of][part] if held_out else templates
         words = {name: names.get(word, word) for name, word in words.items()}
         requests.append(templates[template % len(templates)].format(**words))
         calls.append(_renamed(call, names))
