@@ -10,7 +10,7 @@ import pytest
 from test_studies import fake_run
 
 from toolexpander_lite.__main__ import main
-from toolexpander_lite.base.runs import REPOSITORY, load_study
+from toolexpander_lite.base.runs import REPOSITORY, load_study, read_json, write_json
 from toolexpander_lite.studies.paper import (
     MEASURED_BY,
     PAPER,
@@ -123,6 +123,23 @@ def test_table_3_shows_the_papers_numbers_beside_ours(tmp_path):
     (unscanned,) = hard_rows_lines(tmp_path / "another")[2:]
     assert "| not scanned | not scanned |  | 0.500" in unscanned and unscanned.endswith("| 0 of 1 |")
     assert PAPER["table3"].keys() - {"rows"} <= {arm.variant for arm in read_plan("paper-t3").arms}
+
+
+def test_arms_that_learn_gold_answers_say_how_many(tmp_path):
+    """Twenty answers a step: sixty supervised steps; a start of four, then vanilla GRPO; none at all."""
+    for arm in ("sft", "grpo_70", "paper_grpo"):
+        run = scanned_run(tmp_path / "real-requests", arm, 0, 60, 30, 0.5)
+        config = read_json(run / "config.json") | {
+            "trainer": {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 5},
+            "recipe": {"supervised": arm == "sft"}, "profile": {"steps": 60},
+        }  # fmt: skip
+        write_json(run / "config.json", config)
+    header, _, *rows = hard_rows_lines(tmp_path / "real-requests")
+    place = header.split(" | ").index("gold answers learnt")
+    assert {row.split(" | ")[0].strip("| `"): row.split(" | ")[place] for row in rows} == {
+        "sft": "1,200", "grpo_70": "80", "paper_grpo": "0"}  # fmt: skip
+    scanned_run(tmp_path / "another", "paper_grpo", 0, 60, 30, 0.5)
+    assert "gold answers" not in hard_rows_lines(tmp_path / "another")[0]
 
 
 def test_rows_left_hard_by_tool_are_those_of_the_last_scan(tmp_path):

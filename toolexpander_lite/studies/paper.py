@@ -12,7 +12,7 @@ import pandas as pd
 from ..base.intervals import bootstrap_interval, share_interval
 from ..base.runs import evaluations, find_runs, has_file, load_study, read_json, read_jsonl, read_log
 from ..worlds.graded_world import NOISE
-from .plan import has_plan
+from .plan import has_plan, read_plan
 from .statistics import FEW, FEWER, HARD_LEFT, HARD_RISES, LITTLE, ROLLOUTS, compare, seed_values
 from .texts import markdown_table
 
@@ -212,9 +212,20 @@ def command(test):
     return ", ".join(again.format(study, ",".join(dict.fromkeys(names))) for study, names in arms.items())
 
 
+def gold_answers_learnt(run, base):
+    """Gold answers that a run and its supervised start learnt, one counted each time -> int; `base`: of its `Arm`."""
+    config = read_json(run / "config.json")
+    trainer, steps = config.get("trainer", {}), base["--steps"] if base.get("--recipe") == "paper_sft" else 0
+    if config.get("recipe", {}).get("supervised"):
+        steps += config["profile"]["steps"]
+    batches = trainer.get("gradient_accumulation_steps", 1) * config.get("processes", 1)
+    return steps * trainer.get("per_device_train_batch_size", 0) * batches
+
+
 def hard_rows_lines(folder):
     """The hard rows each arm leaves, beside the paper's where the study is its Table 3 -> lines of a Markdown table."""
     study, theirs, rows = load_study(folder), PAPER["table3"] if Path(folder).name == "paper-t3" else {}, []
+    bases = {arm.variant: arm.base for arm in read_plan(Path(folder).name).arms} if has_plan(Path(folder).name) else {}
     for arm, runs in study.groupby("variant", sort=False):
         n = read_json(runs.run.iloc[0] / "config.json")["train_samples"]
         scans = [read_log(run)[-1].get("scan_rollouts", 0) for run in runs.run]
@@ -226,14 +237,17 @@ def hard_rows_lines(folder):
         rates = ", ".join(f"{rate:g}" for rate in sorted(set(runs.learning_rate)))
         rows.append((
             f"`{arm}`", len(runs), rates, f"{runs.rollouts.mean():,.0f} ({sum(scans) / len(scans):,.0f})",
+            f"{gold_answers_learnt(runs.run.iloc[0], bases.get(arm, {})):,}",
             *((f"{before:.1f}", f"{after.mean():.1f} ({_interval(after, 1)})", f"{after.mean() / n:.1%} of {n}")
               if after.notna().all() else ("not scanned", "not scanned", "")),
             f"{runs.zero_shot.mean():.3f} ({_interval(runs.zero_shot, 3)})", f"{runs.collapsed.sum()} of {len(runs)}",
             paper,
         ))  # fmt: skip
-    header = ("arm", "seeds", "learning rate", "rollouts (of them scans and verification)", "hard before",
-              "hard after (95 % interval)",
-              "as a share", "held-out accuracy (95 % interval)", "collapsed", "the paper: before, after")  # fmt: skip
+    header = ("arm", "seeds", "learning rate", "rollouts (of them scans and verification)", "gold answers learnt",
+              "hard before", "hard after (95 % interval)", "as a share", "held-out accuracy (95 % interval)",
+              "collapsed", "the paper: before, after")  # fmt: skip
+    if not any(int(row[4].replace(",", "")) for row in rows):
+        header, rows = header[:4] + header[5:], [row[:4] + row[5:] for row in rows]
     if not theirs:  # only paper-t3 is its Table 3
         header, rows = header[:-1], [row[:-1] for row in rows]
     return markdown_table(header, rows)
