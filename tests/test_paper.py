@@ -11,6 +11,7 @@ from test_studies import fake_run
 
 from toolexpander_lite.__main__ import main
 from toolexpander_lite.base.runs import REPOSITORY, load_study, read_json, write_json
+from toolexpander_lite.studies.front_page import verdicts_markdown
 from toolexpander_lite.studies.paper import (
     MEASURED_BY,
     PAPER,
@@ -140,6 +141,19 @@ def test_arms_that_learn_gold_answers_say_how_many(tmp_path):
         "sft": "1,200", "grpo_70": "80", "paper_grpo": "0"}  # fmt: skip
     scanned_run(tmp_path / "another", "paper_grpo", 0, 60, 30, 0.5)
     assert "gold answers" not in hard_rows_lines(tmp_path / "another")[0]
+
+
+def test_the_front_page_says_what_each_real_run_got_and_what_it_took(tmp_path):
+    for seed, share in enumerate((0.5, 0.6)):
+        scanned_run(tmp_path / "runs" / "real-requests", "other_tools", seed, 60, 30, share)
+    asked = {"as it comes": {"test": {"right": 0, "asked": 100}}}
+    asked["other_tools/seed-1"] = {"fresh": {"right": 6, "asked": 9}}
+    (tmp_path / "benchmarks").mkdir()
+    write_json(tmp_path / "benchmarks" / "heldout_requests.json", {"policies": asked})
+    lines = verdicts_markdown(tmp_path / "runs").splitlines()
+    assert "| as it comes | | | | 0% | not asked |" in lines
+    assert "| likewise, each time with other tools on offer | 2 | 17,000 | 0 | 50%, 60% | 67% |" in lines
+    assert not any("supervised training" in line for line in lines), "no run of it, no row"
 
 
 def test_rows_left_hard_by_tool_are_those_of_the_last_scan(tmp_path):
