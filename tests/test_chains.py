@@ -186,13 +186,16 @@ def test_a_warm_start_learns_what_the_policy_writes_and_no_more(tokenizer):
 
 
 @pytest.mark.parametrize("recipe", ["grpo", "hard_sampling"])
-def test_the_stock_trainer_goes_through_its_tool_loop(tmp_path, recipe):
+def test_the_stock_trainer_goes_through_its_tool_loop(tmp_path, recipe, tokenizer):
     small = {"steps": 2, "eval_every": 2, "prompts_per_step": 2, "train_prompts": 1, "eval_prompts": 1}
     run = train(recipe, get_profile("nano-chain", **small), 0, tmp_path / "run")
     rows, rollouts = read_log(run), read_jsonl(run / "rollouts.jsonl")
     assert rows[1]["tools/call_frequency"] > 0.1 and {"tools/failure_frequency", "tools/refused"} <= rows[1].keys()
     assert {*rows[-1]["eval"]} >= {"zero_shot", "zero_shot_hard", "zero_shot_easy", "families", "reasons"}
     assert rows[-1]["rollouts"] == 40 and len(rollouts) == 4
+    read = [tokenizer.apply_chat_template(json.loads(g["prompt"]), tools=chain_tools(), add_generation_prompt=True,
+                                          return_dict=False) for g in rollouts]  # fmt: skip
+    assert rows[-1]["prompt_tokens"] == 10 * sum(map(len, read)), "what the tools answered is no part of it"
     talks = [json.loads(text) for group in rollouts for text in group["completions"]]
     assert any([m["role"] for m in talk][:2] == ["assistant", "tool"] for talk in talks)
 

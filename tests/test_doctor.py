@@ -395,7 +395,12 @@ def test_a_long_log_is_thinned_and_says_so(tmp_path):
 def test_a_run_of_the_kit_and_a_study():
     study = REPOSITORY / "assets" / "runs" / "nano-baseline"
     first = find_runs(study)["grpo-lr6e-4"][0]
-    assert [f.name for f in diagnose(first)][0] == "all_fail_groups"
+    head = diagnose(first)[0]
+    assert head.name == "all_fail_groups"
+    page = (REPOSITORY / "docs" / "use-in-trl.md").read_text(encoding="utf-8")  # its script is run by a test
+    for called in re.findall(r"\b[A-Z]\w+\(", head.try_next):
+        assert called in page, f"the script to copy has no {called}"
+    assert "pool = VisitPool(" in head.try_next  # without scans the paper's pool would call no row hard
     assert len(report(study).splitlines()) == 25
 
 

@@ -487,7 +487,8 @@ def test_an_adapter_on_the_wheels_smollm2_asks_for_the_wheel(llama, tmp_path, mo
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"model": "./no-such-folder"}, "cannot load model './no-such-folder'"),
+        ({"model": "./no-such-folder"}, "cannot load model './no-such-folder': there is no such folder"),
+        ({"model": "out/none/final"}, "cannot load model 'out/none/final': there is no such folder"),
         ({"quantization": "8bit"}, "quantization '8bit' is unknown"),
         ({"quantization": "4bit"}, "4-bit weights cannot be trained; set lora_rank"),
     ],

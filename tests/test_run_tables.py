@@ -38,6 +38,14 @@ def exact(value):
     return [exact(part) for part in value] if isinstance(value, list) else (type(value), repr(value))
 
 
+def test_runs_of_ones_own_are_a_table_too(tmp_path):
+    write_run(tmp_path / "out", "again", 3).rename(tmp_path / "out" / "mine")
+    table = load_study(tmp_path / "out")
+    assert table["variant"].tolist() == ["mine"] and table["seed"].tolist() == [3]
+    with pytest.raises(RunError, match="no complete run below .*absent"):
+        load_study(tmp_path / "absent")
+
+
 def test_every_value_comes_back_as_it_was(tmp_path):
     runs = [write_run(tmp_path / "study", arm, seed) for arm, seed in (("b", 10), ("b", 2), ("a", 0))]
     (runs[0] / "rounds.jsonl").write_text('{"round": 1, "states": {"f": "hs"}}\n')

@@ -296,8 +296,10 @@ def test_errors_name_what_is_wrong(tmp_path):
         load_samples("toolrl", write(tmp_path, "rows.csv", "a,b"))
     with pytest.raises(DataError, match="not a JSON list of rows"):
         load_samples("toolrl", write(tmp_path, "cut.json", '[{"instruction": '))
-    with pytest.raises(DataError, match="no usable row of 1"):
+    with pytest.raises(DataError, match="no usable row of 1 .*dropped: 1 unparsable row .first: row 1, {}"):
         load_samples("toolrl", toolrl_file(tmp_path, [{}]))
+    with pytest.raises(DataError, match="no usable row of 0 as openai; it is empty"):
+        load_samples("openai", write(tmp_path, "empty.jsonl", ""))
     with pytest.raises(DataError, match="tool.jsonl"):
         load_samples("seal-tools", write(tmp_path, "lonely.jsonl", json.dumps(seal_row())))
 

@@ -400,7 +400,10 @@ def _executed(arguments):
         write_episodes(episodes, arguments.out)
 
 
-@command("table of the runs below a folder", option("folder", "of a study", Path), examples="assets/runs/nano-baseline")
+@command(
+    "table of the runs below a folder", option("folder", "of a study, or of single runs", Path),
+    examples="assets/runs/nano-baseline",
+)  # fmt: skip
 def _runs(arguments):
     from .base.runs import load_study
 

@@ -136,24 +136,23 @@ def _by_variant_and_seed(run):
 def load_study(folder):
     """Complete runs of a study -> DataFrame, one row per run: variant, seed, the summary's fields, learning rate, path.
 
+    Where there is none of a study, the runs that lie directly in `folder`, each called by its folder's name.
+
     Raises:
         RunError: no complete run below `folder`.
     """
+    runs = [(variant, run) for variant, found in find_runs(folder).items() for run in found]
+    runs = runs or [(s.parent.name, s.parent) for s in sorted(Path(folder).glob("*/summary.json"))]
     rows = []
-    for variant, folders in find_runs(folder).items():
-        for run in folders:
-            config, summary = read_json(run / "config.json"), read_json(run / "summary.json")
-            rows.append(
-                {
-                    "variant": variant,
-                    "seed": config["seed"],
-                    "learning_rate": config.get("learning_rate"),
-                    **summary,
-                    "run": run,
-                }
-            )
+    for variant, run in runs:
+        config, summary = read_json(run / "config.json"), read_json(run / "summary.json")
+        told = {"variant": variant, "seed": config["seed"], "learning_rate": config.get("learning_rate")}
+        rows.append({**told, **summary, "run": run})
     if not rows:
-        raise RunError(f"no complete run (*/seed-*/summary.json) below {folder}")
+        raise RunError(
+            f"no complete run below {folder}: a study's lie in VARIANT/seed-N, single ones in a folder each, and what "
+            "makes one complete is its summary.json"
+        )
     import pandas as pd
 
     return pd.DataFrame(rows)

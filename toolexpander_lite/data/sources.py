@@ -12,7 +12,7 @@ import random
 import tomllib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..base.downloads import cache_folder, fetch
@@ -69,6 +69,7 @@ class LoadReport:
         dropped: reason -> number of rows, of those that were read.
         source, licence: name of the data set and the licence its owners give.
         address: where the rows were read from, a web address or a local path.
+        first: reason -> the first row dropped for it, in short.
     """
 
     samples: list
@@ -76,12 +77,17 @@ class LoadReport:
     source: str
     licence: str
     address: str
+    first: dict = field(default_factory=dict)
 
     def __str__(self):
         test = sum(s.split == "test" for s in self.samples)
         kept = f"{len(self.samples) - test} train + {test} test samples"
-        lost = ", ".join(f"{n} {reason}" for reason, n in self.dropped.items()) or "none"
+        lost = _told(self.dropped, self.first)
         return f"{self.source} ({self.licence}): {kept} from {self.address}; dropped: {lost}"
+
+
+def _told(dropped, first):
+    return ", ".join(f"{n} {why} (first: {first[why]})" for why, n in dropped.items()) or "none"
 
 
 def load_samples(source, path=None, limit=None, seed=0, no_call=False):
@@ -139,12 +145,12 @@ def load_samples(source, path=None, limit=None, seed=0, no_call=False):
         family = source if calls or not spec.calls else "no-call"
         return ToolSample(f"{source}-{index:06d}", family, messages, tools, calls, split)
 
-    samples, dropped = convert_rows(bar(rows, f"rows of {source}"), sample, address, source, limit)
-    return LoadReport(samples, dropped, source, spec.licence, address)
+    samples, dropped, first = convert_rows(bar(rows, f"rows of {source}"), sample, address, source, limit)
+    return LoadReport(samples, dropped, source, spec.licence, address, first)
 
 
 def convert_rows(rows, convert, address, source, limit=None):
-    """The rows that can be used -> (samples, {reason: number of rows dropped}).
+    """The rows that can be used -> (samples, {reason: number of rows dropped}, {reason: its first row, in short}).
 
     Args:
         convert: function (index, row) -> `ToolSample`; it may raise `RowDropped`, or any of `UNPARSABLE`.
@@ -154,19 +160,20 @@ def convert_rows(rows, convert, address, source, limit=None):
     Raises:
         DataError: no row can be used.
     """
-    samples, dropped = [], Counter()
+    samples, dropped, first = [], Counter(), {}
     for index, row in enumerate(rows):
         try:
             samples.append(convert(index, row))
-        except RowDropped as reason:
-            dropped[str(reason)] += 1
-        except UNPARSABLE:
-            dropped["unparsable row"] += 1
+        except (RowDropped, *UNPARSABLE) as error:
+            reason = str(error) if isinstance(error, RowDropped) else "unparsable row"
+            dropped[reason] += 1
+            first.setdefault(reason, f"row {index + 1}, " + ("not JSON" if row is None else f"{row!r:.90}"))
         if len(samples) == limit:
             break
     if not samples:
-        raise DataError(f"{address}: no usable row of {sum(dropped.values())} as {source}; dropped: {dict(dropped)}")
-    return samples, dict(dropped)
+        told = f"dropped: {_told(dropped, first)}" if dropped else "it is empty"
+        raise DataError(f"{address}: no usable row of {sum(dropped.values())} as {source}; {told}")
+    return samples, dict(dropped), first
 
 
 def no_call_sample(sample, others, rng):

@@ -65,8 +65,9 @@ def load_api_bank(level, publisher="owners", path=None, limit=None):
     rows = list(read_rows(fetch(address, cache_folder("data", "api-bank")) if path is None else Path(path)))
     if path is not None:
         publisher = "hammer" if any("answers" in row for row in rows if isinstance(row, dict)) else "owners"
-    samples, dropped = convert_rows(rows, lambda index, row: _sample(row, level, index), address, "API-Bank")
-    return LoadReport(draw(samples, limit), dropped, f"api-bank level {level}", LICENCES[publisher], address)
+    read = convert_rows(rows, lambda index, row: _sample(row, level, index), address, "API-Bank")
+    samples, dropped, first = read
+    return LoadReport(draw(samples, limit), dropped, f"api-bank level {level}", LICENCES[publisher], address, first)
 
 
 def _sample(row, level, index):

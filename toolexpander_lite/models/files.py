@@ -37,9 +37,8 @@ BASE_WEIGHTS = "base_weights.json"  # beside an adapter: which weights it was tr
 
 
 def not_loaded(name, error):
-    reason = _first_line(error)
     return ModelError(
-        f"cannot load model {name!r}: {reason} Give the Hub id of a causal language model (and internet "
+        f"cannot load model {name!r}: {_first_line(error)} Give the Hub id of a causal language model (and internet "
         "access), or a local folder with config.json, weights and tokenizer."
     )
 

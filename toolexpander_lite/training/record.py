@@ -174,7 +174,7 @@ class RunLog(TrainerCallback):
             self.write({"step": 0, **self.counts}, model)
 
     def on_step_begin(self, args, state, control, **kwargs):
-        self.began = time.perf_counter()
+        self.began, self.before = time.perf_counter(), (self.counts["rollouts"], state.num_input_tokens_seen)
 
     def on_step_end(self, args, state, control, **kwargs):
         self.counts["seconds"] += time.perf_counter() - self.began  # evaluations and checkpoints not counted
@@ -183,7 +183,11 @@ class RunLog(TrainerCallback):
     def on_log(self, args, state, control, logs=None, model=None, **kwargs):
         if not is_step(logs):
             return
-        if "num_tokens" in logs:  # not in those of a further update on the same rollouts
+        if "num_tokens" in logs and "tools/call_frequency" in logs:  # TRL's tokens are without what the tools answered
+            rollouts, seen = self.before
+            written = round(logs["completions/mean_length"] * (self.counts["rollouts"] - rollouts))
+            self.counts["prompt_tokens"] += int(logs["num_tokens"]) - seen - written
+        elif "num_tokens" in logs:  # not in those of a further update on the same rollouts
             trained = self.counts["completion_tokens"] - self.counts.get("scan_tokens", 0)
             self.counts["prompt_tokens"] = int(logs["num_tokens"]) - trained
         metrics = {name: logs[name] for name in LOGGED if name in logs}

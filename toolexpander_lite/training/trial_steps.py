@@ -109,7 +109,9 @@ def measure_steps(model, tokenizer, samples, recipe, profile, steps, *, longest=
         model.delete_adapter("ref")  # TRL's copy for the KL term, which the next trainer would refuse to overwrite
     # A further update on the same rollouts logs none.
     batches = [row for row in trainer.state.log_history if "reward" in row and "num_tokens" in row]
-    prompt_tokens = batches[-1]["num_tokens"] - counts["completion_tokens"]
+    # TRL's lengths, in which what tools answer has no part, as it has none in `num_tokens`.
+    written = round(sum(row["completions/mean_length"] for row in batches) * counts["rollouts"] / len(batches))
+    prompt_tokens = batches[-1]["num_tokens"] - written
     seconds = [sum(clock.seconds[i : i + updates]) for i in range(0, len(clock.seconds), updates)]
     return {
         "seconds": seconds, "log": batches, "memory": peak_memory(),
