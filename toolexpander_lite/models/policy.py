@@ -130,8 +130,8 @@ def no_bars():
 def _read(name, source, adapter, options):
     """Tokenizer and weights from disk or Hub -> (tokenizer, model without adapter, where its weights came from)."""
     try:
-        if isinstance(source, str) and "/" in source and (source.count("/") > 1 or Path(source).parent.is_dir()):
-            raise OSError("there is no such folder.")  # the Hub would be asked for half a minute
+        if isinstance(source, str) and (source.count("/") > 1 or source.startswith((".", "/", "~"))):
+            raise OSError("there is no such folder.")  # nor an id of the Hub
         tokenizer = AutoTokenizer.from_pretrained(source)
         named = PeftConfig.from_pretrained(adapter).base_model_name_or_path if adapter else None
     except (OSError, ValueError, KeyError, TypeError) as error:
