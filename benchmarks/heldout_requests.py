@@ -18,6 +18,7 @@ And with what it trained on, to see what was learnt by heart:
     swapped  the same, with other tools on offer beside those that the right answer calls
 
 A run is written as soon as it is measured, and a cut measurement goes on. Parts that are measured are not asked again.
+The commit of a measurement stands beside it, or beside its policy where that was measured at once.
 """
 
 import argparse
@@ -127,7 +128,8 @@ def main():
             seed = int(final.parent.name.removeprefix("seed-")) if final else 0
             asked, tasks = parts_asked(profile, arguments.per_family, seed)
             found = measure(profile, arguments.style, {part: asked[part] for part in missing}, tasks)
-            policies[name] = known | found | {"git_commit": about["versions"]["git_commit"]}
+            commit = {"git_commit": about["versions"]["git_commit"]}
+            policies[name] = known | {part: told | commit for part, told in found.items()}
             write_json(arguments.out, about | {"policies": policies})
             print(name, {part: f"{f.get('right', '-')} of {f['asked']}" for part, f in found.items()}, flush=True)
 
