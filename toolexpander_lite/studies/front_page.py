@@ -95,7 +95,8 @@ def _requests(study):
     told = (
         "A number for each run: of 20 held-out requests (as it comes: of 100), and of 100 *fresh* ones, in wordings by "
         "an author who saw no answers, written when the recipes were fixed. Scans are counted among the answers, and "
-        "gold answers as often as they are learnt. All arms: [real-requests](docs/studies/real-requests.md)."
+        "gold answers as often as they are learnt: the rows are not at equal cost, nor all in one precision. All arms: "
+        "[real-requests](docs/studies/real-requests.md)."
     )
     return [*lines, "", told]
 
