@@ -30,7 +30,7 @@ def nano():
 
 def test_only_different_right_answers_to_prompts_with_demonstrations_are_taken(nano):
     _, tokenizer, samples = nano
-    distiller = Distiller(samples, tokenizer, 0.5, 2, False)
+    distiller = Distiller(samples, tokenizer, replace(RECIPE, distil_per_group=2))
     a, b = samples[0].id, samples[1].id
     served = ["demonstrated"] * 6 + ["plain"]
     answers = [[1], [1], [2], [3], [4], [5], [6]]
@@ -44,7 +44,7 @@ def test_only_different_right_answers_to_prompts_with_demonstrations_are_taken(n
 def test_the_loss_is_the_mean_negative_log_likelihood_under_the_plain_prompt(nano, monkeypatch, at_once):
     monkeypatch.setattr(distil, "AT_ONCE", at_once)  # in parts or not
     model, tokenizer, samples = nano
-    distiller, rows = Distiller(samples, tokenizer, 0.25, 3, False), []
+    distiller, rows = Distiller(samples, tokenizer, replace(RECIPE, distil_weight=0.25)), []
     for sample, words in zip(samples, ("one two", "three")):
         rows.append((sample.id, tokenizer(words, add_special_tokens=False).input_ids + [tokenizer.eos_token_id]))
     distiller.rows, means = rows, []
@@ -87,7 +87,7 @@ def test_a_run_learns_its_own_answers_and_a_cut_one_goes_on_alike(tmp_path):
 
 def test_a_replay_learns_earlier_answers_again_and_not_those_of_the_step(nano, tmp_path):
     _, tokenizer, samples = nano
-    distiller = Distiller(samples, tokenizer, 0.5, 3, False, replay=2)
+    distiller = Distiller(samples, tokenizer, replace(RECIPE, distil_replay=2))
     a, b = samples[0].id, samples[1].id
     taken = [([(a, [1]), (a, [2])], []), ([(b, [3])], [(a, [1]), (a, [2])]), ([(a, [1])], [(a, [2]), (b, [3])])]
     for step, (rows, again) in enumerate(taken):
@@ -95,7 +95,7 @@ def test_a_replay_learns_earlier_answers_again_and_not_those_of_the_step(nano, t
         assert sorted(distiller.replayed(step)) == again
     assert distiller.kept == {a: [[1], [2]], b: [[3]]}, "an answer is kept once"
     nothing = replace(samples[0], id="no-call", calls=[])
-    distiller = Distiller([nothing], tokenizer, 0.5, 3, False, replay=2)
+    distiller = Distiller([nothing], tokenizer, replace(RECIPE, distil_replay=2))
     distiller.take(["no-call"] * 2, ["plain"] * 2, [[4], [5]], [1.0, 0.0])
     assert distiller.rows == [("no-call", [4])], "no demonstration can be shown, so its plain answer is kept"
     recipe = get_recipe(RECIPE, distil_replay=5, other_tools=True, round_steps=4)
@@ -131,13 +131,45 @@ def test_an_answer_is_learnt_with_other_tools_on_offer_beside_those_that_it_call
     assert {names.index(called) for names in shown} == {0, 1}, "in any order"
     assert with_other_tools(sample, set(), known, 0) is sample, "where no call is right another tool might be"
     answer = tokenizer(gold_completion(sample), add_special_tokens=False).input_ids + [tokenizer.eos_token_id]
-    distiller = Distiller(samples, tokenizer, 0.5, 3, False, other_tools=True)
+    distiller = Distiller(samples, tokenizer, replace(RECIPE, other_tools=True))
     prompts = [distiller.plain_prompt(sample.id, answer, step) for step in range(20)]
     assert all(called in tools_of(prompt) and len(tools_of(prompt)) == 2 for prompt in prompts)
     assert len({tuple(tools_of(prompt)) for prompt in prompts}) > 3
     assert distiller.plain_prompt(sample.id, answer, None) == render_prompt(sample, tokenizer)
     own = [distiller.loss(model, [(sample.id, answer)], seed).item() for seed in (None, "1 0", "1 0", "2 0")]
     assert own[1] == own[2] and len(set(own)) == 3, "the loss is that under the prompt of its step"
+
+
+def test_plain_words_are_learnt_where_the_tool_that_a_row_needs_is_withheld(nano, tmp_path, monkeypatch):
+    model, tokenizer, samples = nano
+    recipe = get_recipe("distil_withheld", prompt_style="think", distil_withheld=3)
+    distiller, end = Distiller(samples, tokenizer, recipe, longest=4), tokenizer.eos_token_id
+    said = {"plain": "one two", "long": "one two three one", "call": gold_completion(samples[2])}
+    texts = [said[kind] for kind in ("plain", "long", "call")] + ["three"] * (len(samples) - 3)
+    asked = []
+    monkeypatch.setattr(distil, "generate", lambda model, tokenizer, prompts, most: asked.extend(prompts) or texts)
+    words = distiller.first_words(model)
+    for sample, prompt in zip(samples, asked):
+        assert not {call["name"] for call in sample.calls} & set(tools_of(prompt)) and len(tools_of(prompt)) == 2
+    assert words[samples[0].id] == tokenizer("one two", add_special_tokens=False).input_ids + [end]
+    assert not {samples[1].id, samples[2].id} & words.keys(), "one is cut at the cap, the other a call"
+    shown = [tools_of(distiller.plain_prompt(samples[0].id, words[samples[0].id], step)) for step in range(30)]
+    (needed,) = {call["name"] for call in samples[0].calls}
+    assert {name for names in shown for name in names} == set(tools_by_name(samples)) - {needed}
+    distiller.words = words
+    assert len(distiller.words_again(1)) == 3 and distiller.words_again(1) == distiller.words_again(1)
+    assert distiller.words_again(1) != distiller.words_again(2)
+    with pytest.raises(SettingsError, match="distil_withheld must be at least 0, and offers other tools"):
+        get_recipe("context_distillation", distil_withheld=8)
+
+
+def test_a_cut_run_goes_on_with_the_words_of_its_first_policy(nano, tmp_path):
+    recipe = replace(RECIPE, distil_replay=5, other_tools=True, distil_withheld=2, round_steps=4)
+    whole = train(recipe, get_profile("nano", steps=6, **TINY), 0, tmp_path / "whole")
+    cut = train(recipe, get_profile("nano", steps=2, **TINY), 0, tmp_path / "cut")
+    train(recipe, get_profile("nano", steps=6, **TINY), 0, cut, resume=True)
+    logs = [[{k: v for k, v in r.items() if k != "seconds"} for r in read_log(run)[1:]] for run in (whole, cut)]
+    assert logs[0] == logs[1] and all("distil/withheld" in row for row in logs[0])
 
 
 def test_gold_answers_are_learnt_with_other_tools_on_offer_too(nano):

@@ -11,6 +11,10 @@ time, beside those that the answer calls: else a row's other tool can be a cue t
 fits have no demonstrations; with a replay their right answers, plain words, are learnt too: else nothing holds calls
 back.
 
+What one has learnt of calls alone is called where no tool fits, too. So the policy may first be asked each row with the
+tool that it needs withheld: its plain words, right there, are learnt behind such prompts in each step. The same request
+is then learnt with a call where its tool is on offer, and without one where it is not.
+
 It is a callback: transformers lets it add to the gradients before the optimizer's step, so there is one trainer, one
 optimizer and one checkpoint.
 """
@@ -24,9 +28,11 @@ from transformers import TrainerCallback
 
 from ..base.files import write_whole
 from ..base.processes import gather, is_first
+from ..evaluation.accuracy import generate
+from ..evaluation.answer_kinds import answer_kind
 from ..method.calls import parse_completion
 from ..method.prompts import render_prompt
-from .splits import tools_by_name, with_other_tools
+from .splits import tools_by_name, with_other_tools, without_its_tools
 from .warm_start import IGNORED
 
 AT_ONCE = 6  # answers in a pass: what a step without a replay has at most, in groups two by two
@@ -41,18 +47,19 @@ class Distiller(TrainerCallback):
     Args:
         samples: `ToolSample`s of all rows.
         tokenizer: renders and reads prompts.
-        weight, per_group, invite, replay, other_tools: see `variants.all_recipes.Recipe`: distil_weight,
-            distil_per_group, asks, distil_replay, other_tools.
+        recipe: `variants.all_recipes.Recipe`: its distil_..., asks and other_tools are used.
         dtype: of the arithmetic, "float32", "bfloat16" or "float16".
+        longest: tokens of an answer, of the words that are learnt with `distil_withheld`.
     """
 
-    FILE = "distil.json"  # in a checkpoint: the answers kept
+    FILE, WORDS = "distil.json", "distil_withheld.json"  # in a checkpoint: the answers kept, and the first words
 
-    def __init__(self, samples, tokenizer, weight, per_group, invite, dtype="float32", replay=0, other_tools=False):
-        self.samples, self.tokenizer, self.invite = {s.id: s for s in samples}, tokenizer, invite
-        self.other_tools = tools_by_name(samples) if other_tools else None
-        self.weight, self.per_group, self.dtype = weight, per_group, dtype
-        self.replay, self.kept, self.rows, self.logged = replay, {}, [], {}
+    def __init__(self, samples, tokenizer, recipe, dtype="float32", longest=0):
+        self.samples, self.tokenizer, self.invite = {s.id: s for s in samples}, tokenizer, recipe.asks
+        self.other_tools = tools_by_name(samples) if recipe.other_tools else None
+        self.weight, self.per_group, self.replay = recipe.distil_weight, recipe.distil_per_group, recipe.distil_replay
+        self.withheld, self.dtype, self.longest = recipe.distil_withheld, dtype, longest
+        self.kept, self.words, self.rows, self.logged = {}, {}, [], {}
 
     def take(self, sample_id, served, completion_ids, rewards):
         """A batch of rollouts, whole groups: keep different right answers, up to `per_group` of a row."""
@@ -73,20 +80,42 @@ class Distiller(TrainerCallback):
                 self.kept[id].append(answer)
         return random.Random(f"replay {step}").sample(known, min(self.replay, len(known)))
 
-    def on_train_begin(self, args, state, control, **kwargs):
-        """A run goes on from a checkpoint, as each round does: with the answers that were kept by then."""
-        file = Path(args.output_dir) / f"checkpoint-{state.global_step}" / self.FILE
-        if self.replay and file.exists():
-            self.kept = json.loads(file.read_text())
+    def first_words(self, model):
+        """What the policy says, greedily, to rows whose tool is withheld -> {sample id: tokens}: ended plain words."""
+        shown = [without_its_tools(s, self.other_tools, f"first {id}") for id, s in self.samples.items() if s.calls]
+        prompts = [render_prompt(sample, self.tokenizer, invite=self.invite) for sample in shown]
+        texts = generate(model, self.tokenizer, prompts, self.longest)
+        said = zip(shown, texts, self.tokenizer(texts, add_special_tokens=False).input_ids)
+        return {s.id: [*ids, self.tokenizer.eos_token_id] for s, text, ids in said
+                if answer_kind(text, s.tools) == "abstained" and len(ids) < self.longest}  # fmt: skip
+
+    def words_again(self, step):
+        """Those of the first words that are learnt at `step` -> [(id, tokens)]"""
+        known = list(self.words.items())
+        return random.Random(f"withheld {step}").sample(known, min(self.withheld, len(known)))
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        """A run goes on from a checkpoint, as each round does: with what was kept by then. A new one asks first."""
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if self.replay and (folder / self.FILE).exists():
+            self.kept = json.loads((folder / self.FILE).read_text())
+        if self.withheld and (folder / self.WORDS).exists():
+            self.words = json.loads((folder / self.WORDS).read_text())
+        elif self.withheld:
+            self.words = self.first_words(model)
 
     def on_save(self, args, state, control, **kwargs):
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if self.replay and is_first():
-            write_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}" / self.FILE, json.dumps(self.kept))
+            write_whole(folder / self.FILE, json.dumps(self.kept))
+        if self.withheld and is_first():
+            write_whole(folder / self.WORDS, json.dumps(self.words))
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
         """What transformers calls when a step's gradients are there and the optimizer has not yet moved."""
         again = self.replayed(state.global_step) if self.replay else []
-        rows, losses = self.rows + again, 0.0
+        words = self.words_again(state.global_step) if self.withheld else []
+        rows, losses = self.rows + again + words, 0.0
         for start in range(0, len(rows), AT_ONCE):  # each part's graph is freed before the next is made
             part = rows[start : start + AT_ONCE]
             loss = self.loss(model, part, f"{state.global_step} {start}" if self.other_tools else None)
@@ -94,15 +123,22 @@ class Distiller(TrainerCallback):
             (self.weight * loss).backward()
             losses += loss.item()
         self.logged = {"distil/rows": len(rows)} | ({"distil/replayed": len(again)} if self.replay else {})
+        self.logged |= {"distil/withheld": len(words)} if self.withheld else {}
         self.logged |= {"distil/loss": losses} if rows else {}
 
     def plain_prompt(self, id, answer, seed):
-        """The row's prompt without demonstrations; with a `seed`, other tools beside those that `answer` calls."""
+        """The row's prompt without demonstrations; with a `seed`, other tools beside those that `answer` calls.
+
+        Where it calls none and a call would be right, no tool that the row needs is on offer.
+        """
         sample = self.samples[id]
         if seed is not None:
             calls = parse_completion(self.tokenizer.decode(answer, skip_special_tokens=True), think=False).calls
             called = {call["name"] for call in calls}
-            sample = with_other_tools(sample, called, self.other_tools, f"{seed} {id} {answer}")
+            if sample.calls and not called:
+                sample = without_its_tools(sample, self.other_tools, f"{seed} {id}")
+            else:
+                sample = with_other_tools(sample, called, self.other_tools, f"{seed} {id} {answer}")
         return render_prompt(sample, self.tokenizer, invite=self.invite)
 
     def loss(self, model, rows, seed=None):

@@ -291,6 +291,13 @@ def with_other_tools(sample, called, known, seed):
     return replace(sample, tools=rng.sample(tools, len(tools))) if kept else sample
 
 
+def without_its_tools(sample, known, seed):
+    """`sample` with as many other tools on offer, of `known`, and none that its gold calls name; no call is right."""
+    needed = {call["name"] for call in sample.calls}
+    others = [tool for name, tool in known.items() if name not in needed]
+    return replace(sample, tools=random.Random(seed).sample(others, min(len(sample.tools), len(others))), calls=[])
+
+
 def training_rows(samples, tokenizer, invite=False):
     """`ToolSample`s -> the `Dataset` that `GRPOTrainer` reads: rendered prompts, and the columns rewards need.
 

@@ -220,8 +220,7 @@ def distillation(recipe, profile, samples, tokenizer, reward):
     """What context distillation adds to a run's callbacks -> list; `reward`, a `RolloutRecorder`, will feed it."""
     if not recipe.distil_weight:
         return []
-    how = recipe.distil_weight, recipe.distil_per_group, recipe.asks, pick_dtype(profile.dtype)
-    distiller = Distiller(samples, tokenizer, *how, recipe.distil_replay, recipe.other_tools)
+    distiller = Distiller(samples, tokenizer, recipe, pick_dtype(profile.dtype), profile.max_completion_length)
     reward.also = distiller.take
     return [distiller]
 

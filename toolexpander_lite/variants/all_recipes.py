@@ -38,6 +38,8 @@ class Recipe(PaperRecipe):
         distil_replay: right answers of earlier steps that are learnt again in each step, at most (our assumption: 16).
         other_tools: the plain prompt of an answer that is distilled, or of a supervised one, offers other tools at
             each visit beside those that the answer calls, in a random order.
+        distil_withheld: the policy's own plain words that are learnt in each step, at most, each behind the prompt of a
+            row whose tool is not on offer (see `training.distil`; our assumption: 8).
         Others as in `method.recipes.PaperRecipe`.
     """
 
@@ -60,6 +62,7 @@ class Recipe(PaperRecipe):
     distil_per_group: int = 3
     distil_replay: int = 0
     other_tools: bool = False
+    distil_withheld: int = 0
 
     CHOICES = PaperRecipe.CHOICES | {
         "reward": tuple(REWARDS), "hard_samples": ("keep", "scan", "demonstrate", *RULES), "retest": RETESTS,
@@ -103,6 +106,8 @@ class Recipe(PaperRecipe):
                 self.distil_replay >= 0 and (self.distil_weight > 0 or not self.distil_replay),
             "other_tools changes the prompts of distilled and of supervised answers: set distil_weight, or False":
                 not self.other_tools or self.supervised or self.distil_weight > 0,
+            "distil_withheld must be at least 0, and offers other tools; set distil_weight and other_tools, or 0":
+                self.distil_withheld == 0 or self.distil_withheld > 0 and self.distil_weight > 0 and self.other_tools,
             "invite adds to the prompts of prompt_style='think' alone": not self.invite or self.prompt_style == "think",
         }  # fmt: skip
 
@@ -126,6 +131,8 @@ _RECIPES = (
     replace(_DISTIL, name="distil_replay", distil_replay=16, about=f"{_DISTIL.about}; earlier ones again"),
     replace(_DISTIL, name="distil_other_tools", distil_replay=16, other_tools=True,
             about=f"{_DISTIL.about}; earlier ones again, each time with other tools on offer beside those called"),
+    replace(_DISTIL, name="distil_withheld", distil_replay=16, other_tools=True, distil_withheld=8,
+            about="distil_other_tools, and what the policy first said to rows without their tool is learnt so, too"),
     _LADDER,
     replace(_LADDER, name="ladder_distillation", distil_weight=0.5, about=f"ladder, {DISTIL}"),
     Recipe("grpo", "vanilla GRPO: KL 0.04, clip 0.2 on both sides, constant learning rate, groups of 10"),
