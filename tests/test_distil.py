@@ -163,13 +163,23 @@ def test_plain_words_are_learnt_where_the_tool_that_a_row_needs_is_withheld(nano
         get_recipe("context_distillation", distil_withheld=8)
 
 
-def test_a_cut_run_goes_on_with_the_words_of_its_first_policy(nano, tmp_path):
+def test_a_cut_run_goes_on_with_the_words_of_its_first_policy(tmp_path, monkeypatch):
+    asked = []
+
+    def another_answer_each_time(model, tokenizer, prompts, most):
+        asked.append(prompts)
+        return [("one", "two", "three")[len(asked) - 1]] * len(prompts)
+
+    monkeypatch.setattr(distil, "generate", another_answer_each_time)
     recipe = replace(RECIPE, distil_replay=5, other_tools=True, distil_withheld=2, round_steps=4)
     whole = train(recipe, get_profile("nano", steps=6, **TINY), 0, tmp_path / "whole")
+    assert len(asked) == 1, "not in the second round"
+    asked.clear()
     cut = train(recipe, get_profile("nano", steps=2, **TINY), 0, tmp_path / "cut")
     train(recipe, get_profile("nano", steps=6, **TINY), 0, cut, resume=True)
+    assert len(asked) == 1, "nor after the cut"
     logs = [[{k: v for k, v in r.items() if k != "seconds"} for r in read_log(run)[1:]] for run in (whole, cut)]
-    assert logs[0] == logs[1] and all("distil/withheld" in row for row in logs[0])
+    assert logs[0] == logs[1] and all(row["distil/withheld"] == 2 for row in logs[0])
 
 
 def test_gold_answers_are_learnt_with_other_tools_on_offer_too(nano):

@@ -35,7 +35,7 @@ LOGGED = (
     "format_rate", "task_reward", "groups/all_fail", "groups/all_pass",
     "examples/rate", "examples/tried", "examples/right", "examples/senseless", "examples/trivial",
     "executed/tool_faults", "tools/call_frequency", "tools/failure_frequency", "tools/refused", "tools/no_room",
-    "distil/rows", "distil/loss", "distil/replayed",
+    "distil/rows", "distil/loss", "distil/replayed", "distil/withheld",
 )  # fmt: skip
 SERVED = ("sample_id", "served", "scheduled", "fallback")  # columns that say what a place of a batch was filled with
 TEXT_KEPT = 4000  # characters of a prompt's end, and of a completion's beginning, that rollouts.jsonl keeps
