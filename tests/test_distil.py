@@ -140,19 +140,20 @@ def test_an_answer_is_learnt_with_other_tools_on_offer_beside_those_that_it_call
     assert own[1] == own[2] and len(set(own)) == 3, "the loss is that under the prompt of its step"
 
 
-def test_plain_words_are_learnt_where_the_tool_that_a_row_needs_is_withheld(nano, tmp_path, monkeypatch):
+def test_plain_words_are_learnt_where_the_tool_that_a_row_needs_is_withheld(nano, monkeypatch):
     model, tokenizer, samples = nano
     recipe = get_recipe("distil_withheld", prompt_style="think", distil_withheld=3)
-    distiller, end = Distiller(samples, tokenizer, recipe, longest=4), tokenizer.eos_token_id
-    said = {"plain": "one two", "long": "one two three one", "call": gold_completion(samples[2])}
-    texts = [said[kind] for kind in ("plain", "long", "call")] + ["three"] * (len(samples) - 3)
+    distiller, end = Distiller(samples, tokenizer, recipe, longest=6), tokenizer.eos_token_id
+    texts = ["one two", "one two three one", gold_completion(samples[2])] + ["three"] * (len(samples) - 3)
     asked = []
     monkeypatch.setattr(distil, "generate", lambda model, tokenizer, prompts, most: asked.extend(prompts) or texts)
     words = distiller.first_words(model)
     for sample, prompt in zip(samples, asked):
         assert not {call["name"] for call in sample.calls} & set(tools_of(prompt)) and len(tools_of(prompt)) == 2
-    assert words[samples[0].id] == tokenizer("one two", add_special_tokens=False).input_ids + [end]
-    assert not {samples[1].id, samples[2].id} & words.keys(), "one is cut at the cap, the other a call"
+    told = {text: tokenizer(text, add_special_tokens=False).input_ids for text in ("one two", "one two three")}
+    assert words[samples[0].id] == [*told["one two"], end], "it ended"
+    assert words[samples[1].id] == told["one two three"], "half of six, and no end: it may have been cut"
+    assert samples[2].id not in words, "a call"
     shown = [tools_of(distiller.plain_prompt(samples[0].id, words[samples[0].id], step)) for step in range(30)]
     (needed,) = {call["name"] for call in samples[0].calls}
     assert {name for names in shown for name in names} == set(tools_by_name(samples)) - {needed}

@@ -49,7 +49,7 @@ class Distiller(TrainerCallback):
         tokenizer: renders and reads prompts.
         recipe: `variants.all_recipes.Recipe`: its distil_..., asks and other_tools are used.
         dtype: of the arithmetic, "float32", "bfloat16" or "float16".
-        longest: tokens of an answer, of the words that are learnt with `distil_withheld`.
+        longest: tokens of an answer at most; half of them are learnt of what is learnt with `distil_withheld`.
     """
 
     FILE, WORDS = "distil.json", "distil_withheld.json"  # in a checkpoint: the answers kept, and the first words
@@ -81,13 +81,16 @@ class Distiller(TrainerCallback):
         return random.Random(f"replay {step}").sample(known, min(self.replay, len(known)))
 
     def first_words(self, model):
-        """What the policy says, greedily, to rows whose tool is withheld -> {sample id: tokens}: ended plain words."""
+        """What the policy says, greedily, to rows whose tool is withheld -> {sample id: tokens}: plain words, no call.
+
+        The first half of what it may say, and its end where it ended before: a longer text may have been cut.
+        """
         shown = [without_its_tools(s, self.other_tools, f"first {id}") for id, s in self.samples.items() if s.calls]
         prompts = [render_prompt(sample, self.tokenizer, invite=self.invite) for sample in shown]
-        texts = generate(model, self.tokenizer, prompts, self.longest)
+        texts, half = generate(model, self.tokenizer, prompts, self.longest), self.longest // 2
         said = zip(shown, texts, self.tokenizer(texts, add_special_tokens=False).input_ids)
-        return {s.id: [*ids, self.tokenizer.eos_token_id] for s, text, ids in said
-                if answer_kind(text, s.tools) == "abstained" and len(ids) < self.longest}  # fmt: skip
+        return {s.id: [*ids, self.tokenizer.eos_token_id][:half] for s, text, ids in said
+                if answer_kind(text, s.tools) == "abstained"}  # fmt: skip
 
     def words_again(self, step):
         """Those of the first words that are learnt at `step` -> [(id, tokens)]"""
