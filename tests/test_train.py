@@ -322,6 +322,18 @@ def test_no_git_is_no_reason_to_stop(monkeypatch):
     assert software_versions()["git_commit"] is None
 
 
+def test_a_complete_run_is_left_as_it_is(run, tmp_path, caplog):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()}
+    assert train(FOUR, tiny(), 0, copy, resume=True) == copy
+    assert "is complete already: 4 optimizer steps of 4" in caplog.text
+    assert {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()} == before
+    (copy / "summary.json").unlink()  # cut before its end
+    train(FOUR, tiny(), 0, copy, resume=True)
+    assert (copy / "summary.json").exists()
+
+
 def test_folder_errors(run, tmp_path):
     with pytest.raises(RunError, match="already holds a run"):
         train(FOUR, tiny(), 0, run)

@@ -1,6 +1,7 @@
 """Where a cut run goes on, and what is refused before anything of it is changed."""
 
 import json
+import logging
 import zlib
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -18,6 +19,7 @@ from ..models.policy import tokenizer_hash
 from ..variants.all_recipes import Recipe
 from .profiles import Profile
 
+logger = logging.getLogger(__name__)
 LEFT_BY_A_RUN = ("log.jsonl", "summary.json", "rounds.jsonl", "rollouts.jsonl", "scans.jsonl", "checkpoints", "final")
 LOGS = ("log.jsonl", "rollouts.jsonl", "rounds.jsonl", "scans.jsonl")
 HELD = {"rows": "the training rows", "held_out": "the held-out rows", "weights": "the base model's weights",
@@ -59,6 +61,14 @@ def find_checkpoint(out, steps, updates, with_pool):
         raise RunError(f"{out} has {done} steps done, more than the {steps} asked for; ask for {done} steps or more, "
                        "or choose another folder")  # fmt: skip
     return checkpoint
+
+
+def is_complete(out, checkpoint, steps):
+    """Is there nothing left to do, of `steps` optimizer steps? It is said, as the caller asked to go on."""
+    done = step_of(checkpoint) >= steps and (out / "final").is_dir() and (out / "summary.json").exists()
+    if done:
+        logger.warning("%s is complete already: %d optimizer steps of %d. It is left as it is.", out, steps, steps)
+    return done
 
 
 def step_of(checkpoint):

@@ -72,7 +72,7 @@ from .record import (
     here,
     rewind,
 )
-from .resume import check_contents, check_folder, find_checkpoint, load_pool, what_a_run_holds
+from .resume import check_contents, check_folder, find_checkpoint, is_complete, load_pool, what_a_run_holds
 from .rounds import Rounds
 from .splits import in_training_order, load_splits, tools_by_name, training_rows, with_other_tools
 
@@ -101,7 +101,8 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         seed: of the prompts drawn, their order and the rollouts. The base policy is the same for all seeds.
         out: the run directory; default `out/<recipe>/seed-<seed>`.
         resume: go on from the last checkpoint in `out`; the log is then the same as an uninterrupted run's (the
-            clock apart, given that the part before ended on an evaluation). `wall_seconds` is the last session's.
+            clock apart, given that the part before ended on an evaluation). `wall_seconds` is the last session's. A
+            run that is complete is left as it is.
         progress: called with each row of the log as it is written.
 
     Raises:
@@ -131,6 +132,8 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         parts = recipe_parts(recipe, profile, seed, data.train, tokenizer, tasks=data.tasks, talks=talks)
         if checkpoint:
             check_contents(out, identity["holds"], identity["base_model_hash"], profile.model)
+            if on_first(is_complete, out, checkpoint, profile.steps * recipe.num_iterations):
+                return out
             load_pool(parts, checkpoint)
         # Only now: what cannot go on until here leaves the logs as they are.
         counts = on_first(rewind, out, checkpoint, recipe.hard_samples == "scan")
