@@ -23,7 +23,7 @@ REQUESTS = {"paper_grpo": "plain GRPO", "paper_replace": "hard sampling, the pap
             "context_distillation_40": "replace, and its own right answers also learnt without the examples",
             "replay_weight_4": "likewise, earlier ones again and with more weight",
             "other_tools": "likewise, each time with other tools on offer",
-            "sft": "supervised training on the gold answers",
+            "sft_float32": "supervised training on the gold answers",
             "sft_other_tools": "likewise, each time with other tools on offer"}  # fmt: skip
 
 
