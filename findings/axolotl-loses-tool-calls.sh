@@ -4,12 +4,13 @@
 # Guess before: `type: chat_template` trains every assistant turn of a dialogue, its calls among them, and no tool result.
 # What happens: Axolotl 0.19.0 hands the template only those fields of a message that it finds by reading the template's
 #   source. In 4 of 40 templates that write calls it does not find tool_calls (in GLM 4.5's it finds no field at all): the
-#   calls are gone from the text, silently, and the model learns to answer from results that nobody asked for. In most older
-#   ones of Gemma 4, Axolotl's own copies too, it misses `name`, and the template fails. And to see where a turn stands
-#   Axolotl writes the dialogue once more with that turn replaced by one without calls, the tool's result still behind it:
-#   gpt-oss's template ("no previous assistant message with a tool call!") and two for Mistral refuse that, Command A's
-#   numbers its results anew, so that the result is part of the difference and is trained. In all 14 of 40 go wrong, 7 of
-#   them Axolotl's own. (No report of this was found; issue 3824 tells of lost calls in DPO and takes SFT for right.)
+#   calls are gone from the text, silently, with Gemma 4 the results, too: the model learns to answer from results that it
+#   never asked for, or from none. In most older templates of Gemma 4, Axolotl's own copies among them, it misses `name`,
+#   and the template fails. And to see where a turn stands Axolotl writes the dialogue once more with that turn replaced by
+#   one without calls, the tool's result still behind it: gpt-oss's template ("no previous assistant message with a tool
+#   call!") and two for Mistral refuse that, Command A's numbers its results anew, so that the result is part of the
+#   difference and is trained. In all 14 of 40 go wrong, 7 of them Axolotl's own. (No report of this was found; issue 3824
+#   tells of lost calls in DPO and takes SFT for right.)
 # So: print one tokenized row before training. `message_property_mappings` with all six fields brings back the calls of GLM
 #   and EXAONE; with the other way of finding turns as well, which Axolotl keeps for slow tokenizers (below), all are right.
 set -euo pipefail
