@@ -151,8 +151,8 @@ def test_the_front_page_says_what_each_real_run_got_and_what_it_took(tmp_path):
     (tmp_path / "benchmarks").mkdir()
     write_json(tmp_path / "benchmarks" / "heldout_requests.json", {"policies": asked})
     lines = verdicts_markdown(tmp_path / "runs").splitlines()
-    assert "| as it comes | | | | 0% | not asked |" in lines
-    assert "| likewise, each time with other tools on offer | 2 | 17,000 | 0 | 50%, 60% | 67% |" in lines
+    assert "| as it comes | | | | 0% | not asked | not asked |" in lines
+    assert "| likewise, each time with other tools on offer | 2 | 17,000 | 0 | 50%, 60% | 67% | not asked |" in lines
     assert not any("supervised training" in line for line in lines), "no run of it, no row"
 
 

@@ -74,27 +74,30 @@ def _requests(study):
     if not find_runs(study):
         return []
     file = study.parents[1] / "benchmarks" / "heldout_requests.json"
-    asked = read_json(file)["policies"] if file.exists() else {}
+    asked, parts = read_json(file)["policies"] if file.exists() else {}, ("fresh", "fresh_unseen")
 
-    def right(name, part="fresh"):
+    def right(name, part):
         found = asked.get(name, {}).get(part)
         return [f"{found['right'] / found['asked']:.0%}"] if found else []
 
     lines = ["", "A real model, SmolLM2-135M, on requests that are executed:", "",
-             "| | runs | answers sampled | gold answers learnt | held-out requests right | fresh ones right |",
-             "|---|---|---|---|---|---|"]  # fmt: skip
+             "| | runs | answers sampled | gold answers learnt | held-out requests right | fresh ones right "
+             "| fresh ones of new tools right |", "|---|---|---|---|---|---|---|"]  # fmt: skip
     if raw := right(name := "as it comes", "test"):
-        lines.append(f"| {name} | | | | {raw[0]} | {', '.join(right(name)) or 'not asked'} |")
+        fresh = (", ".join(right(name, part)) or "not asked" for part in parts)
+        lines.append(f"| {name} | | | | {raw[0]} | {' | '.join(fresh)} |")
     table, bases = load_study(study), {arm.variant: arm.base for arm in read_plan("real-requests").arms}
     for arm, words in REQUESTS.items():
         if len(runs := table[table.variant == arm]):
-            fresh = [share for run in runs.run for share in right(f"{arm}/{run.name}")]
+            fresh = ([share for run in runs.run for share in right(f"{arm}/{run.name}", part)] for part in parts)
             cost = f"{runs.rollouts.mean():,.0f} | {gold_answers_learnt(runs.run.iloc[0], bases[arm]):,}"
-            scores = ", ".join(f"{share:.0%}" for share in runs.zero_shot), ", ".join(fresh) or "not asked"
+            scores = [f"{share:.0%}" for share in runs.zero_shot], *fresh
+            scores = (", ".join(shares) or "not asked" for shares in scores)
             lines.append(f"| {words} | {len(runs)} | {cost} | {' | '.join(scores)} |")
     told = (
-        "A number for each run: of 20 held-out requests (as it comes: of 100), and of 100 *fresh* ones, in wordings by "
-        "an author who saw no answers, written when the recipes were fixed. Scans are counted among the answers, and "
+        "A number for each run: of 20 held-out requests (as it comes: of 100), of 100 *fresh* ones, and of 30 fresh "
+        "ones of tools that training never shows; fresh wordings are by an author who saw no answers, written when the "
+        "recipes were fixed. Scans are counted among the answers, and "
         "gold answers as often as they are learnt: the rows are not at equal cost, nor all in one precision. All arms: "
         "[real-requests](docs/studies/real-requests.md)."
     )
