@@ -27,7 +27,7 @@ import torch
 from transformers import TrainerCallback
 
 from ..base.files import write_whole
-from ..base.processes import gather, is_first
+from ..base.processes import gather, is_first, on_first
 from ..evaluation.accuracy import generate
 from ..evaluation.answer_kinds import answer_kind
 from ..method.calls import parse_completion
@@ -105,7 +105,7 @@ class Distiller(TrainerCallback):
         if self.withheld and (folder / self.WORDS).exists():
             self.words = json.loads((folder / self.WORDS).read_text())
         elif self.withheld:
-            self.words = self.first_words(model)
+            self.words = on_first(self.first_words, model)
 
     def on_save(self, args, state, control, **kwargs):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"

@@ -100,9 +100,8 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
         profile: name or `Profile`; `get_profile("nano", steps=20)` likewise.
         seed: of the prompts drawn, their order and the rollouts. The base policy is the same for all seeds.
         out: the run directory; default `out/<recipe>/seed-<seed>`.
-        resume: go on from the last checkpoint in `out`; the log is then the same as an uninterrupted run's (the
-            clock apart, given that the part before ended on an evaluation). `wall_seconds` is the last session's. A
-            run that is complete is left as it is.
+        resume: go on from the last checkpoint in `out`, if more is to do; the log is then the same as an uninterrupted
+            run's (the clock apart, if the part before ended on an evaluation), `wall_seconds` the last session's.
         progress: called with each row of the log as it is written.
 
     Raises:
@@ -143,15 +142,13 @@ def train(recipe="grpo", profile="nano", seed=0, out=None, resume=False, progres
 
         def make_trainer(arguments, rows):
             callbacks = distil + run_callbacks(recipe, profile, out, tokenizer, data, parts, counts, progress, talks)
-            handed = arguments, rows, rewards, callbacks, talks
-            return stock_trainer(recipe, profile, model, tokenizer, *handed)
+            return stock_trainer(recipe, profile, model, tokenizer, arguments, rows, rewards, callbacks, talks)
 
         rows = rows_to_train_on(recipe, profile, seed, data.train, tokenizer, parts.server, talks)
         rounds = Rounds(recipe, profile, seed, data.train, tokenizer, parts, arguments, out)
         trainer, hard = rounds.run(model, make_trainer, counts, checkpoint, rows)
         save_final(trainer, recipe, profile, out / "final")
-        spent = {"wall_seconds": round(time.perf_counter() - began, 1)}
-        on_first(lambda: write_json(out / "summary.json", summarize(out) | hard | spent))
+        on_first(write_summary, out, hard, began)
     return out
 
 
@@ -177,6 +174,11 @@ def save_final(trainer, recipe, profile, folder):
     trainer.save_model(str(folder))
     on_first(mark_base, trainer.model, folder)
     on_first(pack_own, profile, folder, recipe.asks)
+
+
+def write_summary(out, hard, began):
+    """What a run came to, its hard rows, and the seconds since `began`, of `time.perf_counter`."""
+    write_json(out / "summary.json", summarize(out) | hard | {"wall_seconds": round(time.perf_counter() - began, 1)})
 
 
 def check_fit(recipe, profile, model, tokenizer, samples):
