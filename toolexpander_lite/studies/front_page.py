@@ -101,6 +101,9 @@ def _requests(study):
         "gold answers as often as they are learnt: the rows are not at equal cost, nor all in one precision. All arms: "
         "[real-requests](docs/studies/real-requests.md)."
     )
+    if len(before := table[table.variant == "sft"].zero_shot):  # its weights are gone, so no fresh request was asked
+        shares = ", ".join(f"{share:.0%}" for share in before)
+        told += f" Supervised training is shown as made again; earlier runs of it, in bfloat16: {shares}."
     return [*lines, "", told]
 
 
