@@ -164,6 +164,19 @@ def test_plain_words_are_learnt_where_the_tool_that_a_row_needs_is_withheld(nano
         get_recipe("context_distillation", distil_withheld=8)
 
 
+def test_one_gold_sentence_may_stand_for_the_words_where_a_tool_is_withheld(nano, monkeypatch):
+    _, tokenizer, samples = nano
+    monkeypatch.setattr(distil, "generate", lambda *args: pytest.fail("the policy is not asked"))
+    for style, sentence in (("native", "No tool fits."), ("think", "<think>no tool fits</think>")):
+        recipe = get_recipe("distil_withheld", prompt_style=style, distil_withheld_words="gold")
+        words = Distiller(samples, tokenizer, recipe, longest=6).first_words(None)
+        assert set(words) == {s.id for s in samples if s.calls}
+        told = [*tokenizer(sentence, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+        assert all(answer == told for answer in words.values())
+    with pytest.raises(SettingsError, match="distil_withheld_words='gold' has no words to replace"):
+        get_recipe("distil_other_tools", distil_withheld_words="gold")
+
+
 def test_a_cut_run_goes_on_with_the_words_of_its_first_policy(tmp_path, monkeypatch):
     asked = []
 

@@ -13,7 +13,9 @@ back.
 
 What one has learnt of calls alone is called where no tool fits, too. So the policy may first be asked each row with the
 tool that it needs withheld: its plain words, right there, are learnt behind such prompts in each step. The same request
-is then learnt with a call where its tool is on offer, and without one where it is not.
+is then learnt with a call where its tool is on offer, and without one where it is not. Its words are others for each
+row, and seldom say that no tool fits; in their place one gold sentence can be learnt for all rows. Hammer (arXiv
+2410.04587) has such rows, requests beside tools that do not fit, in its supervised data.
 
 It is a callback: transformers lets it add to the gradients before the optimizer's step, so there is one trainer, one
 optimizer and one checkpoint.
@@ -31,7 +33,7 @@ from ..base.processes import gather, is_first, on_first
 from ..evaluation.accuracy import generate
 from ..evaluation.answer_kinds import answer_kind
 from ..method.calls import parse_completion
-from ..method.prompts import render_prompt
+from ..method.prompts import gold_completion, render_prompt, wants_think
 from .splits import tools_by_name, with_other_tools, without_its_tools
 from .warm_start import IGNORED
 
@@ -57,6 +59,7 @@ class Distiller(TrainerCallback):
     def __init__(self, samples, tokenizer, recipe, dtype="float32", longest=0):
         self.samples, self.tokenizer, self.invite = {s.id: s for s in samples}, tokenizer, recipe.asks
         self.other_tools = tools_by_name(samples) if recipe.other_tools else None
+        self.one_sentence = recipe.distil_withheld_words == "gold"
         self.weight, self.per_group, self.replay = recipe.distil_weight, recipe.distil_per_group, recipe.distil_replay
         self.withheld, self.dtype, self.longest = recipe.distil_withheld, dtype, longest
         self.kept, self.words, self.rows, self.logged = {}, {}, [], {}
@@ -83,9 +86,14 @@ class Distiller(TrainerCallback):
     def first_words(self, model):
         """What the policy says, greedily, to rows whose tool is withheld -> {sample id: tokens}: plain words, no call.
 
-        The first half of what it may say, and its end where it ended before: a longer text may have been cut.
+        The first half of what it may say, and its end where it ended before: a longer text may have been cut. With gold
+        words, what `gold_completion` says where no tool fits, for every row.
         """
         shown = [without_its_tools(s, self.other_tools, f"first {id}") for id, s in self.samples.items() if s.calls]
+        if self.one_sentence:
+            texts = [gold_completion(s, think=wants_think(self.invite)) for s in shown]
+            said = self.tokenizer(texts, add_special_tokens=False).input_ids
+            return {s.id: [*ids, self.tokenizer.eos_token_id] for s, ids in zip(shown, said)}
         prompts = [render_prompt(sample, self.tokenizer, invite=self.invite) for sample in shown]
         texts, half = generate(model, self.tokenizer, prompts, self.longest), self.longest // 2
         said = zip(shown, texts, self.tokenizer(texts, add_special_tokens=False).input_ids)

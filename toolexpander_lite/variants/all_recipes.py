@@ -40,6 +40,7 @@ class Recipe(PaperRecipe):
             each visit beside those that the answer calls, in a random order.
         distil_withheld: the policy's own plain words that are learnt in each step, at most, each behind the prompt of a
             row whose tool is not on offer (see `training.distil`; our assumption: 8).
+        distil_withheld_words: "own", as above, or "gold": one sentence for all rows, which says that no tool fits.
         Others as in `method.recipes.PaperRecipe`.
     """
 
@@ -63,10 +64,12 @@ class Recipe(PaperRecipe):
     distil_replay: int = 0
     other_tools: bool = False
     distil_withheld: int = 0
+    distil_withheld_words: str = "own"
 
     CHOICES = PaperRecipe.CHOICES | {
         "reward": tuple(REWARDS), "hard_samples": ("keep", "scan", "demonstrate", *RULES), "retest": RETESTS,
         "demo_source": VariantBank.SOURCES, "scale_rewards": ("group", "none"),
+        "distil_withheld_words": ("own", "gold"),
     }  # fmt: skip
 
     @classmethod
@@ -108,6 +111,8 @@ class Recipe(PaperRecipe):
                 not self.other_tools or self.supervised or self.distil_weight > 0,
             "distil_withheld must be at least 0, and offers other tools; set distil_weight and other_tools, or 0":
                 self.distil_withheld == 0 or self.distil_withheld > 0 and self.distil_weight > 0 and self.other_tools,
+            "distil_withheld_words='gold' has no words to replace with distil_withheld=0; set it, or 'own'":
+                self.distil_withheld > 0 or self.distil_withheld_words == "own",
             "invite adds to the prompts of prompt_style='think' alone": not self.invite or self.prompt_style == "think",
         }  # fmt: skip
 
