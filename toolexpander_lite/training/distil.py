@@ -3,7 +3,7 @@
 GRPO on prompts with demonstrations teaches to use them; nothing trains the plain prompt, and the policy leans on its
 examples (the paper's section 3.2 says so of few-shot-only training). Here each step has a second loss: the mean
 negative log-likelihood, per token, of the policy's own verified answers of that step, with the plain prompt in front.
-No gold text enters. After Snell et al., arXiv 2209.15189; ours is the use inside GRPO.
+No gold call enters. After Snell et al., arXiv 2209.15189; ours is the use inside GRPO.
 
 A policy that has become sure writes one answer ten times, so a step has few different ones. With a replay each step
 also learns some of the answers kept from earlier steps, of whatever rows. The plain prompt may offer other tools each
@@ -12,10 +12,9 @@ fits have no demonstrations; with a replay their right answers, plain words, are
 back.
 
 What one has learnt of calls alone is called where no tool fits, too. So the policy may first be asked each row with the
-tool that it needs withheld: its plain words, right there, are learnt behind such prompts in each step. The same request
-is then learnt with a call where its tool is on offer, and without one where it is not. Its words are others for each
-row, and seldom say that no tool fits; in their place one gold sentence can be learnt for all rows. Hammer (arXiv
-2410.04587) has such rows, requests beside tools that do not fit, in its supervised data.
+tool that it needs withheld: its plain words, right there, are learnt behind such prompts in each step, and calls where
+the tool is on offer. Its words are others for each row, and seldom say that no tool fits; one gold sentence for all
+can be learnt in their place, as by Hammer (arXiv 2410.04587), whose supervised data have such rows.
 
 It is a callback: transformers lets it add to the gradients before the optimizer's step, so there is one trainer, one
 optimizer and one checkpoint.
@@ -86,18 +85,17 @@ class Distiller(TrainerCallback):
     def first_words(self, model):
         """What the policy says, greedily, to rows whose tool is withheld -> {sample id: tokens}: plain words, no call.
 
-        The first half of what it may say, and its end where it ended before: a longer text may have been cut. With gold
-        words, what `gold_completion` says where no tool fits, for every row.
+        The first half of what it may say, and its end where it ended before: a longer text may have been cut. Gold
+        words are the gold completion of a row that no tool fits.
         """
         shown = [without_its_tools(s, self.other_tools, f"first {id}") for id, s in self.samples.items() if s.calls]
         if self.one_sentence:
-            texts = [gold_completion(s, think=wants_think(self.invite)) for s in shown]
-            said = self.tokenizer(texts, add_special_tokens=False).input_ids
-            return {s.id: [*ids, self.tokenizer.eos_token_id] for s, ids in zip(shown, said)}
-        prompts = [render_prompt(sample, self.tokenizer, invite=self.invite) for sample in shown]
-        texts, half = generate(model, self.tokenizer, prompts, self.longest), self.longest // 2
+            texts, most = [gold_completion(sample, think=wants_think(self.invite)) for sample in shown], None
+        else:
+            prompts = [render_prompt(sample, self.tokenizer, invite=self.invite) for sample in shown]
+            texts, most = generate(model, self.tokenizer, prompts, self.longest), self.longest // 2
         said = zip(shown, texts, self.tokenizer(texts, add_special_tokens=False).input_ids)
-        return {s.id: [*ids, self.tokenizer.eos_token_id][:half] for s, text, ids in said
+        return {s.id: [*ids, self.tokenizer.eos_token_id][:most] for s, text, ids in said
                 if answer_kind(text, s.tools) == "abstained"}  # fmt: skip
 
     def words_again(self, step):
