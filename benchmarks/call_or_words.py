@@ -1,0 +1,83 @@
+"""After training: does a policy begin a call more readily where a tool on offer fits than where none does?
+
+    python benchmarks/call_or_words.py assets/runs/real-requests --out assets/benchmarks/call_or_words.json
+
+Asked are the model as it comes and the last weights of every run of the study that has them here (`final/`, which is
+not committed), with the requests of `heldout_requests.py`: those of training and held-out ones, each with a tool that
+fits and with two that do not. Nothing is generated. Kept is the probability that the answer begins with the tag of a
+call, and how well it tells the two apart: the share of pairs, one prompt of each kind, in which the prompt with a tool
+that fits has the higher one. 0.5 is what a coin does, 1 is perfect; it is the area under the ROC curve.
+
+A policy is written as soon as it is measured, and a cut measurement goes on.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from heldout_requests import parts_asked, without_its_tool
+
+from toolexpander_lite.base.chat import CALL_OPEN
+from toolexpander_lite.base.runs import read_json, software_versions, write_json
+from toolexpander_lite.method.prompts import render_prompt
+from toolexpander_lite.models.hardware import describe_hardware
+from toolexpander_lite.models.policy import load_policy
+from toolexpander_lite.training.profiles import get_profile
+
+PARTS = ("train", "test")
+
+
+@torch.no_grad()
+def calls_begun(model, tokenizer, samples, style):
+    """Probability, for each sample's prompt, that the answer begins with the first token of a call's tag -> [float]"""
+    first, found = tokenizer(CALL_OPEN, add_special_tokens=False).input_ids[0], []
+    for sample in samples:
+        text = render_prompt(sample, tokenizer, invite=style)
+        prompt = tokenizer(text, add_special_tokens=False, return_tensors="pt")
+        logits = model(**prompt.to(model.device), logits_to_keep=1).logits[0, -1].float()
+        found.append(logits.softmax(-1)[first].item())
+    return found
+
+
+def told_apart(fits, misfits):
+    """Share of pairs in which the first list has the higher number; an equal pair counts half -> float"""
+    above, below = np.array(fits)[:, None], np.array(misfits)[None]
+    return float(((above > below) + (above == below) / 2).mean())
+
+
+def measure(profile, style, per_family, seed):
+    model, tokenizer = load_policy(profile, merge=True)
+    asked, found = parts_asked(profile, per_family, seed)[0], {}
+    for part in PARTS:
+        samples = asked[part]
+        fits, misfits = (calls_begun(model, tokenizer, s, style) for s in (samples, without_its_tool(samples)))
+        found[part] = {"asked": len(samples), "where_one_fits": float(np.mean(fits)),
+                       "where_none_fits": float(np.mean(misfits)), "told_apart": told_apart(fits, misfits)}  # fmt: skip
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path, help="folder of runs, with the weights of each in final/")
+    parser.add_argument("--profile", default="smol-world")
+    parser.add_argument("--style", default="native", help="prompt style of the runs")
+    parser.add_argument("--per-family", type=int, default=10, help="requests of each tool")
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    about = {"per_family": arguments.per_family, "style": arguments.style, "machine": str(describe_hardware()),
+             "versions": software_versions()}  # fmt: skip
+    policies = read_json(arguments.out)["policies"] if arguments.out.exists() else {}
+    finals = sorted(folder for folder in arguments.study.glob("*/seed-*/final") if any(folder.glob("*.safetensors")))
+    for final in [None, *finals]:
+        name = f"{final.parents[1].name}/{final.parent.name}" if final else "as it comes"
+        if name not in policies:
+            profile = get_profile(arguments.profile, **({"model": str(final)} if final else {}))
+            seed = int(final.parent.name.removeprefix("seed-")) if final else 0
+            policies[name] = measure(profile, arguments.style, arguments.per_family, seed)
+            write_json(arguments.out, about | {"policies": policies})
+            print(name, policies[name], flush=True)
+
+
+if __name__ == "__main__":
+    main()
