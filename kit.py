@@ -4,7 +4,7 @@
     python3 kit.py reproduce    run the notebooks on this machine; copies and figures go to out/
                                 (--only 01: one of them; --quick: a few training steps only;
                                 --live: the real model's runs of notebook 05 too, half an hour or more)
-    python3 kit.py test         run the tests
+    python3 kit.py test         run the tests; what follows is handed to pytest
     python3 kit.py publish --repository https://github.com/OWNER/NAME
                                 put that address into notebooks and README: links that open in Colab and Kaggle
     python3 kit.py publish --check
@@ -127,7 +127,7 @@ def without_address(folder=HERE):
 
 def main():
     command = sys.argv[1] if len(sys.argv) > 1 else ""
-    if command != "test" and {"-h", "--help"} & {*sys.argv}:
+    if {"-h", "--help"} & {*sys.argv}:
         return print(__doc__.strip())
     if command == "publish" and sys.argv[2:] == ["--check"]:
         blank = without_address()

@@ -364,7 +364,8 @@ hard = { code_rate = 0 }
     ("seeds = 1\nsearch = 'nowhere'\n[arms]\ngrpo = {}", "unknown study 'nowhere'"),
     ("seeds = 1\nrates = ['1e-3', '2e-3']\n[arms]\ngrpo = {}", "'grpo' is the name of two arms"),
     ("seeds = 1\nname = '{arm}{x}'\n[arms]\ngrpo = {}", "a key has not the form .*'x'"),
-    ("arms = 3", "a key has not the form"), ("seeds = 1\n[arms]\ngrpo = 3", "a key has not the form"),
+    ("arms = 3", "'arms' must be a table"), ("[[arms]]\nrecipe = 'grpo'", "'arms' must be a table"),
+    ("seeds = 1\n[arms]\ngrpo = 3", "a key has not the form"),
     ("seeds = 1\n[arms.grpo]\n[[compare]]\ntitle = 'x'", "a key has not the form .*'field'"),
 ])  # fmt: skip
 def test_a_plan_that_cannot_be_run_says_where_it_is_wrong(tmp_path, text, told):

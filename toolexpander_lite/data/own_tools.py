@@ -103,6 +103,9 @@ def load_tools(file):
 
 def _run(file):
     """The Python file as a fresh module; a name that is defined twice would hide a tool, so it is refused."""
+    if not file.exists() or file.suffix != ".py":
+        wrong = "its name must end in .py" if file.exists() else "there is no such file"
+        raise DataError(f"own tools are a Python file, and {file} is none: {wrong}")
     try:
         parts = [ast.parse(file.read_text(encoding="utf-8"))]
         parts += [part for part in parts[0].body if isinstance(part, ast.ClassDef)]
@@ -116,9 +119,7 @@ def _run(file):
         spec.loader.exec_module(module)
     except DataError:
         raise
-    except (Exception, SystemExit) as error:  # of a stranger's file; AttributeError: no ending .py
-        if isinstance(error, AttributeError) and file.suffix != ".py":
-            error = "its name must end in .py"
+    except (Exception, SystemExit) as error:  # of a stranger's file
         raise DataError(f"cannot run the tools file {file} ({type(error).__name__}: {error}); give a Python file "
                         "that runs alone: what it imports must be installed") from None  # fmt: skip
     return module

@@ -101,6 +101,11 @@ def _requests(study):
         "gold answers as often as they are learnt: the rows are not at equal cost, nor all in one precision. All arms: "
         "[real-requests](docs/studies/real-requests.md)."
     )
+    more = [(found["test"]["right"] / found["test"]["asked"], run.zero_shot) for run in table.itertuples()
+            if "test" in (found := asked.get(f"{run.variant}/{run.run.name}", {}))]  # fmt: skip
+    if more:
+        lower = sum(of_more < of_twenty for of_more, of_twenty in more)
+        told += f" Asked 100 held-out requests in place of 20, {lower} of {len(more)} runs come lower (notebook 05)."
     if len(before := table[table.variant == "sft"].zero_shot):  # its weights are gone, so no fresh request was asked
         shares = ", ".join(f"{share:.0%}" for share in before)
         told += f" Supervised training is shown as made again; earlier runs of it, in bfloat16: {shares}."

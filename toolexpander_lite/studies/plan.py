@@ -119,6 +119,8 @@ def read_plan(study):
 
 def _plan(name, plan, folder):
     _refuse(set(plan) - PLAN_KEYS, "is no key of a plan", PLAN_KEYS)
+    lists = {key for key in ("arms", "bases", "words", "set") if not isinstance(plan.get(key, {}), dict)}
+    _refuse(lists, "must be a table: one pair of brackets around its name, or name = { ... }")
     shared = {key: value for key, value in plan.items() if key in ARM_KEYS}
     bases, rates = plan.get("bases", {}), tuple(plan.get("rates", ()))
     pattern = plan.get("name", "{arm}")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..base.errors import RunError, SettingsError
+from ..base.errors import RunError, SettingsError, meant
 from ..base.runs import REPOSITORY, has_file, read_json
 from .plan import RUNS, read_plan
 
@@ -44,7 +44,10 @@ def study_plan(study, only="", runs=RUNS):
     for name in [name.strip() for name in only.split(",") if name.strip()] or [""]:
         fitting = {name} if name in variants else {variant for variant in variants if variant.startswith(name)}
         if not fitting:
-            raise SettingsError(f"no variant of {plan.name} is called {name!r} or begins so; --dry-run lists its runs")
+            near = meant(name, sorted(variants))
+            raise SettingsError(
+                f"no variant of {plan.name} is called {name!r} or begins so; {near}--dry-run lists its runs"
+            )
         wanted |= fitting
     for arm in plan.arms:
         for seed in arm.seeds if arm.variant in wanted else ():
