@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 
 from ..base.collapse import has_collapsed
 from ..base.intervals import bootstrap_interval, share_interval
-from ..base.runs import evaluations, find_runs, load_study, read_json, read_jsonl, read_log, rollouts_to
+from ..base.runs import evaluations, find_runs, has_file, load_study, read_json, read_jsonl, read_log, rollouts_to
 from ..worlds.nano_world import FAMILIES, HARD_FAMILIES
 from .plan import plan_names, read_plan
 
@@ -24,6 +24,7 @@ EDGE = 0.05  # both sides this near to 0, or to 1: a floor or a ceiling, and no 
 
 # Values that are not in summary.json, see `seed_values`.
 ROLLOUTS, HARD_LEFT, HARD_RISES = "rollouts_to_0.9", "hard_rows_left", "hard_rows_rises"
+TURNED_HARD = "rows_turned_hard"
 FEWER = (ROLLOUTS, HARD_LEFT, HARD_RISES, "examples/senseless", "examples/trivial", "stalled",
          "collapsed")  # less of them is better  # fmt: skip
 END_STEPS = 10
@@ -41,6 +42,18 @@ def hard_counts(run):
     return [*(r["p"] + r["d"] for r in rounds), read_json(run / "summary.json")["hard_rows_after"]]
 
 
+def turned_hard(run):
+    """(rows hard in the last scan but not in the first, rows not hard in the first); (0, 0) without scans."""
+    scans = {}
+    for row in read_jsonl(run / "scans.jsonl") if has_file(run / "scans.jsonl") else ():
+        if row["kind"] == "scan":
+            scans.setdefault(row["step"], {})[row["sample_id"]] = row["right"]
+    if not scans:
+        return 0, 0
+    last, easier = scans[max(scans)], [sample for sample, right in scans[min(scans)].items() if right]
+    return sum(last[sample] == 0 for sample in easier), len(easier)
+
+
 def seed_values(runs, value):
     """One value of each run that has it -> {seed: number}. `runs`: rows of `load_study`.
 
@@ -52,6 +65,7 @@ def seed_values(runs, value):
             `HARD_LEFT`: the share of the training rows that a scan after training finds hard.
             `HARD_RISES`: by how much, as a share of the rows, more are hard in a scan than in the one before; the mean
             over scans, 0 where there are fewer.
+            `TURNED_HARD`: the share of `turned_hard`.
     """
     found = {row.seed: float(_value(row, value)) for row in runs.itertuples()}
     return {seed: number for seed, number in found.items() if number == number}
@@ -62,6 +76,9 @@ def _value(row, value):
         return rollouts_to(row.run, 0.9) or row.rollouts
     if "/" in value or value == "task_reward":
         return at_the_end(row.run, value)
+    if value == TURNED_HARD:
+        turned, rows = turned_hard(row.run)
+        return turned / rows if rows else np.nan
     if value not in (HARD_LEFT, HARD_RISES):
         return getattr(row, value, np.nan)
     rows = getattr(row, "train_rows", None) or read_json(row.run / "config.json")["train_samples"]
