@@ -24,7 +24,7 @@ EDGE = 0.05  # both sides this near to 0, or to 1: a floor or a ceiling, and no 
 
 # Values that are not in summary.json, see `seed_values`.
 ROLLOUTS, HARD_LEFT, HARD_RISES = "rollouts_to_0.9", "hard_rows_left", "hard_rows_rises"
-TURNED_HARD = "rows_turned_hard"
+TURNED_HARD = "rows_turned_hard"  # of `paper.often`: no value of a seed
 FEWER = (ROLLOUTS, HARD_LEFT, HARD_RISES, "examples/senseless", "examples/trivial", "stalled",
          "collapsed")  # less of them is better  # fmt: skip
 END_STEPS = 10
@@ -65,7 +65,6 @@ def seed_values(runs, value):
             `HARD_LEFT`: the share of the training rows that a scan after training finds hard.
             `HARD_RISES`: by how much, as a share of the rows, more are hard in a scan than in the one before; the mean
             over scans, 0 where there are fewer.
-            `TURNED_HARD`: the share of `turned_hard`.
     """
     found = {row.seed: float(_value(row, value)) for row in runs.itertuples()}
     return {seed: number for seed, number in found.items() if number == number}
@@ -76,9 +75,6 @@ def _value(row, value):
         return rollouts_to(row.run, 0.9) or row.rollouts
     if "/" in value or value == "task_reward":
         return at_the_end(row.run, value)
-    if value == TURNED_HARD:
-        turned, rows = turned_hard(row.run)
-        return turned / rows if rows else np.nan
     if value not in (HARD_LEFT, HARD_RISES):
         return getattr(row, value, np.nan)
     rows = getattr(row, "train_rows", None) or read_json(row.run / "config.json")["train_samples"]
