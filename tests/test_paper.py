@@ -10,7 +10,7 @@ import pytest
 from test_studies import fake_run
 
 from toolexpander_lite.__main__ import main
-from toolexpander_lite.base.runs import REPOSITORY, load_study, read_json, write_json
+from toolexpander_lite.base.runs import REPOSITORY, find_runs, load_study, read_json, write_json
 from toolexpander_lite.studies.front_page import verdicts_markdown
 from toolexpander_lite.studies.paper import (
     MEASURED_BY,
@@ -24,11 +24,13 @@ from toolexpander_lite.studies.paper import (
     hard_rows_lines,
     outcome,
     plan_comparisons,
+    result,
     theirs_left,
 )
 from toolexpander_lite.studies.plan import has_plan, plan_names, read_plan
-from toolexpander_lite.studies.statistics import HARD_RISES, ROLLOUTS, seed_values
+from toolexpander_lite.studies.statistics import HARD_RISES, ROLLOUTS, TURNED_HARD, seed_values, turned_hard
 from toolexpander_lite.studies.study_figures import plot_claim
+from toolexpander_lite.studies.texts import say
 from toolexpander_lite.variants.all_recipes import RECIPES
 
 NO_RUNS = "not run yet"
@@ -60,9 +62,12 @@ def test_the_list_is_the_papers_and_its_arms_can_be_run():
 
 
 def test_without_runs_nothing_is_claimed(tmp_path):
-    lines = claims_lines(tmp_path)[2:]
-    assert len(lines) == sum(len(claim["tests"]) for claim in PAPER["claims"])
-    assert all(f"|  |  | {NO_RUNS} |" in line for line in lines)
+    table = claims_table(tmp_path)
+    lines, halves = claims_lines(table)[2:], sum(len(claim.get("not_tested", ())) for claim in PAPER["claims"])
+    assert len(table) == sum(len(claim["tests"]) for claim in PAPER["claims"]) == len(lines) - halves and halves == 2
+    assert set(table.verdict) == {NO_RUNS}
+    assert sum(f"| {NO_RUNS} |" in line for line in lines) == len(table)
+    assert sum(line.endswith("|  |  | not tested |  |") for line in lines) == halves
     assert all(plot_claim(tmp_path, claim) is None for claim in PAPER["claims"])
 
 
@@ -75,7 +80,8 @@ def test_fewer_hard_rows_are_a_gain_and_a_missing_arm_is_said_to_be_missing(tmp_
     assert better["gain"] == pytest.approx((20 + 20 + 15 + 16 + 23) / 500) and better["verdict"] == "seen"
     for ours, theirs, said in (("grpo", "replace", "reversed"), ("add", "grpo", NO_RUNS)):
         assert outcome(tmp_path, Comparison(f"paper-t3/paper_{ours}", f"paper-t3/paper_{theirs}"))["verdict"] == said
-    third = [line for line in claims_lines(tmp_path) if "`paper_replace` against `paper_grpo`: rows left hard" in line]
+    lines = claims_lines(claims_table(tmp_path))
+    third = [line for line in lines if "`paper_replace` against `paper_grpo`: rows left hard" in line]
     assert len(third) == 1 and "0.250 against 0.438, gain +0.188 (" in third[0]
     assert "5 seeds | 0.001 | seen |" in third[0]
     often = outcome(tmp_path, Comparison("paper-t3/paper_grpo", value="collapsed", expects="often"))
@@ -321,3 +327,80 @@ def test_swings_are_drawn_scan_by_scan(tmp_path):
     lines = [list(line.get_ydata()) for line in figure.axes[0].lines]
     assert lines == [[40, 35, 25], [40, 35, 25], [40, 30, 20], [40, 31, 20], [40, 30.5, 20]]
     plt.close(figure)
+
+
+def with_examples(study, arm, shares, after=20):
+    """Runs, one per share: so many of the answers of the last step hold valid examples; None: none are logged."""
+    for seed, share in enumerate(shares):
+        run = scanned_run(study, arm, seed, 60, after)
+        lines = [{"step": 100, "rollouts": 17000} | ({} if share is None else {"examples/rate": share})]
+        (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.mark.parametrize(
+    "shares, theirs, said, lacks",
+    [
+        ([0.4, 0.0, 0.05, 0.0, 0.0], None, "could not be tested here", "valid examples at the end in 1 of 5 runs"),
+        ([0.4, 0.5, 0.06, 0.0, 0.0], None, "seen", None),
+        ([0.4] * 5, 0.0, "could not be tested here", "valid examples at the end in 5 of 5 and 0 of 5 runs"),
+        ([None] * 5, None, "could not be tested here", "valid examples at the end in no runs"),
+    ],
+)
+def test_where_no_examples_are_written_a_claim_of_them_is_not_tested(tmp_path, shares, theirs, said, lacks):
+    with_examples(tmp_path / "runs" / "s", "self", shares)
+    with_examples(tmp_path / "runs" / "s", "plain", [theirs] * 5, after=40)
+    test = Comparison("s/self", "s/plain", needs="examples/rate")
+    found = outcome(tmp_path, test)
+    assert (found["verdict"], found.get("lacks")) == (said, lacks) and found["seeds"] == 5
+    told = result(test, found)
+    assert told.startswith("0.200 against 0.400, gain +0.200") and (lacks or "seeds") in told
+    assert outcome(tmp_path, Comparison("s/self", "s/plain"))["verdict"] == "seen"
+
+
+def test_another_test_than_the_papers_keeps_its_numbers_and_has_no_verdict(tmp_path):
+    for seed in range(5):
+        scanned_run(tmp_path / "runs" / "s", "ours", seed, 60, 20)
+        scanned_run(tmp_path / "runs" / "s", "theirs", seed, 60, 40)
+    test = Comparison("s/ours", "s/theirs", differs="gold calls")
+    found = outcome(tmp_path, test)
+    assert found["verdict"] == "could not be tested here"
+    assert result(test, found).endswith("5 seeds; another test than the paper's: gold calls")
+    assert outcome(tmp_path, Comparison("s/ours", "s/not there", differs="gold calls"))["verdict"] == NO_RUNS
+
+
+def test_easier_rows_that_turn_hard_are_counted(tmp_path):
+    """Row a is hard before and stays so, b turns hard, c does not; a verification tells nothing."""
+    test = Comparison("s/left_out", value=TURNED_HARD, expects="often")
+    for seed in range(3):
+        run = scanned_run(tmp_path / "runs" / "s", "left_out", seed, 60, 20)
+    assert outcome(tmp_path, test)["verdict"] == "could not be tested here", "no scans"
+    for run in find_runs(tmp_path / "runs" / "s")["left_out"]:
+        rows = [("scan", 0, "a", 0), ("scan", 0, "b", 3), ("scan", 0, "c", 1), ("verification", 0, "a", 5)]
+        rows += [("scan", 9, "a", 0), ("scan", 9, "b", 0), ("scan", 9, "c", 2)]
+        lines = [dict(zip(("kind", "step", "sample_id", "right"), row)) for row in rows]
+        (run / "scans.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert turned_hard(run) == (1, 2)
+    found = outcome(tmp_path, test)
+    assert (found["verdict"], result(test, found)) == ("seen", "3 of 6 rows, 3 runs")
+
+
+def test_a_pair_that_stands_under_two_claims_counts_once(tmp_path):
+    table = claims_table(tmp_path)
+    again = table[table.pair != table.index]
+    assert set(again.number) == {4} and set(table.number[again.pair]) == {3}
+    assert all("the pair of claim 3, sides exchanged" in told for told in again.result)
+    once = len(table) - len(again)
+    assert f"Of {once}: {once} not run yet." in say("counted", table) and "2 of them compare" in say("counted", table)
+
+
+def test_the_page_tells_the_rules_of_the_claims_that_are_not_of_a_gain(tmp_path):
+    told = say("expected", claims_table(tmp_path), 0.1)
+    assert "(of claims 2, 6, 11 and 15)" in told and "(of claim 7)" in told and "(of claims 8 and 10)" in told
+
+
+def test_a_collapse_tells_from_what_to_what(tmp_path):
+    run = scanned_run(tmp_path, "arm", 0, 40, 20, accuracy=0.1, collapsed=True)
+    write_json(run / "config.json", read_json(run / "config.json") | {"held_out_samples": 20})
+    lines = [{"step": n, "rollouts": n, "eval": {"zero_shot": share}} for n, share in enumerate((0.0, 0.25, 0.1))]
+    (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "| 1 of 1 (5, then 2 of 20) |" in hard_rows_lines(tmp_path)[2]

@@ -1,7 +1,7 @@
 """Self-Exemplifying Thinking: what counts as examples that the policy wrote for itself, and what they are paid.
 
-The paper's second idea (section 4.2): inside the thinking and before the call, examples as JSON with tool, question and
-answer, for the tools on offer; then an analysis of them together with the user's question:
+The paper's second idea (section 4.2): before the thinking, examples as JSON with tool, question and answer, for the
+tools on offer; then an analysis of them and the user's question. Here both stand inside the think block (ours):
 
     <think><examples>[{"tool": "book_taxi", "question": "a taxi in lima", "answer": {...}}, ...]</examples>
     what they show</think>

@@ -6,7 +6,7 @@ from matplotlib.patches import FancyBboxPatch
 from ..base.colours import BLUE, DARK, GREY, MARKED, ORANGE, PALE, RIGHT, SKY, WRONG
 from ..base.runs import find_runs, load_study, read_json
 from ..worlds.graded_world import NOISE
-from .paper import PAPER, comparisons, gold_answers_learnt, outcome
+from .paper import PAPER, comparisons, gold_answers_learnt, outcome, result
 from .plan import read_plan
 from .run_figures import curve, ink, name_curves, on_one_grid
 
@@ -39,8 +39,9 @@ def verdicts_markdown(runs):
         if found.get("seeds") and test.theirs:
             numbers = f"{found['ours']:.1%} against {found['theirs']:.1%}, {found['seeds']} seeds"
             numbers += "; rates differ" * ("against" in found["rates"])
+            numbers += f"; {found['lacks']}" if found.get("lacks") else ""
         elif found.get("seeds"):
-            numbers = f"{found['ours'] * found['seeds']:.0f} of {found['seeds']} runs"
+            numbers = result(test, found)
         lines.append(f"| {' | '.join(claim['headline'])} | {numbers} | {found['verdict']} |")
     return "\n".join([*lines, *_paper(runs / "paper-t3"), *_requests(runs / "real-requests")])
 

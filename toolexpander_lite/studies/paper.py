@@ -13,13 +13,26 @@ from ..base.intervals import bootstrap_interval, share_interval
 from ..base.runs import evaluations, find_runs, has_file, load_study, read_json, read_jsonl, read_log
 from ..worlds.graded_world import NOISE
 from .plan import has_plan, read_plan
-from .statistics import FEW, FEWER, HARD_LEFT, HARD_RISES, LITTLE, ROLLOUTS, compare, seed_values
+from .statistics import (
+    EDGE,
+    FEW,
+    FEWER,
+    HARD_LEFT,
+    HARD_RISES,
+    LITTLE,
+    ROLLOUTS,
+    TURNED_HARD,
+    at_the_end,
+    compare,
+    seed_values,
+    turned_hard,
+)
 from .texts import markdown_table
 
 FILE = Path(__file__).with_name("paper_claims.toml")
 PAPER = tomllib.loads(FILE.read_text(encoding="utf-8"))
 COUNTS = "hard_rows.json"  # of assets/benchmarks: hard rows without any training
-NOT_RUN = "not run yet"
+NOT_RUN, NOT_TESTED = "not run yet", "could not be tested here"
 POLICY = {"paper-habit": " (habits)"}  # its arms are called as those of paper-t3
 AGAIN = "out/again"  # where the commands of a table write a second set of runs
 MEASURED_BY = {
@@ -27,9 +40,11 @@ MEASURED_BY = {
     ROLLOUTS: "rollouts until 0.9 on the hard families (gain: saved)",
     "collapsed": "share of runs that collapsed", "stalled": "share of runs that stalled",
     HARD_LEFT: "rows left hard", HARD_RISES: "more hard rows than in the scan before",
+    TURNED_HARD: "rows not hard before that are hard at the end",
     "task_reward": "reward in training", "examples/rate": "valid examples", "examples/senseless": "senseless examples",
     "examples/trivial": "trivial or repeated examples",
 }  # fmt: skip
+EXPECTED = {"little": ", little difference expected", "no gain": ", no gain expected"}
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,8 @@ class Comparison:
     expects: str = "gain"
     asks: str = ""
     claim: int = 0
+    needs: str = ""
+    differs: str = ""
 
 
 def comparisons(claim):
@@ -60,7 +77,8 @@ def outcome(assets, test):
     """A comparison -> a row of `statistics.compare` with `rates`; of one not run {"verdict": `NOT_RUN`, "rates": ""}.
 
     Rows left hard are judged as a share of what can be won: of those hard before training that have no wrong gold call
-    (`NOISE`). Where both sides leave hardly any of these, or all, the claim could not be tested.
+    (`NOISE`). Where both sides leave hardly any of these, or all, the claim could not be tested. Nor could it where
+    runs lack what it is about (`lacking`, told under "lacks"), or where the comparison `differs` from the paper's.
     """
     assets, nothing = Path(assets), {"verdict": NOT_RUN, "rates": ""}
     if test.expects == "often":
@@ -76,9 +94,26 @@ def outcome(assets, test):
         most = [sum(shares.values()) / len(shares) - NOISE for shares in before]
     values = [seed_values(runs, test.value) for runs in (ours, theirs)]
     if not all(values):  # runs without examples have no share of trivial ones, say
-        return {"verdict": "could not be tested here", "rates": ""}
+        told = " and ".join(f"{len(side)} of {len(runs)}" for side, runs in zip(values, (ours, theirs)))
+        return {"verdict": NOT_TESTED, "rates": "", "lacks": f"on record in {told} runs"}
     rates = (f"{runs.learning_rate.iloc[0]:g}" for runs in (ours, theirs) if "learning_rate" in runs)
-    return compare(*values, test.value in FEWER, test.expects, most, floor) | {"rates": _against(rates)}
+    found = compare(*values, test.value in FEWER, test.expects, most, floor) | {"rates": _against(rates)}
+    lacks = lacking(test.needs, ours, theirs) if test.needs else ""
+    return found | ({"verdict": NOT_TESTED, "lacks": lacks} if lacks or test.differs else {})
+
+
+def lacking(quantity, *sides):
+    """How many runs have hardly any of a quantity of the log left at the end -> in words; "" if it is there.
+
+    It is there if `at_the_end` more than `EDGE` is left in at least half of the runs of each side that logs it.
+    """
+    ends = [[at_the_end(run, quantity) for run in runs.run] for runs in sides]
+    ends = [[end for end in side if end == end] for side in ends]
+    counts = [(sum(end > EDGE for end in side), len(side)) for side in ends if side]
+    if counts and all(2 * kept >= runs for kept, runs in counts):
+        return ""
+    kept = " and ".join(f"{kept} of {runs}" for kept, runs in counts) or "no"
+    return f"{MEASURED_BY[quantity]} at the end in {kept} runs"
 
 
 def _against(names):
@@ -105,11 +140,12 @@ def arm_runs(assets, name):
 
 
 def often(assets, test):
-    """The same for `expects="often"`: in which share of an arm's runs is `value` so?
+    """The same for `expects="often"`: in which share of an arm's runs is `value` so? `TURNED_HARD`: of their rows.
 
     All runs count whose variant is called so or begins with the name and "-"; one that a longer one of its base, seed
     and rate goes on from counts as the longer one. "seen" if Wilson's interval of the share lies above `LITTLE`,
-    "leaning" if the share does. Runs of one seed at several rates are taken for independent, as they are not.
+    "leaning" if the share does. Runs of one seed at several rates are taken for independent, as they are not; so are
+    rows of one run.
     """
     study, arm = test.ours.split("/")
     folder = Path(assets) / "runs" / study
@@ -121,40 +157,54 @@ def often(assets, test):
     study["base"] = [read_json(run / "config.json").get("base_model_hash", "") for run in study.run]
     one = study.groupby(["base", "seed", "learning_rate"], dropna=False)
     study = study[study.rollouts == one.rollouts.transform("max")]
-    count, share = len(study), study[test.value].mean()
-    low, high = share_interval(int(study[test.value].sum()), count)
+    by_run = map(turned_hard, study.run) if test.value == TURNED_HARD else ((so, 1) for so in study[test.value])
+    hits, of = (int(sum(numbers)) for numbers in zip(*by_run))
+    if not of:
+        return {"verdict": NOT_TESTED}
+    share, (low, high) = hits / of, share_interval(hits, of)
     judged = "seen" if low > LITTLE else "leaning" if share > LITTLE else "not seen"
-    return {"rates": ", ".join(f"{rate:g}" for rate in sorted(set(study.learning_rate))), "seeds": count,
-            "ours": share, "gain": share, "low": low, "high": high,
-            "verdict": "too few seeds" if count < FEW else judged}  # fmt: skip
+    return {"rates": ", ".join(f"{rate:g}" for rate in sorted(set(study.learning_rate))), "seeds": len(study),
+            "ours": share, "gain": share, "low": low, "high": high, "hits": hits, "of": of,
+            "verdict": "too few seeds" if len(study) < FEW else judged}  # fmt: skip
 
 
 def claims_table(assets):
     """Every test of every claim -> DataFrame: number, claim, where, theirs, compared, measured, result, rates, seeds,
-    verdict, command.
+    verdict, command, expects, pair.
 
-    `theirs`: what the paper reports; `compared`, `result`, `rates`: our two sides, in words.
+    `theirs`: what the paper reports; `compared`, `result`, `rates`: our two sides, in words; `pair`: the number of the
+    first row that has these sides and this measure, in either order. Such a row tells nothing new.
     """
-    rows = []
+    rows, pairs = [], {}
     for number, claim in enumerate(PAPER["claims"], start=1):
         for test in comparisons(claim):
             found = outcome(assets, test)
+            pair = pairs.setdefault((frozenset((test.ours, test.theirs)), test.value), len(rows))
+            told = [result(test, found)]
+            if pair < len(rows):
+                told.append(f"the pair of claim {rows[pair]['number']}, sides exchanged")
             rows.append({
                 "number": number, "claim": claim["text"], "where": claim["where"], "theirs": claim["theirs"],
-                "compared": _arms(test), "measured": MEASURED_BY[test.value], "result": result(test, found),
+                "compared": _arms(test), "measured": MEASURED_BY[test.value], "result": "; ".join(filter(None, told)),
                 "rates": found["rates"], "seeds": found.get("seeds", 0), "verdict": found["verdict"],
-                "command": command(test),
+                "command": command(test), "expects": test.expects, "pair": pair,
             })  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def claims_lines(assets):
-    """Every claim of the paper, what it reports and what our runs say -> lines of a Markdown table."""
-    rows, last = [], None
-    for row in claims_table(assets).itertuples():
-        said = ("", "") if row.number == last else (f"{row.number}. {row.claim} ({row.where})", row.theirs)
-        rows.append((*said, f"{row.compared}: {row.measured}", row.result, row.rates, row.verdict, row.command))
-        last = row.number
+def claims_lines(table):
+    """Every claim of the paper, what it reports and what our runs say -> lines of a Markdown table.
+
+    `table`: the `claims_table`. What a claim says beside it and nothing here tests has a row without numbers.
+    """
+    rows = []
+    for number, tests in table.groupby("number"):
+        for row in tests.itertuples():
+            said = ("", "") if row.Index > tests.index[0] else (f"{number}. {row.claim} ({row.where})", row.theirs)
+            compared = f"{row.compared}: {row.measured}{EXPECTED.get(row.expects, '')}"
+            rows.append((*said, compared, row.result, row.rates, row.verdict, row.command))
+        for half in PAPER["claims"][number - 1].get("not_tested", ()):
+            rows.append(("", "", half, "", "", "not tested", ""))
     header = ("claim", "the paper", "compared here", "result", "learning rates", "verdict", "command")
     return markdown_table(header, rows)
 
@@ -189,14 +239,16 @@ def _arms(test):
 def result(test, found):
     """The numbers of an `outcome` in words -> str."""
     if not found.get("seeds"):
-        return ""
+        return found.get("lacks", "")
     if test.expects == "often":
-        return f"{found['ours'] * found['seeds']:.0f} of {found['seeds']} runs"
+        unit = f"rows, {found['seeds']} runs" if test.value == TURNED_HARD else "runs"
+        return f"{found['hits']} of {found['of']} {unit}"
     digits = ",.0f" if test.value == ROLLOUTS else ".3f"
     low, high, gain = (format(found[name], f"+{digits}") for name in ("low", "high", "gain"))
     interval = "" if found["low"] != found["low"] else f" ({low} to {high})"
     ours, theirs = (format(found[name], digits) for name in ("ours", "theirs"))
-    return f"{ours} against {theirs}, gain {gain}{interval}, {found['seeds']} seeds"
+    why = [found.get("lacks"), test.differs and f"another test than the paper's: {test.differs}"]
+    return "; ".join([f"{ours} against {theirs}, gain {gain}{interval}, {found['seeds']} seeds", *filter(None, why)])
 
 
 def command(test):
@@ -240,8 +292,7 @@ def hard_rows_lines(folder):
             f"{gold_answers_learnt(runs.run.iloc[0], bases.get(arm, {})):,}",
             *((f"{before:.1f}", f"{after.mean():.1f} ({_interval(after, 1)})", f"{after.mean() / n:.1%} of {n}")
               if after.notna().all() else ("not scanned", "not scanned", "")),
-            f"{runs.zero_shot.mean():.3f} ({_interval(runs.zero_shot, 3)})", f"{runs.collapsed.sum()} of {len(runs)}",
-            paper,
+            f"{runs.zero_shot.mean():.3f} ({_interval(runs.zero_shot, 3)})", _collapsed(runs), paper,
         ))  # fmt: skip
     header = ("arm", "seeds", "learning rate", "rollouts (of them scans and verification)", "gold answers learnt",
               "hard before", "hard after (95 % interval)", "as a share", "held-out accuracy (95 % interval)",
@@ -275,6 +326,19 @@ def hard_rows_by_tool_lines(folder, differ=0.1):
     return ["Rows left hard as a share of a tool's training rows, mean over seeds. Left out: "
             f"{len(table) - len(apart)} tools in which no two arms differ by more than {differ:g}.", "",
             *markdown_table(("arm", *(f"`{tool}`" for tool in apart.index)), rows)]  # fmt: skip
+
+
+def _collapsed(runs):
+    """How many of the runs of an arm collapsed, and from what to what each -> str."""
+    fell = ", ".join(fall(run) for run in runs.run[runs.collapsed.eq(True)])
+    return f"{runs.collapsed.sum()} of {len(runs)}" + f" ({fell})" * bool(fell)
+
+
+def fall(run):
+    """How many held-out questions a run had right at its peak and at its end -> "5, then 2 of 20"."""
+    asked = read_json(run / "config.json")["held_out_samples"]
+    shares = [scores["zero_shot"] for _, scores in evaluations(read_log(run))]
+    return f"{max(shares) * asked:.0f}, then {shares[-1] * asked:.0f} of {asked}"
 
 
 def _interval(values, digits):

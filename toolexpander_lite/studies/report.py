@@ -12,10 +12,10 @@ from ..base.collapse import collapse_mechanism
 from ..base.runs import REPOSITORY, evaluations, find_runs, has_file, load_study, read_json, read_jsonl, read_log
 from .front_page import plot_curves, plot_distillation, plot_idea, verdicts_markdown
 from .notebooks import alt_text
-from .paper import claims_lines, comparison_lines, hard_rows_by_tool_lines, hard_rows_lines
+from .paper import claims_lines, claims_table, comparison_lines, fall, hard_rows_by_tool_lines, hard_rows_lines
 from .plan import chosen_rates, plan_names, read_plan
 from .scoreboard import afterwards_lines, scoreboard_lines
-from .statistics import arms_table, map_cells, map_table, study_table
+from .statistics import EDGE, LITTLE, arms_table, map_cells, map_table, study_table
 from .study_figures import docs_figures
 from .tables import contents_table, leftovers_table, price_table, runs_table
 from .texts import TEXTS, markdown_table, say
@@ -91,8 +91,10 @@ def results_markdown(assets):
         *scoreboard_lines(runs / "smol-cpu-arms"), *scoreboard_lines(runs / "smol-arms"), agreement_line(benchmarks),
         resume_line(benchmarks), *precision_lines(benchmarks), *speed_lines(benchmarks),
     ]  # fmt: skip
+    tests = claims_table(assets)
     return TEXTS.get_template("results.md.j2").render(
-        claims="\n".join(claims_lines(assets)), real=real, studies=paged, others=others,
+        claims="\n".join(claims_lines(tests)), tests=tests, little=LITTLE, edge=EDGE, real=real, studies=paged,
+        others=others,
     )  # fmt: skip
 
 
@@ -176,7 +178,8 @@ def collapsed_lines(folder):
     """What the collapsed runs of a study fail of -> Markdown list items."""
     study = load_study(folder)
     failed = [(run, *collapse_mechanism(run)) for run in study.run[study.collapsed.eq(True)]]
-    return [f"- `{run.parent.name}`, {run.name}, collapsed: `{reason}` in {rise:.0%} more answers than at its peak"
+    return [f"- `{run.parent.name}`, {run.name}, collapsed ({fall(run)} right): `{reason}` in {rise:.0%} more answers "
+            "than at its peak"
             for run, reason, rise in failed]  # fmt: skip
 
 

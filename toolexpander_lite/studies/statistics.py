@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 
 from ..base.collapse import has_collapsed
 from ..base.intervals import bootstrap_interval, share_interval
-from ..base.runs import evaluations, find_runs, load_study, read_json, read_jsonl, read_log, rollouts_to
+from ..base.runs import evaluations, find_runs, has_file, load_study, read_json, read_jsonl, read_log, rollouts_to
 from ..worlds.nano_world import FAMILIES, HARD_FAMILIES
 from .plan import plan_names, read_plan
 
@@ -24,6 +24,7 @@ EDGE = 0.05  # both sides this near to 0, or to 1: a floor or a ceiling, and no 
 
 # Values that are not in summary.json, see `seed_values`.
 ROLLOUTS, HARD_LEFT, HARD_RISES = "rollouts_to_0.9", "hard_rows_left", "hard_rows_rises"
+TURNED_HARD = "rows_turned_hard"  # of `paper.often`: no value of a seed
 FEWER = (ROLLOUTS, HARD_LEFT, HARD_RISES, "examples/senseless", "examples/trivial", "stalled",
          "collapsed")  # less of them is better  # fmt: skip
 END_STEPS = 10
@@ -39,6 +40,18 @@ def hard_counts(run):
     """Hard rows in the scan before each round, and after training -> list of numbers, from rounds.jsonl."""
     rounds = [Counter("".join(row["states"].values())) for row in read_jsonl(run / "rounds.jsonl")]
     return [*(r["p"] + r["d"] for r in rounds), read_json(run / "summary.json")["hard_rows_after"]]
+
+
+def turned_hard(run):
+    """(rows hard in the last scan but not in the first, rows not hard in the first); (0, 0) without scans."""
+    scans = {}
+    for row in read_jsonl(run / "scans.jsonl") if has_file(run / "scans.jsonl") else ():
+        if row["kind"] == "scan":
+            scans.setdefault(row["step"], {})[row["sample_id"]] = row["right"]
+    if not scans:
+        return 0, 0
+    last, easier = scans[max(scans)], [sample for sample, right in scans[min(scans)].items() if right]
+    return sum(last[sample] == 0 for sample in easier), len(easier)
 
 
 def seed_values(runs, value):
