@@ -72,10 +72,13 @@ def study_markdown(assets, plan, figures):
         lines = search_lines
     elif lines is None:
         lines = hard_rows_lines if "hard_rows_after" in load_study(folder) else arms_lines
+    made = find_runs(folder)
+    few = {arm.variant: len(arm.seeds) - len(made.get(arm.variant, ())) for arm in plan.arms}
+    missing = [f"`{arm}` ({seeds})" for arm, seeds in few.items() if seeds > 0]
     by_tool = hard_rows_by_tool_lines(folder) if lines is hard_rows_lines and plan.name.startswith("paper-") else ()
     return TEXTS.get_template("study.md.j2").render(
         plan=plan, table="\n".join(lines(folder)), figures=figures, tests="\n".join(comparison_lines(assets, plan)),
-        more="\n".join([*collapsed_lines(folder), *by_tool, *more(folder)]).strip(),
+        more="\n".join([*collapsed_lines(folder), *by_tool, *more(folder)]).strip(), missing=missing,
     )  # fmt: skip
 
 
