@@ -8,8 +8,7 @@ No gold call enters. After Snell et al., arXiv 2209.15189; ours is the use insid
 A policy that has become sure writes one answer ten times, so a step has few different ones. With a replay each step
 also learns some of the answers kept from earlier steps, of whatever rows. The plain prompt may offer other tools each
 time, beside those that the answer calls: else a row's other tool can be a cue to its answer. Rows that no tool
-fits have no demonstrations; with a replay their right answers, plain words, are learnt too: else nothing holds calls
-back.
+fits have no demonstrations; with a replay their right answers, plain words, are learnt too, to hold calls back.
 
 What one has learnt of calls alone is called where no tool fits, too. So the policy may first be asked each row with the
 tool that it needs withheld: its plain words, right there, are learnt behind such prompts in each step, and calls where
