@@ -11,19 +11,14 @@ that fits has the higher one. 0.5 is what a coin does, 1 is perfect; it is the a
 A policy is written as soon as it is measured, and a cut measurement goes on.
 """
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 import torch
-from heldout_requests import parts_asked, without_its_tool
+from heldout_requests import measured, options, parts_asked, weights, without_its_tool
 
 from toolexpander_lite.base.chat import CALL_OPEN
-from toolexpander_lite.base.runs import read_json, software_versions, write_json
+from toolexpander_lite.base.runs import write_json
 from toolexpander_lite.method.prompts import render_prompt
-from toolexpander_lite.models.hardware import describe_hardware
 from toolexpander_lite.models.policy import load_policy
-from toolexpander_lite.training.profiles import get_profile
 
 PARTS = ("train", "test")
 
@@ -58,22 +53,10 @@ def measure(profile, style, per_family, seed):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path, help="folder of runs, with the weights of each in final/")
-    parser.add_argument("--profile", default="smol-world")
-    parser.add_argument("--style", default="native", help="prompt style of the runs")
-    parser.add_argument("--per-family", type=int, default=10, help="requests of each tool")
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    about = {"per_family": arguments.per_family, "style": arguments.style, "machine": str(describe_hardware()),
-             "versions": software_versions()}  # fmt: skip
-    policies = read_json(arguments.out)["policies"] if arguments.out.exists() else {}
-    finals = sorted(folder for folder in arguments.study.glob("*/seed-*/final") if any(folder.glob("*.safetensors")))
-    for final in [None, *finals]:
-        name = f"{final.parents[1].name}/{final.parent.name}" if final else "as it comes"
+    arguments = options(__doc__).parse_args()
+    about, policies = measured(arguments)
+    for name, profile, seed in weights(arguments):
         if name not in policies:
-            profile = get_profile(arguments.profile, **({"model": str(final)} if final else {}))
-            seed = int(final.parent.name.removeprefix("seed-")) if final else 0
             policies[name] = measure(profile, arguments.style, arguments.per_family, seed)
             write_json(arguments.out, about | {"policies": policies})
             print(name, policies[name], flush=True)

@@ -107,25 +107,40 @@ def measure(profile, style, asked, tasks):
     return found
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def options(about):
+    """The command line that measurements of a study's weights have in common -> `ArgumentParser`"""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path, help="folder of runs, with the weights of each in final/")
     parser.add_argument("--profile", default="smol-world")
     parser.add_argument("--style", default="native", help="prompt style of the runs")
     parser.add_argument("--per-family", type=int, default=10, help="requests of each tool")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to ask, all by default")
     parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
+    return parser
+
+
+def weights(arguments):
+    """The model as it comes, and each run of the study that has its weights here -> [(name, profile, seed)]"""
+    finals = sorted(folder for folder in arguments.study.glob("*/seed-*/final") if any(folder.glob("*.safetensors")))
+    runs = [(f"{final.parents[1].name}/{final.parent.name}", get_profile(arguments.profile, model=str(final)),
+             int(final.parent.name.removeprefix("seed-"))) for final in finals]  # fmt: skip
+    return [("as it comes", get_profile(arguments.profile), 0), *runs]
+
+
+def measured(arguments):
+    """What a file of measurements begins with, and the policies in it by now -> (dict, {name: found})"""
     about = {"per_family": arguments.per_family, "style": arguments.style, "machine": str(describe_hardware()),
              "versions": software_versions()}  # fmt: skip
-    policies = read_json(arguments.out)["policies"] if arguments.out.exists() else {}
-    finals = sorted(folder for folder in arguments.study.glob("*/seed-*/final") if any(folder.glob("*.safetensors")))
-    for final in [None, *finals]:
-        name = f"{final.parents[1].name}/{final.parent.name}" if final else "as it comes"
+    return about, read_json(arguments.out)["policies"] if arguments.out.exists() else {}
+
+
+def main():
+    parser = options(__doc__)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to ask, all by default")
+    arguments = parser.parse_args()
+    about, policies = measured(arguments)
+    for name, profile, seed in weights(arguments):
         known = policies.get(name, {})
         if missing := [part for part in arguments.parts if part not in known]:
-            profile = get_profile(arguments.profile, **({"model": str(final)} if final else {}))
-            seed = int(final.parent.name.removeprefix("seed-")) if final else 0
             asked, tasks = parts_asked(profile, arguments.per_family, seed)
             found = measure(profile, arguments.style, {part: asked[part] for part in missing}, tasks)
             commit = {"git_commit": about["versions"]["git_commit"]}
