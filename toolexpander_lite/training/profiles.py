@@ -180,7 +180,7 @@ _PROFILES = (
     Profile("smol-world-no-call", **_WORLD, no_call_rows=10),
     # And with a hundred requests to train on in place of forty.
     Profile("smol-world-100", **_WORLD | {"train_prompts": 10}),
-    Profile("smol-world-32", **_WORLD | {"micro_batch": 32}),  # a group of 32 in a pass: two take 23 GB
+    Profile("smol-world-32", **_WORLD | {"micro_batch": 16}),  # half a group of 32 in a pass: a whole one took 23 GB
     # A pass of a whole step computes each prompt once; `gpu24`'s half fits with prompts computed per rollout, too.
     Profile("t4", **_QWEN, lora_rank=16, prompts_per_step=4, micro_batch=40, max_completion_length=256,
             max_prompt_tokens=768, train_prompts=200, steps=200, eval_prompts=50),
