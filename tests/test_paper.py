@@ -314,6 +314,11 @@ def test_a_claim_is_drawn_with_every_seed_and_the_papers_number(tmp_path):
     assert [label.get_text() for label in left.get_yticklabels()] == ["grpo, rate 0.001 (3)", "replace, rate 0.001 (3)"]
     assert "accuracy" in accuracy.get_xlabel()
     plt.close(figure)
+    scanned_run(study, "paper_replace", 3, 60, 0)
+    figure = plot_claim(tmp_path, PAPER["claims"][2], shared=True)
+    again = [list(line.get_xdata()) for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert again == dots, "grpo has no fourth seed"
+    plt.close(figure)
     assert theirs_left("hard_rows.json/nano-graded-weak/hard_raw") == 45362 / 62687
     assert theirs_left("paper-roads/paper_sft") is None
 

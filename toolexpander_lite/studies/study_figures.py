@@ -15,7 +15,17 @@ from ..worlds.graded_world import NOISE
 from .paper import MEASURED_BY, POLICY, arm_runs, comparisons, theirs_left
 from .plan import IDEAS, chosen_rates, plan_names, read_plan, search_table
 from .run_figures import LOOKS, curve, draw_curves, ink, name_curves, plot_groups, plot_seeds
-from .statistics import EDGE, HARD_LEFT, HARD_RISES, hard_counts, map_cells, map_table, seed_values, sensitivity_table
+from .statistics import (
+    EDGE,
+    HARD_LEFT,
+    HARD_RISES,
+    TURNED_HARD,
+    hard_counts,
+    map_cells,
+    map_table,
+    seed_values,
+    sensitivity_table,
+)
 
 VERDICT_COLOURS = {
     "seen": BLUE, "leaning": SKY, "not seen": DARK, "leaning against": YELLOW, "reversed": WRONG,
@@ -59,22 +69,26 @@ def draw_arms(axis, arms, marks=()):
     axis.grid(axis="x", alpha=0.25)
 
 
-def plot_claim(assets, claim):
+def plot_claim(assets, claim, shared=False):
     """The runs that test a claim of the paper -> figure, a panel per measure; None while no test of it has been run.
 
     A line per arm, a dot per seed, a bar at the mean with its 95 % interval; diamonds are the paper's, the dotted line
     is the share of wrong gold calls. For the swing of the hard count that count is drawn scan by scan, for collapse the
     accuracy over training.
 
-    `claim`: an entry of `PAPER["claims"]`.
+    `claim`: an entry of `PAPER["claims"]`; `shared`: only the seeds that all of its arms have, as in paired tests.
     """
     panels = {}
-    for test in comparisons(claim):
+    for test in (test for test in comparisons(claim) if test.value != TURNED_HARD):  # a count of rows, not of runs
         sides = {name: arm_runs(Path(assets), name) for name in (test.theirs, test.ours) if name}
         if all(runs is not None and seed_values(runs, test.value) for runs in sides.values()):
             panels[test.value] = panels.get(test.value, {}) | sides
     if not panels:
         return None
+    if shared:
+        seeds = set.intersection(*(set(runs.seed) for arms in panels.values() for runs in arms.values()))
+        panels = {value: {name: runs[runs.seed.isin(seeds)] for name, runs in arms.items()}
+                  for value, arms in panels.items()}  # fmt: skip
     heights = [2.4 if value in OVER_TIME else 0.3 * len(arms) + 0.5 for value, arms in panels.items()]
     figure, axes = plt.subplots(len(panels), 1, figsize=(8.5, sum(heights) + 0.5 * len(panels)), squeeze=False,
                                 height_ratios=heights)  # fmt: skip
