@@ -86,7 +86,7 @@ class Measure(TrainerCallback):
         self.found = {"losses": [], "curve": []}
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        if "loss" in logs:  # the log has it rounded, as text in some versions
+        if "loss" in logs:
             self.found["losses"].append(logs["loss"])
             print(f"{self.name}: step {state.global_step}, loss {logs['loss']:.3f}", flush=True)
 
