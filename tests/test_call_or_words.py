@@ -1,4 +1,4 @@
-"""The measurement whether a policy begins a call more readily where a tool fits."""
+"""The measurements whether a policy begins a call more readily where a tool fits, and whether that can be taught."""
 
 import importlib.util
 import sys
@@ -9,22 +9,26 @@ import torch
 from toolexpander_lite.base.chat import CALL_OPEN
 from toolexpander_lite.base.runs import REPOSITORY, read_json
 from toolexpander_lite.method.prompts import render_prompt
+from toolexpander_lite.method.samples import tool_name
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.worlds.nano_world import nano_samples
 
 
-@pytest.fixture(scope="module")
-def script():
+def loaded(name):
     sys.path.insert(0, str(REPOSITORY / "benchmarks"))
     try:
-        file = REPOSITORY / "benchmarks" / "call_or_words.py"
-        spec = importlib.util.spec_from_file_location("call_or_words", file)
+        spec = importlib.util.spec_from_file_location(name, REPOSITORY / "benchmarks" / f"{name}.py")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     finally:
         sys.path.remove(str(REPOSITORY / "benchmarks"))
     return module
+
+
+@pytest.fixture(scope="module")
+def script():
+    return loaded("call_or_words")
 
 
 @pytest.mark.parametrize("fits, misfits, share", [
@@ -50,3 +54,18 @@ def test_the_committed_measurement_is_of_the_requests_that_notebook_05_tells_of(
     policies = read_json(REPOSITORY / "assets" / "benchmarks" / "call_or_words.json")["policies"]
     assert {"as it comes", "other_tools/seed-0", "withheld/seed-0", "withheld_gold/seed-0"} <= set(policies)
     assert all(found["train"]["asked"] == 40 and found["test"]["asked"] == 100 for found in policies.values())
+
+
+def test_rows_are_learnt_by_turns_with_the_tool_that_fits_and_without_it():
+    taught = loaded("taught_to_abstain")
+    samples = [task.sample for task in taught.single_calls("train", 2)]
+    rows = taught.rows_to_learn(samples, 4 * len(samples), seed=0)
+    for fitting, misfit in zip(rows[::2], rows[1::2]):
+        assert fitting.messages == misfit.messages
+        names = [{tool_name(tool) for tool in row.tools} for row in (fitting, misfit)]
+        called = {call["name"] for call in fitting.calls}
+        assert len(called) == 1 and called <= names[0] and not called & names[1] and not misfit.calls
+        assert len(names[0]) == len(names[1]) == 2
+    visits = [row.messages[-1]["content"] for row in rows[::2]]
+    assert sorted(visits) == sorted(2 * [sample.messages[-1]["content"] for sample in samples])
+    assert len({str(row.tools) for row in rows}) > len(samples)  # other tools are on offer at each visit
