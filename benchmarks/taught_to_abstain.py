@@ -55,6 +55,15 @@ def rows_to_learn(samples, count, seed):
     return rows[:count]
 
 
+def encoded(sample, tokenizer, arguments):
+    """Prompt and gold answer of a sample as SFTTrainer takes tokens; of the answer all, or its first token -> dict"""
+    prompt = render_prompt(sample, tokenizer, invite=arguments.style)
+    answer = gold_completion(sample, prompt, think=wants_think(arguments.style))
+    prompt, answer = tokenizer([prompt, answer], add_special_tokens=False).input_ids
+    answer = answer[:1] if arguments.first_token else [*answer, tokenizer.eos_token_id]
+    return {"input_ids": prompt + answer, "completion_mask": [0] * len(prompt) + [1] * len(answer)}
+
+
 def judged(model, tokenizer, samples, style):
     """Where a tool fits and where none does: how readily a call is begun, and how well they are told apart -> dict"""
     fits, misfits = (calls_begun(model, tokenizer, s, style) for s in (samples, without_its_tool(samples)))
@@ -109,19 +118,19 @@ def arm(name, per_family, seed, arguments, keep):
     held_out = single_calls("test", ASKED)
     parts = {"train": samples[:: max(1, len(samples) // 50)], "test": [task.sample for task in held_out][::2]}
     shown = rows_to_learn(samples, BATCH * arguments.steps, seed)
-    rows = Dataset.from_list([{"prompt": render_prompt(row, tokenizer, invite=arguments.style),
-                               "completion": gold_completion(row, think=wants_think(arguments.style))}
-                              for row in shown])  # fmt: skip
+    rows = Dataset.from_list([encoded(row, tokenizer, arguments) for row in shown])
     measure = Measure(name, arguments.measure_every, parts, tokenizer, arguments.style, keep)
     measure.found["requests"] = len(samples)
     with TemporaryDirectory() as folder:
         settings = SFTConfig(folder, max_steps=arguments.steps, per_device_train_batch_size=BATCH, report_to=[],
                              learning_rate=profile.learning_rate, lr_scheduler_type="constant", seed=seed,
                              weight_decay=0.0, logging_steps=1, save_strategy="no", max_length=None, bf16=False,
+                             completion_only_loss=True,
                              shuffle_dataset=False, disable_tqdm=True, use_cpu=model.device.type == "cpu")  # fmt: skip
         SFTTrainer(model, settings, train_dataset=rows, processing_class=tokenizer, callbacks=[measure]).train()
     model.eval()
-    keep(measure.found | {"answers": answered(model, tokenizer, held_out, profile, arguments.style)})
+    answers = {} if arguments.first_token else answered(model, tokenizer, held_out, profile, arguments.style)
+    keep(measure.found | {"answers": answers})
 
 
 def main():
@@ -129,6 +138,7 @@ def main():
     parser.add_argument("--profile", default="smol-world")
     parser.add_argument("--style", default="native", help="prompt style")
     parser.add_argument("--per-family", type=int, nargs="+", default=[4, 40], help="training requests of each tool")
+    parser.add_argument("--first-token", action="store_true", help="learn the first token alone, call or words")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=90)
     parser.add_argument("--measure-every", type=int, default=30)
@@ -144,7 +154,8 @@ def main():
 
     for seed in arguments.seeds:
         for per_family in arguments.per_family:
-            name = f"{per_family} of each tool/seed-{seed}"
+            learnt = ", first token" if arguments.first_token else ""
+            name = f"{per_family} of each tool{learnt}/seed-{seed}"
             if "answers" not in arms.get(name, {}):
                 arm(name, per_family, seed, arguments, lambda found, name=name: keep(name, found))
 
