@@ -64,6 +64,22 @@ def test_the_loss_is_the_mean_negative_log_likelihood_under_the_plain_prompt(nan
     model.zero_grad()
 
 
+def test_the_first_token_can_weigh_more(nano):
+    model, tokenizer, samples = nano
+    one, none = (Distiller(samples, tokenizer, replace(RECIPE, distil_first_token=w)) for w in (2.0, 0.0))
+    rows = [(s.id, tokenizer(gold_completion(s), add_special_tokens=False).input_ids) for s in samples[:2]]
+    first = []
+    for sample, (_, answer) in zip(samples, rows):
+        prompt = tokenizer(render_prompt(sample, tokenizer), add_special_tokens=False, return_tensors="pt").input_ids
+        first.append(-model(input_ids=prompt).logits[0, -1].log_softmax(-1)[answer[0]].item())
+    added = (one.loss(model, rows) - none.loss(model, rows)).item()
+    assert added == pytest.approx(2 * sum(first) / 2, rel=1e-3)
+    with pytest.raises(SettingsError, match="distil_first_token is -1"):
+        get_recipe("context_distillation", distil_first_token=-1)
+    with pytest.raises(SettingsError, match="needs distil_weight"):
+        get_recipe("paper_replace", distil_first_token=1.0)
+
+
 def test_a_run_learns_its_own_answers_and_a_cut_one_goes_on_alike(tmp_path):
     whole = train(RECIPE, get_profile("nano", steps=4, **TINY), 0, tmp_path / "whole")
     cut = train(RECIPE, get_profile("nano", steps=2, **TINY), 0, tmp_path / "cut")

@@ -15,6 +15,8 @@ tool that it needs withheld: its plain words, right there, are learnt behind suc
 the tool is on offer. Its words are others for each row, and seldom say that no tool fits; one gold sentence for all
 can be learnt in their place, as by Hammer (arXiv 2410.04587), whose supervised data have such rows.
 
+To call or not is said by an answer's first token, one of some 35 of a call. It can have a weight of its own.
+
 It is a callback: transformers lets it add to the gradients before the optimizer's step, so there is one trainer, one
 optimizer and one checkpoint.
 """
@@ -59,7 +61,8 @@ class Distiller(TrainerCallback):
         self.other_tools = tools_by_name(samples) if recipe.other_tools else None
         self.one_sentence = recipe.distil_withheld_words == "gold"
         self.weight, self.per_group, self.replay = recipe.distil_weight, recipe.distil_per_group, recipe.distil_replay
-        self.withheld, self.dtype, self.longest = recipe.distil_withheld, dtype, longest
+        self.withheld, self.first_token = recipe.distil_withheld, recipe.distil_first_token
+        self.dtype, self.longest = dtype, longest
         self.kept, self.words, self.rows, self.logged = {}, {}, [], {}
 
     def take(self, sample_id, served, completion_ids, rewards):
@@ -152,6 +155,8 @@ class Distiller(TrainerCallback):
     def loss(self, model, rows, seed=None):
         """Mean over answers of their negative log-likelihood per token, in nats, under the plain prompt.
 
+        That of an answer's first token comes on top, times `distil_first_token`.
+
         `rows`: [(id, tokens)]; `seed`: of the other tools on offer, None for the row's own.
         """
         prompts = [self.plain_prompt(*row, seed) for row in rows]
@@ -169,7 +174,7 @@ class Distiller(TrainerCallback):
             logits = model(input_ids=ids, attention_mask=mask, logits_to_keep=back + 1).logits[:, :-1].float()
         told = labels != IGNORED
         logprobs = logits.log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
-        return -((logprobs * told).sum(1) / told.sum(1)).mean()
+        return -((logprobs * told).sum(1) / told.sum(1) + self.first_token * logprobs[:, 0]).mean()
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         """Before the run's own log, which reads the same dict."""

@@ -41,6 +41,8 @@ class Recipe(PaperRecipe):
         distil_withheld: the policy's own plain words that are learnt in each step, at most, each behind the prompt of a
             row whose tool is not on offer (see `training.distil`; our assumption: 8).
         distil_withheld_words: "own", as above, or "gold": one sentence for all rows, which says that no tool fits.
+        distil_first_token: weight of the first token of what is distilled, which is a call's tag or a word, on top of
+            its share in the mean; 0 is none (our assumption: 1).
         Others as in `method.recipes.PaperRecipe`.
     """
 
@@ -65,6 +67,7 @@ class Recipe(PaperRecipe):
     other_tools: bool = False
     distil_withheld: int = 0
     distil_withheld_words: str = "own"
+    distil_first_token: float = 0.0
 
     CHOICES = PaperRecipe.CHOICES | {
         "reward": tuple(REWARDS), "hard_samples": ("keep", "scan", "demonstrate", *RULES), "retest": RETESTS,
@@ -113,6 +116,8 @@ class Recipe(PaperRecipe):
                 self.distil_withheld == 0 or self.distil_withheld > 0 and self.distil_weight > 0 and self.other_tools,
             "distil_withheld_words='gold' has no words to replace with distil_withheld=0; set it, or 'own'":
                 self.distil_withheld > 0 or self.distil_withheld_words == "own",
+            f"distil_first_token is {self.distil_first_token}; it must be finite, at least 0, and needs distil_weight":
+                0 <= self.distil_first_token < inf and (self.distil_weight > 0 or not self.distil_first_token),
             "invite adds to the prompts of prompt_style='think' alone": not self.invite or self.prompt_style == "think",
         }  # fmt: skip
 
