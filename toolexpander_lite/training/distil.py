@@ -13,9 +13,8 @@ fits have no demonstrations; with a replay their right answers, plain words, are
 What one has learnt of calls alone is called where no tool fits, too. So the policy may first be asked each row with the
 tool that it needs withheld: its plain words, right there, are learnt behind such prompts in each step, and calls where
 the tool is on offer. Its words are others for each row, and seldom say that no tool fits; one gold sentence for all
-can be learnt in their place, as by Hammer (arXiv 2410.04587), whose supervised data have such rows.
-
-To call or not is said by an answer's first token, one of some 35 of a call. It can have a weight of its own.
+can be learnt in their place, as by Hammer (arXiv 2410.04587), whose supervised data have such rows. To call or not is
+said by an answer's first token, one of some 35 of a call; it can have a weight of its own.
 
 It is a callback: transformers lets it add to the gradients before the optimizer's step, so there is one trainer, one
 optimizer and one checkpoint.
@@ -59,10 +58,9 @@ class Distiller(TrainerCallback):
     def __init__(self, samples, tokenizer, recipe, dtype="float32", longest=0):
         self.samples, self.tokenizer, self.invite = {s.id: s for s in samples}, tokenizer, recipe.asks
         self.other_tools = tools_by_name(samples) if recipe.other_tools else None
-        self.one_sentence = recipe.distil_withheld_words == "gold"
-        self.weight, self.per_group, self.replay = recipe.distil_weight, recipe.distil_per_group, recipe.distil_replay
-        self.withheld, self.first_token = recipe.distil_withheld, recipe.distil_first_token
-        self.dtype, self.longest = dtype, longest
+        self.weight, self.first_token, self.replay = recipe.distil_weight, recipe.distil_first_token, recipe.distil_replay
+        self.per_group, self.withheld = recipe.distil_per_group, recipe.distil_withheld
+        self.one_sentence, self.dtype, self.longest = recipe.distil_withheld_words == "gold", dtype, longest
         self.kept, self.words, self.rows, self.logged = {}, {}, [], {}
 
     def take(self, sample_id, served, completion_ids, rewards):
@@ -117,10 +115,9 @@ class Distiller(TrainerCallback):
 
     def on_save(self, args, state, control, **kwargs):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        if self.replay and is_first():
-            write_whole(folder / self.FILE, json.dumps(self.kept))
-        if self.withheld and is_first():
-            write_whole(folder / self.WORDS, json.dumps(self.words))
+        for used, name, what in ((self.replay, self.FILE, self.kept), (self.withheld, self.WORDS, self.words)):
+            if used and is_first():
+                write_whole(folder / name, json.dumps(what))
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
         """What transformers calls when a step's gradients are there and the optimizer has not yet moved."""
@@ -155,9 +152,8 @@ class Distiller(TrainerCallback):
     def loss(self, model, rows, seed=None):
         """Mean over answers of their negative log-likelihood per token, in nats, under the plain prompt.
 
-        That of an answer's first token comes on top, times `distil_first_token`.
-
-        `rows`: [(id, tokens)]; `seed`: of the other tools on offer, None for the row's own.
+        That of the first token comes on top, times `distil_first_token`. `rows`: [(id, tokens)]; `seed`: of the other
+        tools on offer, None for the row's own.
         """
         prompts = [self.plain_prompt(*row, seed) for row in rows]
         prompts = self.tokenizer(prompts, add_special_tokens=False).input_ids
@@ -177,6 +173,5 @@ class Distiller(TrainerCallback):
         return -((logprobs * told).sum(1) / told.sum(1) + self.first_token * logprobs[:, 0]).mean()
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        """Before the run's own log, which reads the same dict."""
-        if "loss" in logs:
+        if "loss" in logs:  # before the run's own log, which reads the same dict
             logs.update(self.logged)

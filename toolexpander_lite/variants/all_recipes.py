@@ -41,8 +41,7 @@ class Recipe(PaperRecipe):
         distil_withheld: the policy's own plain words that are learnt in each step, at most, each behind the prompt of a
             row whose tool is not on offer (see `training.distil`; our assumption: 8).
         distil_withheld_words: "own", as above, or "gold": one sentence for all rows, which says that no tool fits.
-        distil_first_token: weight of the first token of what is distilled, which is a call's tag or a word, on top of
-            its share in the mean; 0 is none (our assumption: 1).
+        distil_first_token: weight of an answer's first token, a tag or a word, on top of the mean (1 in our arms).
         Others as in `method.recipes.PaperRecipe`.
     """
 
