@@ -1,6 +1,7 @@
 """Your own functions as tools: what schemas they get, which rows are drawn, how they are split, what their calls do."""
 
 import json
+import re
 import shutil
 from collections import defaultdict
 
@@ -298,6 +299,29 @@ def test_chats_in_openais_form_and_lists_of_rows(tmp_path):
     pairs = [("Four", "set_timer(minutes=4)"), ("Six", {"name": "set_timer", "arguments": {"minutes": 6}}), 7]
     report = load_samples("own", write(tmp_path, FUNCTIONS + f"ROWS = {pairs}"))
     assert len(report.samples) == 2 and report.dropped == {"unparsable row": 1}
+
+
+def test_what_is_wrong_with_a_given_row_is_told(tmp_path):
+    report = load_samples("own", write(tmp_path, FUNCTIONS + """ROWS = [
+        ("Dance", "set_timr(minutes=3)"), ("Three", "set_timer(minutes=3, loud=True)"), ("Four", "set_timer()"),
+        ("Five", "set_timer(minutes='5')"), ("Six", "set_timer(minutes=6)")]"""))  # fmt: skip
+    told = {"call to an unlisted tool": "unknown tool 'set_timr'; did you mean set_timer.",
+            "gold that breaks its tool's schema: additionalProperties": "set_timer: .*'loud'",
+            "gold that breaks its tool's schema: required": "set_timer: 'minutes' is a required property",
+            "gold that breaks its tool's schema: type": "set_timer: '5' is not of type 'integer'"}  # fmt: skip
+    assert dict.fromkeys(told, 1) == report.dropped
+    for reason, words in told.items():
+        assert re.search(words, report.first[reason]) and re.search(words, str(report))
+
+
+@pytest.mark.parametrize("row", [{"question": "Six", "cal": "set_timer(minutes=6)"}, {"question": "Six"}, ("Six",)])
+def test_a_row_without_an_answer_is_not_one_that_no_tool_fits(row, tmp_path):
+    rows = [("Five", "set_timer(minutes=5)"), row]
+    with pytest.raises(DataError, match=r'row 2 of ROWS has no "call", only .question.*or None .null. where no tool'):
+        own_rows(write(tmp_path, FUNCTIONS + f"ROWS = {rows}"))
+    write(tmp_path, '{"question": "Hi", "call": null}\n{"question": "Six"}', "r.jsonl")
+    with pytest.raises(DataError, match='row 2 of ROWS has no "call"'):
+        own_rows(write(tmp_path, FUNCTIONS + "ROWS = 'r.jsonl'"))
 
 
 def test_given_rows_are_held_out_by_value(tmp_path):

@@ -86,10 +86,10 @@ def own_rows(file):
 
 def _given(file, rows):
     """What `ROWS` holds, or the file that it names beside the tools -> list of rows."""
-    if isinstance(rows, str):
+    if isinstance(rows, str) and not rows.endswith(".csv"):
+        rows = list(read_rows(file.parent / rows))
+    elif isinstance(rows, str):
         path = file.parent / rows
-        if path.suffix != ".csv":
-            return list(read_rows(path))
         try:
             with path.open(encoding="utf-8-sig", newline="") as table:
                 rows = list(csv.DictReader(table))
@@ -101,7 +101,13 @@ def _given(file, rows):
     if not isinstance(rows, list | tuple | None):
         raise DataError(f"{file}: ROWS is a {type(rows).__name__}; give a list of rows, or the name of their file")
     names = "question", "call"
-    return [dict(zip(names, row)) if isinstance(row, list | tuple) else row for row in rows or ()]
+    rows = [dict(zip(names, row)) if isinstance(row, list | tuple) else row for row in rows or ()]
+    for place, row in enumerate(rows, 1):  # an answer that is missing is not one that calls nothing
+        if isinstance(row, dict) and not row.keys() & {"messages", "call", "calls"}:
+            found = ", ".join(map(repr, row))
+            raise DataError(f'{file}: row {place} of ROWS has no "call", only {found}; give it one, or None (null) '
+                            "where no tool fits")  # fmt: skip
+    return rows
 
 
 def _template(file, template, schemas):
@@ -123,6 +129,8 @@ def _template(file, template, schemas):
                         "does not have; rename or remove it")  # fmt: skip
     if missing := sorted(asked - set(slots)):
         raise DataError(f"{told} has no values for its slot {missing[0]!r}; add them")
+    if unsaid := sorted(slot for slot in set(slots) - asked if len(slots[slot]) > 1):
+        raise DataError(f"{told} does not say which {unsaid[0]!r} is meant; put {{{unsaid[0]}}} into it")
     free = {slot: {_key(v) for v in words.values()} for slot, words in slots.items()
             if name is None or not _closed(properties[name][slot])}  # fmt: skip
     if few := [slot for slot, found in free.items() if len(found) < 2]:

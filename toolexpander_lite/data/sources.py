@@ -165,9 +165,10 @@ def convert_rows(rows, convert, address, source, limit=None):
         try:
             samples.append(convert(index, row))
         except (RowDropped, *UNPARSABLE) as error:
-            reason = str(error) if isinstance(error, RowDropped) else "unparsable row"
+            reason, *more = error.args if isinstance(error, RowDropped) else ["unparsable row"]
             dropped[reason] += 1
-            first.setdefault(reason, f"row {index + 1}, " + ("not JSON" if row is None else f"{row!r:.90}"))
+            shown = [*more, "not JSON" if row is None else f"{row!r:.90}"]
+            first.setdefault(reason, f"row {index + 1}, {': '.join(shown)}")
         if len(samples) == limit:
             break
     if not samples:
@@ -217,19 +218,19 @@ def _check_calls(tools, calls, wanted, no_call):
         raise RowDropped("row without a call" if wanted else "row with a call")
     for call in calls:
         if call["name"] not in parameters:
-            raise RowDropped("call to an unlisted tool")
+            raise RowDropped("call to an unlisted tool", unknown("tool", call["name"], parameters))
         schema = parameters[call["name"]]
         if "additionalProperties" not in schema:  # then an argument that no part of it lists is none of the tool's
             schema = {"unevaluatedProperties": False} | schema
-        keyword = _broken(schema, call["arguments"])
-        if keyword == "unevaluatedProperties":
-            raise RowDropped("argument its tool does not list")
-        if keyword:
-            raise RowDropped(f"gold that breaks its tool's schema: {keyword}")
+        if error := _broken(schema, call["arguments"]):
+            told, keyword = f"{call['name']}: {error.message:.120}", error.validator
+            if keyword == "unevaluatedProperties":
+                raise RowDropped("argument its tool does not list", told)
+            raise RowDropped(f"gold that breaks its tool's schema: {keyword}", told)
 
 
 def _broken(schema, arguments):
-    """The first keyword that arguments break, or None; a null at fault is taken out of them, in place.
+    """The first error of arguments, or None; a null at fault is taken out of them, in place.
 
     Arrow's rows, exported as JSON, give every struct the keys of all others, with null for absent. Where the schema
     allows null, it stays, and so it does where a call gives it to an argument of its tool: somebody may have meant it.
@@ -239,7 +240,7 @@ def _broken(schema, arguments):
             pass
     except SchemaFault:
         raise RowDropped(NO_SCHEMA) from None
-    return error and error.validator
+    return error
 
 
 def _took_null_out(error, arguments):

@@ -22,7 +22,7 @@ NO_SCHEMA = "tool schema that is not JSON Schema"
 
 
 class RowDropped(Exception):
-    """Raised inside a row's conversion; its message is the reason that is counted."""
+    """Raised inside a row's conversion with the reason that is counted, and with more about this row, if there is."""
 
 
 # What a conversion raises on a row that is not of its form at all.

@@ -58,19 +58,17 @@ class Distiller(TrainerCallback):
     def __init__(self, samples, tokenizer, recipe, dtype="float32", longest=0):
         self.samples, self.tokenizer, self.invite = {s.id: s for s in samples}, tokenizer, recipe.asks
         self.other_tools = tools_by_name(samples) if recipe.other_tools else None
-        self.weight, self.first_token, self.replay = recipe.distil_weight, recipe.distil_first_token, recipe.distil_replay
-        self.per_group, self.withheld = recipe.distil_per_group, recipe.distil_withheld
-        self.one_sentence, self.dtype, self.longest = recipe.distil_withheld_words == "gold", dtype, longest
+        self.recipe, self.dtype, self.longest = recipe, dtype, longest
         self.kept, self.words, self.rows, self.logged = {}, {}, [], {}
 
     def take(self, sample_id, served, completion_ids, rewards):
         """A batch of rollouts, whole groups: keep different right answers, up to `per_group` of a row."""
         kept = {}
         for id, mode, ids, reward in zip(sample_id, served, completion_ids, rewards):
-            own = mode.startswith("demonstrated") or self.replay and not self.samples[id].calls
+            own = mode.startswith("demonstrated") or self.recipe.distil_replay and not self.samples[id].calls
             if own and reward is not None and reward >= 1:
                 kept.setdefault(id, {})[tuple(ids)] = None
-        rows = [(id, list(ids)) for id, found in kept.items() for ids in list(found)[: self.per_group]]
+        rows = [(id, list(ids)) for id, found in kept.items() for ids in list(found)[: self.recipe.distil_per_group]]
         self.rows = gather(rows)  # each process adds the same gradients, after GRPO's have been averaged
 
     def replayed(self, step):
@@ -80,7 +78,7 @@ class Distiller(TrainerCallback):
         for id, answer in self.rows:
             if answer not in self.kept.setdefault(id, []):
                 self.kept[id].append(answer)
-        return random.Random(f"replay {step}").sample(known, min(self.replay, len(known)))
+        return random.Random(f"replay {step}").sample(known, min(self.recipe.distil_replay, len(known)))
 
     def first_words(self, model):
         """What the policy says, greedily, to rows whose tool is withheld -> {sample id: tokens}: plain words, no call.
@@ -89,7 +87,7 @@ class Distiller(TrainerCallback):
         words are the gold completion of a row that no tool fits.
         """
         shown = [without_its_tools(s, self.other_tools, f"first {id}") for id, s in self.samples.items() if s.calls]
-        if self.one_sentence:
+        if self.recipe.distil_withheld_words == "gold":
             texts, most = [gold_completion(sample, think=wants_think(self.invite)) for sample in shown], None
         else:
             prompts = [render_prompt(sample, self.tokenizer, invite=self.invite) for sample in shown]
@@ -101,37 +99,39 @@ class Distiller(TrainerCallback):
     def words_again(self, step):
         """Those of the first words that are learnt at `step` -> [(id, tokens)]"""
         known = list(self.words.items())
-        return random.Random(f"withheld {step}").sample(known, min(self.withheld, len(known)))
+        return random.Random(f"withheld {step}").sample(known, min(self.recipe.distil_withheld, len(known)))
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         """A run goes on from a checkpoint, as each round does: with what was kept by then. A new one asks first."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        if self.replay and (folder / self.FILE).exists():
+        if self.recipe.distil_replay and (folder / self.FILE).exists():
             self.kept = json.loads((folder / self.FILE).read_text())
-        if self.withheld and (folder / self.WORDS).exists():
+        if self.recipe.distil_withheld and (folder / self.WORDS).exists():
             self.words = json.loads((folder / self.WORDS).read_text())
-        elif self.withheld:
+        elif self.recipe.distil_withheld:
             self.words = on_first(self.first_words, model)
 
     def on_save(self, args, state, control, **kwargs):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        for used, name, what in ((self.replay, self.FILE, self.kept), (self.withheld, self.WORDS, self.words)):
-            if used and is_first():
-                write_whole(folder / name, json.dumps(what))
+        if self.recipe.distil_replay and is_first():
+            write_whole(folder / self.FILE, json.dumps(self.kept))
+        if self.recipe.distil_withheld and is_first():
+            write_whole(folder / self.WORDS, json.dumps(self.words))
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
         """What transformers calls when a step's gradients are there and the optimizer has not yet moved."""
-        again = self.replayed(state.global_step) if self.replay else []
-        words = self.words_again(state.global_step) if self.withheld else []
+        again = self.replayed(state.global_step) if self.recipe.distil_replay else []
+        words = self.words_again(state.global_step) if self.recipe.distil_withheld else []
         rows, losses = self.rows + again + words, 0.0
         for start in range(0, len(rows), AT_ONCE):  # each part's graph is freed before the next is made
             part = rows[start : start + AT_ONCE]
             loss = self.loss(model, part, f"{state.global_step} {start}" if self.other_tools else None)
             loss = loss * (len(part) / len(rows))
-            (self.weight * loss).backward()
+            (self.recipe.distil_weight * loss).backward()
             losses += loss.item()
-        self.logged = {"distil/rows": len(rows)} | ({"distil/replayed": len(again)} if self.replay else {})
-        self.logged |= {"distil/withheld": len(words)} if self.withheld else {}
+        self.logged = {"distil/rows": len(rows)}
+        self.logged |= {"distil/replayed": len(again)} if self.recipe.distil_replay else {}
+        self.logged |= {"distil/withheld": len(words)} if self.recipe.distil_withheld else {}
         self.logged |= {"distil/loss": losses} if rows else {}
 
     def plain_prompt(self, id, answer, seed):
@@ -170,7 +170,7 @@ class Distiller(TrainerCallback):
             logits = model(input_ids=ids, attention_mask=mask, logits_to_keep=back + 1).logits[:, :-1].float()
         told = labels != IGNORED
         logprobs = logits.log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
-        return -((logprobs * told).sum(1) / told.sum(1) + self.first_token * logprobs[:, 0]).mean()
+        return -((logprobs * told).sum(1) / told.sum(1) + self.recipe.distil_first_token * logprobs[:, 0]).mean()
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if "loss" in logs:  # before the run's own log, which reads the same dict

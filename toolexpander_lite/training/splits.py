@@ -66,6 +66,8 @@ def load_splits(profile, seed, tokenizer):
     if mixed and not any(sample.calls for sample in report.samples):
         raise SettingsError(f"all rows of {profile.data!r} are no-call rows already; leave no_call_rows out")
     check_readable(report.samples, tokenizer, profile)
+    if profile.data_path and report.dropped:  # of public data sets it is known
+        logger.warning("%s", report)
     if profile.max_tools or profile.held_out_max_tools:
         logger.warning("%s", tools_offered(profile))
     fitting, own, left_out, misfit = _fitting(report, profile, tokenizer, mixed)
