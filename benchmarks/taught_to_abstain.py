@@ -5,7 +5,8 @@
 Supervised steps from the model as it comes, half of them on gold calls and half on the gold sentence "No tool fits."
 behind the same requests with their tools withheld, other tools on offer at each visit (as `sft_other_tools` and
 `withheld_gold` have it). The loss is a mean over the tokens of a step, so a short sentence weighs no more than its
-tokens. The arms differ in how many requests there are; the steps are the same.
+tokens. The arms differ in how many requests there are, and of which words: those of `train` have three wordings of each
+tool, those of `fresh` ten. The steps are the same, and so are the held-out requests, in two further wordings.
 
 Kept are, now and then, how well it tells the two apart by the first token (see `call_or_words.py`; 0.5 is a coin), on
 training requests and on held-out ones, and in the end what it answers to held-out requests, greedily. An arm is written
@@ -114,7 +115,7 @@ def arm(name, per_family, seed, arguments, keep):
     profile = get_profile(arguments.profile, dtype="float32")
     set_seed(seed)
     model, tokenizer = load_policy(profile)
-    samples = [task.sample for task in single_calls("train", per_family, seed)]
+    samples = [task.sample for task in single_calls(arguments.words, per_family, seed)]
     held_out = single_calls("test", ASKED)
     parts = {"train": samples[:: max(1, len(samples) // 50)], "test": [task.sample for task in held_out][::2]}
     shown = rows_to_learn(samples, BATCH * arguments.steps, seed)
@@ -138,6 +139,7 @@ def main():
     parser.add_argument("--profile", default="smol-world")
     parser.add_argument("--style", default="native", help="prompt style")
     parser.add_argument("--per-family", type=int, nargs="+", default=[4, 40], help="training requests of each tool")
+    parser.add_argument("--words", choices=("train", "fresh"), default="train", help="whose wordings are learnt")
     parser.add_argument("--first-token", action="store_true", help="learn the first token alone, call or words")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=90)
@@ -155,7 +157,8 @@ def main():
     for seed in arguments.seeds:
         for per_family in arguments.per_family:
             learnt = ", first token" if arguments.first_token else ""
-            name = f"{per_family} of each tool{learnt}/seed-{seed}"
+            words = ", fresh words" if arguments.words == "fresh" else ""
+            name = f"{per_family} of each tool{words}{learnt}/seed-{seed}"
             if "answers" not in arms.get(name, {}):
                 arm(name, per_family, seed, arguments, lambda found, name=name: keep(name, found))
 

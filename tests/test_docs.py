@@ -126,7 +126,7 @@ def test_the_script_for_ones_own_trainer_runs(tmp_path, monkeypatch, capsys):
 
 def test_ones_own_tools_are_written_as_the_page_says(tmp_path):
     page = text_of(REPOSITORY / "docs" / "your-own-tools.md")
-    file, use, jars, away, hermes = re.findall(r"```python\n(.*?)```", page, re.S)
+    file, use, jars, away, compare, hermes = re.findall(r"```python\n(.*?)```", page, re.S)
     (tmp_path / "my_tools.py").write_text(file)
     report = load_samples("own", tmp_path / "my_tools.py")
     assert not report.dropped and {s.split for s in report.samples} == {"train", "test"}
@@ -135,7 +135,7 @@ def test_ones_own_tools_are_written_as_the_page_says(tmp_path):
     (tmp_path / "jars.py").write_text(jars)
     tasks = own_tasks(tmp_path / "jars.py", load_samples("own-turns", tmp_path / "jars.py").samples)
     assert [len(task.turns) for task in tasks.values()] == [1, 2]
-    for code in (use, away):
+    for code in (use, away, compare):
         compile(code, "page", "exec")
     names = {}
     exec(hermes, names)

@@ -79,10 +79,11 @@ def test_a_gain_that_is_no_abstention_is_none(tmp_path):
     assert rows.loc["BFCL irrelevance", "grpo"] == "40.0%: 20.0 abstained, 20.0 cut"
     assert rows.loc["BFCL irrelevance, abstained", "toolexpander"].startswith("0.0% (-10.0, ")
     told = next(line for line in scoreboard_lines(tmp_path) if "irrelevance" in line)
-    assert told.startswith("- **The warm start costs the ability to call nothing**")
+    assert told.startswith("- **After the warm start fewer answers abstain**")
     assert "`base` 10 of 10 (10 abstained); `warm-start` 1 of 10 (1 abstained)" in told
     assert "`grpo` 4 of 10 (2 abstained, 2 cut); `toolexpander` 8 of 10 (0 abstained, 8 unreadable)" in told
     assert "100% abstain before the warm start, 10% after it, 20% in the best trained arm" in told
+    assert "where a call is wanted `base` is right in 0 of 10 (simple_python)" in told
     put(tmp_path / "kept", "base", irrelevance={"abstained": IDS[:3]})
     put(tmp_path / "kept", "warm-start-seed-0", irrelevance={"abstained": IDS[:3]})
     told = next(line for line in scoreboard_lines(tmp_path / "kept") if "irrelevance" in line)

@@ -270,7 +270,8 @@ def scoreboard_lines(folder):
 
 def abstention_lines(folder, scores):
     """Who calls nothing where no tool fits, and what earned BFCL's credit there, as Markdown list items."""
-    lines = []
+    lines, base = [], scores[(scores.arm == "base") & (scores.part == "BFCL simple_python")]
+    called = (base.correct.sum(), base.asked.sum()) if len(base) else None
     for part in [part.removesuffix(ABSTAINED) for part in scores.part.unique() if part.endswith(ABSTAINED)]:
         credited, calm = (scores[scores.part == name].groupby("arm", sort=False) for name in (part, part + ABSTAINED))
         shares = (calm.correct.sum() / calm.asked.sum()).to_dict()
@@ -280,7 +281,7 @@ def abstention_lines(folder, scores):
             for arm, rows in sorted(credited, key=lambda item: (_FIRST.get(item[0], 2), item[0]))
         ]
         trained = [share for arm, share in shares.items() if arm not in _FIRST]
-        lines.append(say("abstention", folder.name, part, arms, lost, shares, trained))
+        lines.append(say("abstention", folder.name, part, arms, lost, shares, trained, called))
     return lines
 
 
