@@ -110,7 +110,7 @@ def clip_figure(epsilon=0.2, epsilon_high=0.2, ratio=1.0, advantage=1.0, beta=0.
         axis.plot(distances, kl_pull(distances, ratio, corrected), label=label, color=colour)
         axis.plot([here], [kl_pull(here, ratio, corrected)], "o", color="black", markersize=8 if corrected else 5)
     axis.axhline(0, color="black", linewidth=0.8)
-    axis.set(xscale="log", ylim=(-4, 4), xlabel="p_new / p_base", ylabel="pull back, times beta",
+    axis.set(xscale="log", ylim=(-4, 4), xlabel="p_new / p_base", ylabel="pull back per unit of beta",
              title=f"KL term: p is {here:.3g} times the base's")  # fmt: skip
     axis.legend(frameon=False, fontsize=8, loc="lower right")
     for panel in figure.axes:
