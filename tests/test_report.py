@@ -198,3 +198,15 @@ def test_smol_runs_show_the_score_before_and_after():
             assert len(evaluations(read_log(folder))) >= 2, variant
     warm = read_json(RUNS / "smol" / "warm-start" / "seed-0" / "summary.json")
     assert {"zero_shot_before", "zero_shot", "seconds"} <= set(warm)
+
+
+def test_the_precision_of_every_run_of_the_real_study_is_told():
+    """All seeds of an arm in float32, all but the first, or none: as its page says."""
+    page = (REPOSITORY / "docs" / "studies" / "real-requests.md").read_text(encoding="utf-8")
+    [told] = re.findall(r"Computed in float32: (.*?); the other runs", page)
+    all_of, _, rest = told.partition("and all but the first seed of")
+    always, later = (set(re.findall(r"`(.+?)`", part)) for part in (all_of, rest))
+    for arm, folders in find_runs(RUNS / "real-requests").items():
+        full = [not read_json(folder / "config.json")["trainer"]["bf16"] for folder in folders]
+        wanted = [arm in always, *[arm in always | later] * (len(full) - 1)]
+        assert full == wanted, arm
