@@ -14,7 +14,7 @@
 #   Qwen, created by Alibaba Cloud" once more behind every call, with Llama 3.1's a second beginning and system turn, with
 #   Qwen3's just a line break is missing. None of that was sampled, and nothing is said. (No report was found. At c7d8950,
 #   August 2026, the source still does it; for Gemma 4 it has a parser of its own there.)
-# So: take the tags out of the parser's set as below, and compare one row with the prompts that were sampled.
+# So: before a run compare one row that will be trained with the prompts that were sampled.
 set -euo pipefail
 folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
