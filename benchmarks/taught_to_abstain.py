@@ -6,7 +6,8 @@ Supervised steps from the model as it comes, half of them on gold calls and half
 behind the same requests with their tools withheld, other tools on offer at each visit (as `sft_other_tools` and
 `withheld_gold` have it). The loss is a mean over the tokens of a step, so a short sentence weighs no more than its
 tokens. The arms differ in how many requests there are, and of which words: those of `train` have three wordings of each
-tool, those of `fresh` ten. The steps are the same, and so are the held-out requests, in two further wordings.
+tool, those of `fresh` ten. The steps are the same, and so are the held-out requests, in two further wordings. What
+learns from `fresh` is asked none of them: no policy of a study is trained so.
 
 Kept are, now and then, how well it tells the two apart by the first token (see `call_or_words.py`; 0.5 is a coin), on
 training requests and on held-out ones, and in the end what it answers to held-out requests, greedily. An arm is written
@@ -73,7 +74,7 @@ def judged(model, tokenizer, samples, style):
 
 
 def answered(model, tokenizer, tasks, profile, style):
-    """What it answers to held-out requests, greedily -> {"right", "abstained where none fits", ...}"""
+    """What it answers to held-out requests, greedily -> {"one fits" or "none fits": {"asked", "kinds", ...}}"""
     samples, found = [task.sample for task in tasks], {}
     run = ExecutedReward({task.sample.id: task for task in tasks})
     for name, asked in (("one fits", samples), ("none fits", without_its_tool(samples))):
