@@ -4,7 +4,8 @@
     python benchmarks/kinds_of_demonstrations.py --model FOLDER --rows 10 --rollouts 20 --formats native,think
 
 Asked are training requests, one of each tool and then over again, by `--rollouts` each at the paper's temperature. A
-cell is a format, a kind and a number; it is written as soon as it is measured, and a cut measurement goes on. Kinds:
+cell is a format, a kind and a number; it is written as soon as it is measured, and a cut measurement goes on, as does
+one that is given more `--rows`. Kinds:
 
     same_tool     of the tool that the answer calls, drawn unchecked
     other_tool    of tools that are not on offer
@@ -80,6 +81,27 @@ class Asker:
         return None, 0  # never verified: the row gets none
 
 
+def find_cell(cells, style, kind, number):
+    """The cell of that name, made if there is none -> dict."""
+    name = {"format": style, "kind": kind, "number": number}
+    for cell in cells:
+        if name.items() <= cell.items():
+            return cell
+    sums = ("requests", "rollouts", "right", "requests_with_a_right_one", "shown", "not_verified")
+    cells.append(name | dict.fromkeys(sums, 0) | {"parts": []})
+    return cells[-1]
+
+
+def add_to(cell, verified, asked, rollouts):
+    """Adds to a cell's sums: `verified`, (right rollouts, demonstrations shown) of each request, of `asked` ones."""
+    cell["requests"] += len(verified)
+    cell["rollouts"] += len(verified) * rollouts
+    cell["right"] += sum(right for right, _ in verified)
+    cell["requests_with_a_right_one"] += sum(right > 0 for right, _ in verified)
+    cell["shown"] += sum(shown for _, shown in verified)
+    cell["not_verified"] += asked - len(verified)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="smol-world")
@@ -105,21 +127,19 @@ def main():
         asker.style = False if style == "think" else style
         asker.run.think = wants_think(asker.style)
         for kind, number in CELLS:
-            if any((c["format"], c["kind"], c["number"]) == (style, kind, number) for c in cells):
+            cell = find_cell(cells, style, kind, number)
+            missing = asked[cell["requests"] + cell["not_verified"] :]
+            if not missing:
                 continue
             began = time.perf_counter()
-            found = [asker.right(sample, kind, number) for sample in asked]
-            told = [(right, shown) for right, shown in found if right is not None]
-            cells.append({
-                "format": style, "kind": kind, "number": number, "requests": len(told),
-                "rollouts": len(told) * arguments.rollouts, "right": sum(right for right, _ in told),
-                "requests_with_a_right_one": sum(right > 0 for right, _ in told),
-                "shown_on_average": sum(shown for _, shown in told) / max(len(told), 1),
-                "not_verified": len(found) - len(told), "seconds": round(time.perf_counter() - began, 1),
-                "by_tool": {s.family: right for s, (right, _) in zip(asked, found)},
+            found = [asker.right(sample, kind, number) for sample in missing]
+            add_to(cell, [told for told in found if told[0] is not None], len(found), arguments.rollouts)
+            cell["parts"].append({
+                "requests": len(missing), "seconds": round(time.perf_counter() - began, 1),
+                "precision": pick_dtype(profile.dtype), "git_commit": about["versions"]["git_commit"],
             })  # fmt: skip
             write_json(arguments.out, about | {"cells": cells})
-            print(json.dumps(cells[-1]), flush=True)
+            print(json.dumps(cell), flush=True)
 
 
 if __name__ == "__main__":
