@@ -8,6 +8,10 @@ fits and with two that do not. Nothing is generated. Kept is the probability tha
 call, and how well it tells the two apart: the share of pairs, one prompt of each kind, in which the prompt with a tool
 that fits has the higher one. 0.5 is what a coin does, 1 is perfect; it is the area under the ROC curve.
 
+Then a threshold is put between the two, where it tells the *training* requests apart best, and held-out requests are
+answered by it: no call below, and above it the policy's answer behind the tag of a call. Counted are the requests that
+it declines where no tool fits, and those that are executed rightly where one does. It costs no training.
+
 A policy is written as soon as it is measured, and a cut measurement goes on.
 """
 
@@ -17,6 +21,9 @@ from heldout_requests import measured, options, parts_asked, weights, without_it
 
 from toolexpander_lite.base.chat import CALL_OPEN
 from toolexpander_lite.base.runs import write_json
+from toolexpander_lite.evaluation.accuracy import generate
+from toolexpander_lite.evaluation.executed import ExecutedReward
+from toolexpander_lite.method.calls import judge
 from toolexpander_lite.method.prompts import render_prompt
 from toolexpander_lite.models.policy import load_policy
 
@@ -41,14 +48,41 @@ def told_apart(fits, misfits):
     return float(((above > below) + (above == below) / 2).mean())
 
 
+def best_threshold(fits, misfits):
+    """Where a call begins at this probability or above, most of `fits` call and most of `misfits` do not -> float
+
+    The largest difference of the two shares (Youden's index); of equal ones the highest threshold.
+    """
+    fits, misfits = np.array(fits), np.array(misfits)
+    return float(max(sorted({*fits, *misfits}, reverse=True), key=lambda p: (fits >= p).mean() - (misfits >= p).mean()))
+
+
+def right_if_called(model, tokenizer, samples, tasks, style, longest):
+    """Whether each request is executed rightly, in format, where the answer has to begin as a call does -> [bool]"""
+    begin = tokenizer.decode(tokenizer(CALL_OPEN, add_special_tokens=False).input_ids[:1])
+    prompts = [render_prompt(sample, tokenizer, invite=style) + begin for sample in samples]
+    texts = [begin + text for text in generate(model, tokenizer, prompts, longest, batch_size=32)]
+    ends = ExecutedReward(tasks).outcomes([(sample.id, text) for sample, text in zip(samples, texts)])
+    in_format = [judge(text, s.calls, s.tools, think=False).format_ok for text, s in zip(texts, samples)]
+    return [ok and end == "ok" for ok, end in zip(in_format, ends)]
+
+
 def measure(profile, style, per_family, seed):
     model, tokenizer = load_policy(profile, merge=True)
-    asked, found = parts_asked(profile, per_family, seed)[0], {}
+    (asked, tasks), found, begun = parts_asked(profile, per_family, seed), {}, {}
     for part in PARTS:
         samples = asked[part]
         fits, misfits = (calls_begun(model, tokenizer, s, style) for s in (samples, without_its_tool(samples)))
+        begun[part] = np.array(fits), np.array(misfits)
         found[part] = {"asked": len(samples), "where_one_fits": float(np.mean(fits)),
                        "where_none_fits": float(np.mean(misfits)), "told_apart": told_apart(fits, misfits)}  # fmt: skip
+    threshold = best_threshold(*begun["train"])
+    right = right_if_called(model, tokenizer, asked["test"], tasks, style, profile.max_completion_length)
+    fits, misfits = (probability >= threshold for probability in begun["test"])
+    found["threshold"] = {
+        "at": threshold, "declined_where_none_fits": int((~misfits).sum()), "called_where_one_fits": int(fits.sum()),
+        "right_if_called": sum(right), "right": int((fits & right).sum()),
+    }  # fmt: skip
     return found
 
 

@@ -2,17 +2,19 @@
 
 import importlib.util
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from toolexpander_lite.base.chat import CALL_OPEN
+from toolexpander_lite.base.chat import CALL_CLOSE, CALL_OPEN
 from toolexpander_lite.base.runs import REPOSITORY, read_json
-from toolexpander_lite.method.prompts import render_prompt
+from toolexpander_lite.method.prompts import gold_completion, render_prompt
 from toolexpander_lite.method.samples import tool_name
 from toolexpander_lite.models.policy import load_policy
 from toolexpander_lite.training.profiles import get_profile
 from toolexpander_lite.worlds.nano_world import nano_samples
+from toolexpander_lite.worlds.request_world import request_tasks
 
 
 def loaded(name):
@@ -48,6 +50,38 @@ def test_the_probability_is_that_of_the_first_token_behind_the_prompt(script):
         with torch.no_grad():
             expected = model(input_ids=ids).logits[0, length - 1].float().softmax(-1)[ids[0, length]]
         assert found == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("fits, misfits, threshold", [
+    ([0.9, 0.5], [0.4, 0.1], 0.5),  # 1 - 0
+    ([0.9, 0.5, 0.4], [0.6, 0.1], 0.4),  # 1 - 1/2, at 0.9 it is 1/3
+    ([0.9, 0.5], [0.6, 0.1], 0.9),  # 1/2 - 0, and 1 - 1/2 at 0.5: the highest of equal ones
+])  # fmt: skip
+def test_the_threshold_tells_the_two_apart_best(script, fits, misfits, threshold):
+    assert script.best_threshold(fits, misfits) == threshold
+
+
+def test_an_answer_that_has_to_begin_as_a_call_is_executed(script, monkeypatch):
+    tasks = {task.sample.id: task for task in request_tasks("train", 1)[:3]}
+    samples = [task.sample for task in tasks.values()]
+    right = gold_completion(samples[0], think=False)
+    unclosed = gold_completion(samples[2], think=False).removesuffix(CALL_CLOSE)
+
+    class Letters:  # a tokenizer with a token for each letter
+        def __call__(self, text, **how):
+            return SimpleNamespace(input_ids=[ord(letter) for letter in text])
+
+        def decode(self, ids):
+            return "".join(map(chr, ids))
+
+    def answers(model, tokenizer, prompts, longest, batch_size):
+        assert prompts == ["a prompt<"] * 3
+        return [text.removeprefix("<") for text in (right, right, unclosed)]
+
+    monkeypatch.setattr(script, "generate", answers)
+    monkeypatch.setattr(script, "render_prompt", lambda sample, tokenizer, invite: "a prompt")
+    found = script.right_if_called(None, Letters(), samples, tasks, "native", 60)
+    assert found == [True, False, False]  # the second calls what the first wants, the third has no end
 
 
 def test_the_committed_measurement_is_of_the_requests_that_notebook_05_tells_of():
