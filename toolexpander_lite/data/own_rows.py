@@ -59,7 +59,7 @@ def own_rows(file):
 
     Every row offers all tools. No argument value is in both splits, a fifth of the values is held out; values of an
     `enum` and yes or no, which no split could part, are in both, though no question is. Given rows that have values in
-    common stay together; if that makes them one lump, they are split by question alone, and a row may say its own
+    common stay together; if that makes them one cluster, they are split by question alone, and a row may say its own
     "split".
 
     Raises:

@@ -32,7 +32,7 @@ what the example shows
 </example>
 your thought</think>"""
 
-# The paper's second idea (section 4.2).
+# The paper's second idea (section 4.2), in our words: its own prompt is a picture that could not be read.
 EXAMPLES_INVITATION = """\
 Inside the think block first write at least four different examples of your own for the tools on offer, as JSON, then \
 analyse them together with the request:
