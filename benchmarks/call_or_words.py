@@ -8,12 +8,19 @@ fits and with two that do not. Nothing is generated. Kept is the probability tha
 call, and how well it tells the two apart: the share of pairs, one prompt of each kind, in which the prompt with a tool
 that fits has the higher one. 0.5 is what a coin does, 1 is perfect; it is the area under the ROC curve.
 
+The policy may also show at a tool's name that none fits. So a call is begun for it, and kept is how well the most
+likely of the names on offer tells the two kinds of prompt apart, by its log-probability, and by how far the request
+lifts that over a neutral request to the same tools.
+
 Then a threshold is put between the two, where it tells the *training* requests apart best, and held-out requests are
 answered by it: no call below, and above it the policy's answer behind the tag of a call. Counted are the requests that
 it declines where no tool fits, and those that are executed rightly where one does. It costs no training.
 
 A policy is written as soon as it is measured, and a cut measurement goes on.
 """
+
+import copy
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -25,21 +32,44 @@ from toolexpander_lite.evaluation.accuracy import generate
 from toolexpander_lite.evaluation.executed import ExecutedReward
 from toolexpander_lite.method.calls import judge
 from toolexpander_lite.method.prompts import render_prompt
+from toolexpander_lite.method.samples import tool_name
 from toolexpander_lite.models.policy import load_policy
 
 PARTS = ("train", "test")
+NEUTRAL = "Please help me with this."
 
 
 @torch.no_grad()
-def calls_begun(model, tokenizer, samples, style):
-    """Probability, for each sample's prompt, that the answer begins with the first token of a call's tag -> [float]"""
-    first, found = tokenizer(CALL_OPEN, add_special_tokens=False).input_ids[0], []
+def names_weighed(model, tokenizer, sample, style):
+    """Of one prompt -> (probability that the answer begins as a call does, {tool on offer: log-probability, in nats, of
+    its name where a call names its tool})"""
+    prompt, begun, *named = (
+        tokenizer(text, add_special_tokens=False).input_ids
+        for text in (render_prompt(sample, tokenizer, invite=style), f'{CALL_OPEN}\n{{"name": "',
+                     *(f'{tool_name(tool)}",' for tool in sample.tools))
+    )  # fmt: skip
+    ids = torch.tensor([prompt + begun], device=model.device)
+    read = model(input_ids=ids, use_cache=True, logits_to_keep=len(begun) + 1)
+    logits, found = read.logits[0].float(), {}
+    for tool, name in zip(sample.tools, named):
+        ids, cache = torch.tensor([name], device=model.device), copy.deepcopy(read.past_key_values)
+        more = model(input_ids=ids, past_key_values=cache).logits[0].float()
+        logps = torch.cat([logits[-1:], more[:-1]]).log_softmax(-1)
+        found[tool_name(tool)] = logps.gather(-1, ids[0, :, None]).sum().item()
+    return logits[0].softmax(-1)[begun[0]].item(), found
+
+
+def weighed(model, tokenizer, samples, style):
+    """What prompts bring -> {"begun", "name", "lifted"}, an array (samples,) each; see the top of this file."""
+    found = {"begun": [], "name": [], "lifted": []}
     for sample in samples:
-        text = render_prompt(sample, tokenizer, invite=style)
-        prompt = tokenizer(text, add_special_tokens=False, return_tensors="pt")
-        logits = model(**prompt.to(model.device), logits_to_keep=1).logits[0, -1].float()
-        found.append(logits.softmax(-1)[first].item())
-    return found
+        begun, names = names_weighed(model, tokenizer, sample, style)
+        neutral = replace(sample, messages=[*sample.messages[:-1], {"role": "user", "content": NEUTRAL}])
+        _, usual = names_weighed(model, tokenizer, neutral, style)
+        found["begun"].append(begun)
+        found["name"].append(max(names.values()))
+        found["lifted"].append(max(names[name] - usual[name] for name in names))
+    return {name: np.array(values) for name, values in found.items()}
 
 
 def told_apart(fits, misfits):
@@ -72,10 +102,14 @@ def measure(profile, style, per_family, seed):
     (asked, tasks), found, begun = parts_asked(profile, per_family, seed), {}, {}
     for part in PARTS:
         samples = asked[part]
-        fits, misfits = (calls_begun(model, tokenizer, s, style) for s in (samples, without_its_tool(samples)))
-        begun[part] = np.array(fits), np.array(misfits)
-        found[part] = {"asked": len(samples), "where_one_fits": float(np.mean(fits)),
-                       "where_none_fits": float(np.mean(misfits)), "told_apart": told_apart(fits, misfits)}  # fmt: skip
+        fits, misfits = (weighed(model, tokenizer, some, style) for some in (samples, without_its_tool(samples)))
+        begun[part] = fits["begun"], misfits["begun"]
+        found[part] = {
+            "asked": len(samples), "where_one_fits": fits["begun"].mean().item(),
+            "where_none_fits": misfits["begun"].mean().item(), "told_apart": told_apart(*begun[part]),
+            "by_name": told_apart(fits["name"], misfits["name"]),
+            "by_lift": told_apart(fits["lifted"], misfits["lifted"]),
+        }  # fmt: skip
     threshold = best_threshold(*begun["train"])
     right = right_if_called(model, tokenizer, asked["test"], tasks, style, profile.max_completion_length)
     fits, misfits = (probability >= threshold for probability in begun["test"])

@@ -21,7 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from call_or_words import calls_begun, told_apart
+from call_or_words import names_weighed, told_apart
 from datasets import Dataset
 from heldout_requests import without_its_tool
 from transformers import TrainerCallback, set_seed
@@ -68,7 +68,8 @@ def encoded(sample, tokenizer, arguments):
 
 def judged(model, tokenizer, samples, style):
     """Where a tool fits and where none does: how readily a call is begun, and how well they are told apart -> dict"""
-    fits, misfits = (calls_begun(model, tokenizer, s, style) for s in (samples, without_its_tool(samples)))
+    both = samples, without_its_tool(samples)
+    fits, misfits = ([names_weighed(model, tokenizer, s, style)[0] for s in some] for some in both)
     return {"asked": len(samples), "where_one_fits": float(np.mean(fits)), "where_none_fits": float(np.mean(misfits)),
             "told_apart": told_apart(fits, misfits)}  # fmt: skip
 

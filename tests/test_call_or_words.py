@@ -1,6 +1,7 @@
 """The measurements whether a policy begins a call more readily where a tool fits, and whether that can be taught."""
 
 import importlib.util
+import math
 import sys
 from types import SimpleNamespace
 
@@ -40,16 +41,33 @@ def test_pairs_are_counted_by_hand(script, fits, misfits, share):
     assert script.told_apart(fits, misfits) == share
 
 
-def test_the_probability_is_that_of_the_first_token_behind_the_prompt(script):
+def test_probabilities_are_those_of_one_pass_over_prompt_and_call(script):
     model, tokenizer = load_policy(get_profile("nano"))
-    samples = nano_samples("test", 1)[:3]
-    for sample, found in zip(samples, script.calls_begun(model, tokenizer, samples, False)):
+    begin = f'{CALL_OPEN}\n{{"name": "'
+    for sample in nano_samples("test", 1)[:3]:
         prompt = render_prompt(sample, tokenizer)
-        length = len(tokenizer(prompt, add_special_tokens=False).input_ids)
-        ids = tokenizer(prompt + CALL_OPEN, add_special_tokens=False, return_tensors="pt").input_ids
-        with torch.no_grad():
-            expected = model(input_ids=ids).logits[0, length - 1].float().softmax(-1)[ids[0, length]]
-        assert found == pytest.approx(expected.item(), rel=1e-4)
+        begun, names = script.names_weighed(model, tokenizer, sample, False)
+        assert list(names) == [tool_name(tool) for tool in sample.tools]
+        for name, found in names.items():
+            parts = (prompt, begin, f'{name}",')
+            ids = [tokenizer(text, add_special_tokens=False).input_ids for text in parts]
+            before, to_name = len(ids[0]), len(ids[0]) + len(ids[1])
+            row = torch.tensor([sum(ids, [])])
+            with torch.no_grad():
+                logps = model(input_ids=row).logits[0].float().log_softmax(-1)
+            each = [logps[place - 1, row[0, place]].item() for place in range(before, row.shape[1])]
+            assert begun == pytest.approx(math.exp(each[0]), rel=1e-4)
+            assert found == pytest.approx(sum(each[to_name - before :]), rel=1e-4)
+
+
+def test_a_name_is_lifted_by_what_the_request_adds(script, monkeypatch):
+    sample = nano_samples("test", 1)[0]
+    first, second = (tool_name(tool) for tool in sample.tools[:2])
+    asked = {script.NEUTRAL: (0.1, {first: -1.0, second: -4.0})}
+    monkeypatch.setattr(script, "names_weighed", lambda model, tokenizer, sample, style: asked.get(
+        sample.messages[-1]["content"], (0.9, {first: -0.5, second: -2.0})))  # fmt: skip
+    found = script.weighed(None, None, [sample], False)
+    assert {name: values.tolist() for name, values in found.items()} == {"begun": [0.9], "name": [-0.5], "lifted": [2]}
 
 
 @pytest.mark.parametrize("fits, misfits, threshold", [
