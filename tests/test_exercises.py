@@ -212,7 +212,7 @@ def test_the_pictures_of_the_class_are_those_of_the_notebooks():
         "2-1": "check(1, predicted_above)", "2-2": "PAPER_T2", "2-6": 'x="rollouts"',
         "3-1": "0.01 * wrote * task,", "3-5": "right or wrong",
         "5-1": 'KINDS = [("same_tool"', "5-2": "DRAWN = (", "5-3": "plot_live(made)", "5-4": 'plot_study(["paper_grpo"',
-        "5-9": "MIXED = [", "6-2": "EARNED_BY = {", "7-4": "stackplot(",
+        "5-10": "MIXED = [", "6-2": "EARNED_BY = {", "7-4": "stackplot(",
     }  # fmt: skip
     assert {f"{notebook}-{number}" for notebook, number in named} == set(drawn_by)
     for picture, words in drawn_by.items():
