@@ -4,17 +4,18 @@
 
 Asked are the model as it comes and the last weights of every run of the study that has them here (`final/`, which is
 not committed), with the requests of `heldout_requests.py`: those of training and held-out ones, each with a tool that
-fits and with two that do not. Nothing is generated. Kept is the probability that the answer begins with the tag of a
-call, and how well it tells the two apart: the share of pairs, one prompt of each kind, in which the prompt with a tool
-that fits has the higher one. 0.5 is what a coin does, 1 is perfect; it is the area under the ROC curve.
+fits and with two that do not. Kept is the probability that the answer begins with the tag of a call, and how well it
+tells the two apart: the share of pairs, one prompt of each kind, in which the prompt with a tool that fits has the
+higher one. 0.5 is what a coin does, 1 is perfect; it is the area under the ROC curve.
 
 The policy may also show at a tool's name that none fits. So a call is begun for it, and kept is how well the most
 likely of the names on offer tells the two kinds of prompt apart, by its log-probability, and by how far the request
 lifts that over a neutral request to the same tools.
 
 Then a threshold is put between the two, where it tells the *training* requests apart best, and held-out requests are
-answered by it: no call below, and above it the policy's answer behind the tag of a call. Counted are the requests that
-it declines where no tool fits, and those that are executed rightly where one does. It costs no training.
+answered by it: no call below, and above it what the policy goes on with behind a call's first token. Counted are the
+requests that it declines where no tool fits, and those that are executed rightly where one does. It costs no training.
+Policies measured before December 2026 lack names and threshold.
 
 A policy is written as soon as it is measured, and a cut measurement goes on.
 """
